@@ -1,0 +1,3 @@
+module github.com/rowseal/rowseal/examples
+
+go 1.26.0

@@ -1,0 +1,100 @@
+// Package canon is the one canonical encoding of names and values that Rowseal authenticates.
+//
+// Associated data, key commitments, encryption contexts and cache keys are all tuples of typed values. Each value is
+// written as a tag byte, its length as four bytes big-endian, and its bytes, so that no two different tuples give the
+// same string: the integer 1 is not the text "1", and ("ab", "c") is not ("a", "bc"). docs/format.md, section 2, is the
+// specification; nothing here may change for bytes that were ever written.
+package canon
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"strconv"
+	"strings"
+)
+
+// The tags of the encoding. They are on disk, by way of every authentication tag and commitment.
+const (
+	tagText    = 0x01
+	tagInteger = 0x02
+	tagUUID    = 0x03
+	tagBytes   = 0x04
+	tagBool    = 0x05
+)
+
+// Value is one typed component of a tuple. The zero Value is no value at all; see [Value.IsZero]. Values are comparable
+// with ==, and equal exactly when their encodings are.
+type Value struct {
+	tag byte
+	// raw holds the encoded bytes. Integers are canonical decimal text, so that int64 and uint64 columns agree.
+	raw string
+}
+
+// Text is s as it is stored: no case folding, no normalisation.
+func Text(s string) Value { return Value{tagText, s} }
+
+// Int is an integer of any width.
+func Int(i int64) Value { return Value{tagInteger, strconv.FormatInt(i, 10)} }
+
+// Uint is an integer of any width; Uint(1) equals Int(1).
+func Uint(u uint64) Value { return Value{tagInteger, strconv.FormatUint(u, 10)} }
+
+// UUID is the sixteen bytes of a UUID, however its column spells it.
+func UUID(u [16]byte) Value { return Value{tagUUID, string(u[:])} }
+
+// Bytes is a copy of b.
+func Bytes(b []byte) Value { return Value{tagBytes, string(b)} }
+
+// Bool is a truth value.
+func Bool(b bool) Value {
+	if b {
+		return Value{tagBool, "\x01"}
+	}
+	return Value{tagBool, "\x00"}
+}
+
+// ParseUUID reads the 36 character form, in either case. A column declared as uuid may be a string in Go, and a database
+// gives such a string back in lower case, so only the sixteen bytes can identify the row.
+func ParseUUID(s string) (Value, bool) {
+	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return Value{}, false
+	}
+	var u [16]byte
+	n, err := hex.Decode(u[:], []byte(strings.ReplaceAll(s, "-", "")))
+	if err != nil || n != len(u) {
+		return Value{}, false
+	}
+	return UUID(u), true
+}
+
+// IsZero reports whether v was never set.
+func (v Value) IsZero() bool { return v.tag == 0 }
+
+// String is the form in which a value appears in services that take pairs of strings (AWS KMS): decimal digits, lower
+// case UUIDs, lower case hexadecimal for bytes, "true" and "false". It is not injective across types; [Append] is.
+func (v Value) String() string {
+	switch v.tag {
+	case tagUUID:
+		h := hex.EncodeToString([]byte(v.raw))
+		return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+	case tagBytes:
+		return hex.EncodeToString([]byte(v.raw))
+	case tagBool:
+		return strconv.FormatBool(v.raw == "\x01")
+	default:
+		return v.raw
+	}
+}
+
+// Append adds the encoding of v to dst.
+func Append(dst []byte, v Value) []byte {
+	if v.tag == 0 {
+		panic("canon: internal error: encoding a value that was never set")
+	}
+	dst = append(dst, v.tag)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(v.raw)))
+	return append(dst, v.raw...)
+}
+
+// AppendText is Append(dst, Text(s)) without building the Value.
+func AppendText(dst []byte, s string) []byte { return Append(dst, Value{tagText, s}) }

@@ -1,0 +1,133 @@
+// context.go owns the encryption context: what a wrapped key is bound to, and the two forms in which services take it.
+
+package kmskey
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/rowseal/rowseal/internal/canon"
+)
+
+// Value is one typed value of a [Context] or of a primary key. Build it with [Text], [Int], [Uint], [UUID], [Bytes] or
+// [Bool]. Values of different types never encode alike: Int(1) is not Text("1").
+type Value = canon.Value
+
+// Text is a string, taken as it is stored.
+func Text(s string) Value { return canon.Text(s) }
+
+// Int is an integer; Int(1) equals Uint(1), so that a column may change its Go type between the two.
+func Int(i int64) Value { return canon.Int(i) }
+
+// Uint is an unsigned integer; see [Int].
+func Uint(u uint64) Value { return canon.Uint(u) }
+
+// UUID is the sixteen bytes of a UUID. Services that take strings see its lower-case form.
+func UUID(u [16]byte) Value { return canon.UUID(u) }
+
+// Bytes is a byte string. Services that take strings see it in lower-case hexadecimal.
+func Bytes(b []byte) Value { return canon.Bytes(b) }
+
+// Bool is a truth value.
+func Bool(b bool) Value { return canon.Bool(b) }
+
+// Pair is one named value of a [Context].
+type Pair struct {
+	Name  string
+	Value Value
+}
+
+// maxContextBytes is the smallest limit among the services: AWS KMS takes 8 KiB of context (API reference, Encrypt).
+const maxContextBytes = 8 << 10
+
+// Context is an encryption context: named values that a key service authenticates when it wraps a data key and that must
+// be given again, equal, to unwrap it. It is not secret. Services write it to their audit logs in the clear (CloudTrail
+// does), so it must hold no personal data: ids and names of models, not of people.
+//
+// The zero Context is empty and valid. Contexts are immutable and safe for concurrent use.
+type Context struct {
+	pairs     []Pair // sorted by name, names unique
+	canonical string
+}
+
+// NewContext builds a context from pairs in any order. Names must be unique, not empty, valid UTF-8 and not begin with
+// "aws:", which AWS reserves; the whole encoding is limited to 8 KiB.
+func NewContext(pairs ...Pair) (Context, error) {
+	sorted := slices.Clone(pairs)
+	slices.SortFunc(sorted, func(a, b Pair) int { return strings.Compare(a.Name, b.Name) })
+	buf := canon.AppendText(make([]byte, 0, 128), "rowseal/context")
+	for i, p := range sorted {
+		switch {
+		case p.Name == "":
+			return Context{}, errors.New("kmskey: encryption context: a name is empty")
+		case !utf8.ValidString(p.Name) || !utf8.ValidString(p.Value.String()):
+			return Context{}, fmt.Errorf("kmskey: encryption context: %q is not valid UTF-8; use kmskey.Bytes for binary values", p.Name)
+		case strings.HasPrefix(p.Name, "aws:"):
+			return Context{}, fmt.Errorf("kmskey: encryption context: the name %q begins with \"aws:\", which AWS reserves", p.Name)
+		case p.Value.IsZero():
+			return Context{}, fmt.Errorf("kmskey: encryption context: %q has no value", p.Name)
+		case i > 0 && sorted[i-1].Name == p.Name:
+			return Context{}, fmt.Errorf("kmskey: encryption context: the name %q is given twice", p.Name)
+		}
+		buf = canon.Append(canon.AppendText(buf, p.Name), p.Value)
+	}
+	if len(buf) > maxContextBytes {
+		return Context{}, fmt.Errorf("kmskey: encryption context: %d bytes, more than the %d that key services take", len(buf), maxContextBytes)
+	}
+	return Context{sorted, string(buf)}, nil
+}
+
+// Pairs yields the names and values in order of name.
+func (c Context) Pairs() iter.Seq2[string, Value] {
+	return func(yield func(string, Value) bool) {
+		for _, p := range c.pairs {
+			if !yield(p.Name, p.Value) {
+				return
+			}
+		}
+	}
+}
+
+// Len is the number of pairs.
+func (c Context) Len() int { return len(c.pairs) }
+
+// Strings is the form of services that take pairs of strings, such as AWS KMS. Types are lost in it (1 and "1" agree),
+// which is safe because a key's commitment holds the typed primary key as well. An empty context gives nil.
+func (c Context) Strings() map[string]string {
+	if len(c.pairs) == 0 {
+		return nil
+	}
+	m := make(map[string]string, len(c.pairs))
+	for _, p := range c.pairs {
+		m[p.Name] = p.Value.String()
+	}
+	return m
+}
+
+// Canonical is the form of services that take bytes: the injective encoding of docs/format.md, section 3. The caller may
+// keep and change the result.
+func (c Context) Canonical() []byte {
+	if c.canonical == "" {
+		return canon.AppendText(nil, "rowseal/context")
+	}
+	return []byte(c.canonical)
+}
+
+// Equal reports whether both contexts hold the same names with the same typed values.
+func (c Context) Equal(d Context) bool { return slices.Equal(c.pairs, d.pairs) }
+
+// String lists the names without their values, so that a context in an error or a log line shows its shape and no data.
+func (c Context) String() string {
+	names := make([]string, len(c.pairs))
+	for i, p := range c.pairs {
+		names[i] = p.Name
+	}
+	return "{" + strings.Join(names, " ") + "}"
+}
+
+// GoString is [Context.String], so that %#v shows no values either.
+func (c Context) GoString() string { return "kmskey.Context" + c.String() }

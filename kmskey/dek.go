@@ -1,0 +1,75 @@
+// dek.go owns plaintext data keys in memory: how they are made, and that no way of printing shows them.
+
+package kmskey
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// DEKSize is the length of a data key in bytes.
+const DEKSize = 32
+
+// DEK is a data key: 32 random bytes that seal the fields of one row. No formatting verb, logger or encoder shows its
+// bytes. Copies share the same bytes, so [DEK.Destroy] on one destroys all. The zero DEK is no key.
+type DEK struct {
+	// A pointer, because fmt prints unexported fields of an enclosing struct without asking for their methods: an array
+	// here would appear in full, a pointer appears as an address.
+	key *[DEKSize]byte
+}
+
+// NewDEK draws a data key from the operating system's random generator.
+func NewDEK() DEK {
+	k := new([DEKSize]byte)
+	rand.Read(k[:]) // never fails: crypto/rand ends the program when the system has no randomness
+	return DEK{k}
+}
+
+// DEKFromBytes copies 32 bytes that a provider unwrapped. The caller should clear b afterwards.
+func DEKFromBytes(b []byte) (DEK, error) {
+	if len(b) != DEKSize {
+		return DEK{}, fmt.Errorf("kmskey: a data key has %d bytes, not %d", DEKSize, len(b))
+	}
+	k := new([DEKSize]byte)
+	copy(k[:], b)
+	return DEK{k}, nil
+}
+
+// IsZero reports whether d holds no key.
+func (d DEK) IsZero() bool { return d.key == nil }
+
+// Bytes gives the key itself, not a copy. It is for providers and for deriving keys: do not keep it, change it or print
+// it. It panics on the zero DEK, where returning nothing could become a key of zeros.
+func (d DEK) Bytes() []byte {
+	if d.key == nil {
+		panic("kmskey: internal error: Bytes of a DEK that holds no key")
+	}
+	return d.key[:]
+}
+
+// Destroy overwrites the key with zeros. It is a best effort: the garbage collector may have moved no copy, but a cipher
+// built from the key keeps its own schedule until it is collected.
+func (d DEK) Destroy() {
+	if d.key != nil {
+		clear(d.key[:])
+	}
+}
+
+const redactedDEK = "kmskey.DEK(***)"
+
+// Format prints "kmskey.DEK(***)" for every verb.
+func (d DEK) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redactedDEK) }
+
+// String prints "kmskey.DEK(***)".
+func (d DEK) String() string { return redactedDEK }
+
+// GoString prints "kmskey.DEK(***)".
+func (d DEK) GoString() string { return redactedDEK }
+
+// LogValue logs "kmskey.DEK(***)".
+func (d DEK) LogValue() slog.Value { return slog.StringValue(redactedDEK) }
+
+// MarshalText writes "kmskey.DEK(***)"; JSON and other encoders use it.
+func (d DEK) MarshalText() ([]byte, error) { return []byte(redactedDEK), nil }

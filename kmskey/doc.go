@@ -1,0 +1,2 @@
+// Package kmskey is one data key and its wrapped form.
+package kmskey

@@ -1,0 +1,86 @@
+// errors.go owns the kinds of failure that callers branch on, and the one error type that carries them.
+
+package kmskey
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+)
+
+// The kinds of failure of a key service. Errors of providers wrap exactly one; test with errors.Is.
+var (
+	// ErrDenied: the service refused for lack of permission.
+	ErrDenied = errors.New("access denied")
+	// ErrNotFound: the service knows no such key.
+	ErrNotFound = errors.New("key not found")
+	// ErrDisabled: the key exists and cannot be used: disabled, or waiting for its deletion.
+	ErrDisabled = errors.New("key disabled")
+	// ErrUnavailable: the service could not be reached, failed, or did not answer in time. Trying again may help.
+	ErrUnavailable = errors.New("key service unavailable")
+	// ErrThrottled: the service asks for fewer calls. Trying again later helps.
+	ErrThrottled = errors.New("throttled by the key service")
+	// ErrContextMismatch: the service did not authenticate the wrapped key: another context (another row), another key,
+	// or altered bytes. Services do not tell these apart.
+	ErrContextMismatch = errors.New("not authentic under this encryption context (wrong row, wrong key, or altered)")
+	// ErrForeignKey: the key reference stored with the row is not one that this configuration may use. No call was made.
+	ErrForeignKey = errors.New("key reference outside the configuration")
+	// ErrInvalid: the service or this package refused the request itself: a malformed key name, a key of the wrong type.
+	ErrInvalid = errors.New("invalid request")
+)
+
+// The kinds of failure of an envelope, found without or after a call.
+var (
+	// ErrCorrupt: the key column does not hold a well-formed envelope.
+	ErrCorrupt = errors.New("corrupt envelope")
+	// ErrPending: the key column holds the token of a row whose insert never finished; its fields have no key.
+	ErrPending = errors.New("row was inserted without its key")
+	// ErrUnknownVersion: the envelope needs a version that the keyring does not have.
+	ErrUnknownVersion = errors.New("unknown key version")
+	// ErrCommitment: the data key is not the one that the envelope commits to for this model, key and row.
+	ErrCommitment = errors.New("data key does not belong to this row")
+)
+
+// Error is a failed call to a key service. It wraps its Kind and its Err.
+type Error struct {
+	Op      string // "wrap", "unwrap", "rewrap"
+	Service string // as in [Wrapped]
+	KeyRef  string // the key that was asked for; may be empty
+	Kind    error  // one of the kinds above
+	Hint    string // what to do about it; may be empty
+	Err     error  // the service's own error; may be nil
+}
+
+// Error names the act, the key, the kind, the cause and the next step, as far as they are known.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("kmskey: " + e.Op + " with " + e.Service)
+	if e.KeyRef != "" {
+		b.WriteString(" key " + quote(e.KeyRef))
+	}
+	b.WriteString(": " + e.Kind.Error())
+	if e.Err != nil {
+		b.WriteString(": " + e.Err.Error())
+	}
+	if e.Hint != "" {
+		b.WriteString("; " + e.Hint)
+	}
+	return b.String()
+}
+
+// Unwrap gives the kind and the cause.
+func (e *Error) Unwrap() []error {
+	if e.Err == nil {
+		return []error{e.Kind}
+	}
+	return []error{e.Kind, e.Err}
+}
+
+// quote is strconv.Quote with a bound: a key reference may come from a damaged row, and an error is no place for 16 KiB.
+func quote(s string) string {
+	const most = 200
+	if len(s) > most {
+		s = s[:most] + "…"
+	}
+	return strconv.Quote(s)
+}

@@ -1,0 +1,40 @@
+// provider.go owns the seam to key management services: two methods, and the powers some services have beside them.
+
+package kmskey
+
+import "context"
+
+// Provider wraps and unwraps data keys with a key that never leaves its service. It is the only thing an adapter for a
+// key management service must implement; kmskeytest.Run holds every one to this contract:
+//
+//   - Wrap encrypts dek under the provider's current key and binds it to ec. The key reference in the answer is what the
+//     service says it used (an ARN, not an alias), so that the row still opens when an alias moves.
+//   - Unwrap gives back the same key, and only under an equal context. It refuses, before any call, a Wrapped of another
+//     service and a key reference that lies outside the provider's configuration ([ErrForeignKey]): rows select among
+//     configured keys, they never add one.
+//   - Both fail with an error that wraps exactly one of this package's error kinds (see errors.go) and, where there is
+//     one, the cause; the text holds no plaintext and no key bytes. A cancelled ctx gives an error that wraps ctx's.
+//   - Both are safe for concurrent use and keep neither dek nor ec.
+//
+// What changes how a service is reached (retries, several regions, branch keys) is a Provider around Providers.
+type Provider interface {
+	Wrap(ctx context.Context, dek DEK, ec Context) (Wrapped, error)
+	Unwrap(ctx context.Context, w Wrapped, ec Context) (DEK, error)
+}
+
+// Rewrapper is the power of services that move a wrapped key to another key or context without showing it: ReEncrypt on
+// AWS, rewrap on Vault. The answer lies under the provider's current key and the context to.
+type Rewrapper interface {
+	Rewrap(ctx context.Context, w Wrapped, from, to Context) (Wrapped, error)
+}
+
+// Wrapped is a data key as a service gave it out. It is not secret.
+type Wrapped struct {
+	// Service names the kind of key service: "aws", "local". 1 to 16 bytes, lower-case letters, digits and hyphens.
+	Service string
+	// KeyRef names the wrapping key at the service, as the service itself named it when it wrapped. At most 1024 bytes
+	// of UTF-8; empty where a service has only one key.
+	KeyRef string
+	// Blob is the ciphertext. 1 to 16384 bytes.
+	Blob []byte
+}

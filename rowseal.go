@@ -1,0 +1,2 @@
+// Package rowseal is field-level encryption for GORM.
+package rowseal
