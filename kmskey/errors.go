@@ -27,6 +27,8 @@ var (
 	ErrForeignKey = errors.New("key reference outside the configuration")
 	// ErrInvalid: the service or this package refused the request itself: a malformed key name, a key of the wrong type.
 	ErrInvalid = errors.New("invalid request")
+	// ErrNotRewrappable: a [Rewrapper] cannot take keys of that provider; unwrapping and wrapping does. No call was made.
+	ErrNotRewrappable = errors.New("cannot be rewrapped by the service")
 )
 
 // The kinds of failure of an envelope, found without or after a call.

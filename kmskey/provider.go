@@ -23,9 +23,12 @@ type Provider interface {
 }
 
 // Rewrapper is the power of services that move a wrapped key to another key or context without showing it: ReEncrypt on
-// AWS, rewrap on Vault. The answer lies under the provider's current key and the context to.
+// AWS, rewrap on Vault. source is the provider that w lies under, perhaps the Rewrapper itself; source decides whether w names
+// one of its keys, exactly as in Unwrap. The answer lies under the Rewrapper's own current key and the context to.
+//
+// It fails with [ErrNotRewrappable], having made no call, where source is not of a kind whose keys the service can read.
 type Rewrapper interface {
-	Rewrap(ctx context.Context, w Wrapped, from, to Context) (Wrapped, error)
+	Rewrap(ctx context.Context, source Provider, w Wrapped, from, to Context) (Wrapped, error)
 }
 
 // Wrapped is a data key as a service gave it out. It is not secret.

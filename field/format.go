@@ -1,0 +1,72 @@
+// format.go owns every byte of a sealed field on disk: docs/format.md, section 6.
+
+package field
+
+import (
+	"encoding/base64"
+	"strings"
+)
+
+const (
+	formatField = 0xF9 // never the first byte of UTF-8 text (RFC 3629, section 3)
+	suiteAESGCM = 0x01
+
+	headerSize = 3
+	nonceSize  = 12
+	tagSize    = 16
+
+	// Overhead is how many bytes a sealed field has more than its value: header, nonce, kind and tag.
+	Overhead = headerSize + nonceSize + 1 + tagSize
+
+	textPrefix = "rs1:"
+)
+
+// strict refuses what decodes to bytes that encode differently: two texts for one field would be a malleable format.
+var strict = base64.RawStdEncoding.Strict()
+
+// split checks the header and gives the data key's id and the sealed remainder.
+func split(sealed []byte) (id byte, body []byte, err error) {
+	switch {
+	case len(sealed) == 0 || sealed[0] < 0xF8:
+		return 0, nil, ErrPlaintext
+	case sealed[0] != formatField:
+		return 0, nil, ErrUnknownSuite
+	case len(sealed) < headerSize:
+		return 0, nil, ErrMalformed
+	case sealed[1] != suiteAESGCM:
+		return 0, nil, ErrUnknownSuite
+	// The shortest plaintext is a kind and no payload.
+	case len(sealed) < Overhead || sealed[2] == 0:
+		return 0, nil, ErrMalformed
+	}
+	return sealed[2], sealed[headerSize:], nil
+}
+
+// KeyID reads from a sealed field which of the row's data keys sealed it. It checks the header and authenticates nothing.
+func KeyID(sealed []byte) (byte, error) {
+	id, _, err := split(sealed)
+	return id, err
+}
+
+// AppendText appends the form of a sealed field that text columns hold.
+func AppendText(dst, sealed []byte) []byte {
+	return strict.AppendEncode(append(dst, textPrefix...), sealed)
+}
+
+// ParseText reverses [AppendText]. It fails with [ErrPlaintext] without the prefix and with [ErrMalformed] for anything that is
+// not the one encoding of its bytes.
+func ParseText(text string) ([]byte, error) {
+	rest, ok := strings.CutPrefix(text, textPrefix)
+	if !ok {
+		return nil, ErrPlaintext
+	}
+	// The decoder passes over line breaks, which would be a second text for the same bytes.
+	if strings.ContainsAny(rest, "\r\n") {
+		return nil, ErrMalformed
+	}
+	sealed, err := strict.DecodeString(rest)
+	if err != nil {
+		return nil, ErrMalformed
+	}
+	return sealed, nil
+}

@@ -1,0 +1,148 @@
+// seal.go owns the AEAD: how a field key comes from a data key, what a ciphertext is bound to, and the two calls.
+
+package field
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/rowseal/rowseal/internal/canon"
+)
+
+// Why a field does not open. Errors of [Key.Open] wrap exactly one; their text names the place, never a value.
+var (
+	// ErrPlaintext: the column holds something that Rowseal did not write.
+	ErrPlaintext = errors.New("not sealed: the column holds something else than a sealed field")
+	// ErrMalformed: the field is cut short or not well-formed.
+	ErrMalformed = errors.New("malformed: truncated, or not well-formed")
+	// ErrUnknownSuite: the field was written by a later release, or its header was altered.
+	ErrUnknownSuite = errors.New("unknown format or suite: written by a later release, or altered")
+	// ErrOtherKey: the field names a data key that this one is not.
+	ErrOtherKey = errors.New("sealed under another data key than the row's")
+	// ErrNotAuthentic: the field was not sealed for this place under this key, or was altered.
+	ErrNotAuthentic = errors.New("not authentic (wrong key, wrong row, wrong column, or altered)")
+	// ErrType: the value opened, and does not fit the Go type.
+	ErrType = errors.New("value does not fit the Go type")
+)
+
+// KeySize is the length of a data key in bytes.
+const KeySize = 32
+
+// Place is where a field lives. Its names are logical: they stay when a Go type, table or column is renamed. A Place is
+// immutable and safe for concurrent use.
+type Place struct {
+	model, column string
+	// data is the associated data for each data key id. Rows have one data key, seldom more, and ids count up from 1, so
+	// the table is short; higher ids pay an allocation.
+	data   [placeIDs][]byte
+	prefix []byte
+}
+
+const placeIDs = 8
+
+// NewPlace names a field by namespace (application and environment), logical model and logical column.
+func NewPlace(namespace, model, column string) *Place {
+	p := &Place{model: model, column: column}
+	p.prefix = canon.AppendText(nil, "rowseal/field")
+	p.prefix = canon.Append(p.prefix, canon.Uint(formatField))
+	p.prefix = canon.Append(p.prefix, canon.Uint(suiteAESGCM))
+	p.prefix = canon.AppendText(p.prefix, namespace)
+	p.prefix = canon.AppendText(p.prefix, model)
+	p.prefix = canon.AppendText(p.prefix, column)
+	for id := range p.data {
+		p.data[id] = p.build(byte(id))
+	}
+	return p
+}
+
+func (p *Place) build(id byte) []byte {
+	return canon.Append(p.prefix[:len(p.prefix):len(p.prefix)], canon.Uint(uint64(id)))
+}
+
+func (p *Place) associatedData(id byte) []byte {
+	if int(id) < len(p.data) {
+		return p.data[id]
+	}
+	return p.build(id)
+}
+
+// String is "model.column".
+func (p *Place) String() string { return p.model + "." + p.column }
+
+func (p *Place) fail(act string, err error) error {
+	return fmt.Errorf("field: %s %s: %w", act, p, err)
+}
+
+// Key seals and opens the fields of one row. It is safe for concurrent use, and holds the expanded key until it is collected.
+//
+// A key takes at most 2^32 messages (NIST SP 800-38D, section 8.3, for random nonces), which a row's fields do not reach: one
+// update a second for a century is 2^32.
+type Key struct {
+	aead cipher.AEAD
+	id   byte
+}
+
+// NewKey derives the field key from a row's data key: one derivation and one key schedule, however many fields follow. id is the
+// data key's number in its envelope, 1 to 255.
+func NewKey(dek []byte, id byte) (*Key, error) {
+	if len(dek) != KeySize {
+		return nil, fmt.Errorf("field: a data key has %d bytes, not %d", KeySize, len(dek))
+	}
+	// Expand alone, without Extract: a data key is uniformly random (RFC 5869, section 3.3).
+	sub, err := hkdf.Expand(sha256.New, dek, fieldKeyInfo, KeySize)
+	if err != nil {
+		return nil, fmt.Errorf("field: derive a field key: %w", err)
+	}
+	defer clear(sub)
+	block, err := aes.NewCipher(sub)
+	if err != nil {
+		return nil, fmt.Errorf("field: derive a field key: %w", err)
+	}
+	// A random nonce is safe here: a data key seals one row's fields, far below 2^32 messages. It is also the only AES-GCM
+	// that Go allows under fips140=only.
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		return nil, fmt.Errorf("field: derive a field key: %w", err)
+	}
+	return &Key{aead, id}, nil
+}
+
+var fieldKeyInfo = string(canon.Append(canon.AppendText(nil, "rowseal/field-key"), canon.Uint(suiteAESGCM)))
+
+// ID is the number of the data key in its envelope.
+func (k *Key) ID() byte { return k.id }
+
+// Seal encrypts plaintext for p and appends the field to dst: [Overhead]-1 bytes more than plaintext, which itself begins with
+// its kind. Two calls never give the same bytes. plaintext and the spare capacity of dst must not overlap.
+func (k *Key) Seal(dst []byte, p *Place, plaintext []byte) []byte {
+	dst = append(dst, formatField, suiteAESGCM, k.id)
+	return k.aead.Seal(dst, nil, plaintext, p.associatedData(k.id))
+}
+
+// Open appends to dst the plaintext of a field that was sealed for p under k. It fails with one of [ErrPlaintext],
+// [ErrMalformed], [ErrUnknownSuite], [ErrOtherKey] and [ErrNotAuthentic]; then nothing was released.
+func (k *Key) Open(dst []byte, p *Place, sealed []byte) ([]byte, error) {
+	id, body, err := split(sealed)
+	if err != nil {
+		return nil, p.fail("open", err)
+	}
+	if id != k.id {
+		return nil, p.fail("open", ErrOtherKey)
+	}
+	// aead.Open's own error says nothing more, and wrapping it would promise it.
+	plain, err := k.aead.Open(dst, nil, body, p.associatedData(id))
+	if err != nil {
+		return nil, p.fail("open", ErrNotAuthentic)
+	}
+	return plain, nil
+}
+
+// String prints no key.
+func (k *Key) String() string { return "field.Key(***)" }
+
+// GoString prints no key.
+func (k *Key) GoString() string { return "field.Key(***)" }
