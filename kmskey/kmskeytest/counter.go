@@ -55,9 +55,16 @@ type rewrapCounter struct {
 	inner kmskey.Rewrapper
 }
 
-// Rewrap is counted and passed on.
-func (r rewrapCounter) Rewrap(ctx context.Context, w kmskey.Wrapped, from, to kmskey.Context) (out kmskey.Wrapped, err error) {
-	err = r.watch(ctx, Call{"rewrap", w, to}, func() (err error) { out, err = r.inner.Rewrap(ctx, w, from, to); return err })
+// Rewrap is counted and passed on. A source that is itself a Counter is passed on as what it stands around, which the
+// provider inside knows; its calls are not counted there, since the service reads both keys in one.
+func (r rewrapCounter) Rewrap(ctx context.Context, source kmskey.Provider, w kmskey.Wrapped, from, to kmskey.Context) (out kmskey.Wrapped, err error) {
+	switch s := source.(type) {
+	case *Counter:
+		source = s.inner
+	case rewrapCounter:
+		source = s.Counter.inner
+	}
+	err = r.watch(ctx, Call{"rewrap", w, to}, func() (err error) { out, err = r.inner.Rewrap(ctx, source, w, from, to); return err })
 	return out, err
 }
 
