@@ -1,0 +1,271 @@
+package kmskeytest_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/rowseal/rowseal/kmskey"
+	"github.com/rowseal/rowseal/kmskey/kmskeytest"
+	"github.com/rowseal/rowseal/kmskey/localkey"
+)
+
+// broken is a working provider with one fault. Its methods call the fields where they are set.
+type broken struct {
+	good   kmskey.Provider
+	wrap   func(ctx context.Context, good kmskey.Provider, dek kmskey.DEK, ec kmskey.Context) (kmskey.Wrapped, error)
+	unwrap func(ctx context.Context, good kmskey.Provider, w kmskey.Wrapped, ec kmskey.Context) (kmskey.DEK, error)
+}
+
+func (b broken) Wrap(ctx context.Context, dek kmskey.DEK, ec kmskey.Context) (kmskey.Wrapped, error) {
+	if b.wrap != nil {
+		return b.wrap(ctx, b.good, dek, ec)
+	}
+	return b.good.Wrap(ctx, dek, ec)
+}
+
+func (b broken) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Context) (kmskey.DEK, error) {
+	if b.unwrap != nil {
+		return b.unwrap(ctx, b.good, w, ec)
+	}
+	return b.good.Unwrap(ctx, w, ec)
+}
+
+// brokenProviders is faults that the suite must find, and the subtest that must find each.
+func brokenProviders() map[string]struct {
+	b    broken
+	seen string
+} {
+	type P = kmskey.Provider
+	type W = kmskey.Wrapped
+	type D = kmskey.DEK
+	type C = kmskey.Context
+	var kept = make(map[string]D)
+	return map[string]struct {
+		b    broken
+		seen string
+	}{
+		"ignores_the_context": {broken{
+			wrap:   func(ctx context.Context, p P, d D, _ C) (W, error) { return p.Wrap(ctx, d, C{}) },
+			unwrap: func(ctx context.Context, p P, w W, _ C) (D, error) { return p.Unwrap(ctx, w, C{}) },
+		}, "another_context_is_refused"},
+		"ignores_types_without_saying_so": {broken{
+			wrap:   func(ctx context.Context, p P, d D, ec C) (W, error) { return p.Wrap(ctx, d, untyped(ec)) },
+			unwrap: func(ctx context.Context, p P, w W, ec C) (D, error) { return p.Unwrap(ctx, w, untyped(ec)) },
+		}, "every_type_of_context_value_binds"},
+		"accepts_foreign_key_references": {broken{
+			unwrap: func(ctx context.Context, p P, w W, ec C) (D, error) {
+				w.KeyRef = localkey.NewInsecure().KeyRef()
+				return p.Unwrap(ctx, w, ec)
+			},
+		}, "a_foreign_key_reference_is_refused_before_any_call"},
+		"accepts_other_services": {broken{
+			unwrap: func(ctx context.Context, p P, w W, ec C) (D, error) {
+				w.Service = localkey.ServiceInsecure
+				return p.Unwrap(ctx, w, ec)
+			},
+		}, "another_service_is_refused_before_any_call"},
+		"prints_the_key": {broken{
+			unwrap: func(ctx context.Context, p P, w W, ec C) (D, error) {
+				d, err := p.Unwrap(ctx, w, ec)
+				if err != nil {
+					for _, d := range kept {
+						err = fmt.Errorf("%w (keys so far: %x)", err, d.Bytes())
+					}
+				}
+				return d, err
+			},
+			wrap: func(ctx context.Context, p P, d D, ec C) (W, error) {
+				if !d.IsZero() {
+					clear(kept)
+					kept[""], _ = kmskey.DEKFromBytes(d.Bytes())
+				}
+				return p.Wrap(ctx, d, ec)
+			},
+		}, "another_context_is_refused"},
+		"has_errors_without_a_kind": {broken{
+			unwrap: func(ctx context.Context, p P, w W, ec C) (D, error) {
+				d, err := p.Unwrap(ctx, w, ec)
+				if err != nil {
+					err = errors.New("failed")
+				}
+				return d, err
+			},
+		}, "an_altered_blob_is_refused"},
+		"has_errors_of_two_kinds": {broken{
+			unwrap: func(ctx context.Context, p P, w W, ec C) (D, error) {
+				d, err := p.Unwrap(ctx, w, ec)
+				if err != nil {
+					err = errors.Join(err, kmskey.ErrInvalid)
+				}
+				return d, err
+			},
+		}, "an_altered_blob_is_refused"},
+		"gives_a_key_with_an_error": {broken{
+			unwrap: func(ctx context.Context, p P, w W, ec C) (D, error) {
+				d, err := p.Unwrap(ctx, w, ec)
+				if err != nil {
+					d = kmskey.NewDEK()
+				}
+				return d, err
+			},
+		}, "another_context_is_refused"},
+		"stores_the_key_in_the_clear": {broken{
+			wrap: func(ctx context.Context, p P, d D, ec C) (W, error) {
+				w, err := p.Wrap(ctx, d, ec)
+				if err == nil {
+					w.Blob = append(w.Blob, d.Bytes()...)
+				}
+				return w, err
+			},
+			unwrap: func(ctx context.Context, p P, w W, ec C) (D, error) {
+				w.Blob = w.Blob[:max(0, len(w.Blob)-32)]
+				return p.Unwrap(ctx, w, ec)
+			},
+		}, "two_wraps_of_one_key_differ"},
+		"ignores_what_follows_the_blob": {broken{
+			unwrap: func(ctx context.Context, p P, w W, ec C) (D, error) {
+				w.Blob = w.Blob[:min(len(w.Blob), 77)]
+				return p.Unwrap(ctx, w, ec)
+			},
+		}, "a_blob_of_another_length_is_refused"},
+		"panics_at_a_zero_key": {broken{
+			wrap: func(ctx context.Context, p P, d D, ec C) (W, error) { _ = d.Bytes(); return p.Wrap(ctx, d, ec) },
+		}, "a_data_key_that_holds_no_key_is_refused"},
+		"destroys_the_key_it_wraps": {broken{
+			wrap: func(ctx context.Context, p P, d D, ec C) (W, error) { defer d.Destroy(); return p.Wrap(ctx, d, ec) },
+		}, "inputs_are_neither_changed_nor_kept"},
+		"clears_the_blob_it_unwraps": {broken{
+			unwrap: func(ctx context.Context, p P, w W, ec C) (D, error) { defer clear(w.Blob); return p.Unwrap(ctx, w, ec) },
+		}, "inputs_are_neither_changed_nor_kept"},
+		"ignores_cancellation": {broken{
+			wrap:   func(_ context.Context, p P, d D, ec C) (W, error) { return p.Wrap(context.Background(), d, ec) },
+			unwrap: func(_ context.Context, p P, w W, ec C) (D, error) { return p.Unwrap(context.Background(), w, ec) },
+		}, "a_cancelled_context_gives_its_error"},
+		"normalises_unicode": {broken{
+			wrap:   func(ctx context.Context, p P, d D, ec C) (W, error) { return p.Wrap(ctx, d, ascii(ec)) },
+			unwrap: func(ctx context.Context, p P, w W, ec C) (D, error) { return p.Unwrap(ctx, w, ascii(ec)) },
+		}, "unicode_in_contexts_is_taken_as_it_is"},
+		"names_no_service": {broken{
+			wrap: func(ctx context.Context, p P, d D, ec C) (W, error) {
+				w, err := p.Wrap(ctx, d, ec)
+				if err == nil {
+					w.Service = ""
+				}
+				return w, err
+			},
+			unwrap: func(ctx context.Context, p P, w W, ec C) (D, error) {
+				if w.Service == "" {
+					w.Service = localkey.ServiceInsecure
+				}
+				return p.Unwrap(ctx, w, ec)
+			},
+		}, "what_wrap_answers_fits_an_envelope"},
+	}
+}
+
+func untyped(ec kmskey.Context) kmskey.Context {
+	var pairs []kmskey.Pair
+	for name, v := range ec.Pairs() {
+		pairs = append(pairs, kmskey.Pair{Name: name, Value: kmskey.Text(v.String())})
+	}
+	out, _ := kmskey.NewContext(pairs...)
+	return out
+}
+
+// ascii drops what is not ASCII, as a stand-in for a normalisation.
+func ascii(ec kmskey.Context) kmskey.Context {
+	var pairs []kmskey.Pair
+	for name, v := range ec.Pairs() {
+		s := strings.Map(func(r rune) rune {
+			if r > 127 {
+				return -1
+			}
+			return r
+		}, strings.ReplaceAll(v.String(), "ë", "e"))
+		pairs = append(pairs, kmskey.Pair{Name: name, Value: kmskey.Text(s)})
+	}
+	out, _ := kmskey.NewContext(pairs...)
+	return out
+}
+
+func harness(p kmskey.Provider) kmskeytest.Harness {
+	na := make(map[string]string)
+	for _, name := range []string{"calls", "disabled", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap", "rewrap", "sibling"} {
+		na[name] = "a local key has no service"
+	}
+	other, _ := localkey.New(bytes.Repeat([]byte{7}, 32), localkey.Config{})
+	return kmskeytest.Harness{
+		New: func(*testing.T) kmskeytest.Subject {
+			return kmskeytest.Subject{Provider: p, ForeignRefs: []string{other.KeyRef()}}
+		},
+		NotApplicable: na,
+	}
+}
+
+// brokenHarnesses is harnesses that the suite must refuse.
+func brokenHarnesses() map[string]kmskeytest.Harness {
+	unexcused := harness(localkey.NewInsecure())
+	delete(unexcused.NotApplicable, "outage")
+	blank := harness(localkey.NewInsecure())
+	blank.NotApplicable["outage"] = " "
+	unknown := harness(localkey.NewInsecure())
+	unknown.NotApplicable["outrage"] = "misspelt"
+	stale := harness(localkey.NewInsecure())
+	stale.NotApplicable["context_type"] = "says that types do not count, and they do"
+	return map[string]kmskeytest.Harness{
+		"no_excuse":       unexcused,
+		"a_blank_excuse":  blank,
+		"unknown_excuse":  unknown,
+		"a_stale_excuse":  stale,
+		"no_new":          {},
+		"new_without_one": {New: func(*testing.T) kmskeytest.Subject { return kmskeytest.Subject{} }},
+	}
+}
+
+// TestRunFindsFaults runs the suite against broken providers and harnesses, each in a process of its own, where it must fail.
+func TestRunFindsFaults(t *testing.T) {
+	run := func(t *testing.T, name, seen string) {
+		t.Helper()
+		t.Parallel()
+		cmd := exec.Command(os.Args[0], "-test.run=^TestHelperProcess$/^"+seen)
+		cmd.Env = append(os.Environ(), "ROWSEAL_TEST_BROKEN="+name)
+		out, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			t.Fatalf("the suite passed: %v\n%s", err, out)
+		}
+		if !strings.Contains(string(out), "--- FAIL: TestHelperProcess") {
+			t.Errorf("it failed in another way:\n%s", out)
+		}
+	}
+	for name, c := range brokenProviders() {
+		t.Run("a_provider_that_"+name, func(t *testing.T) { run(t, name, c.seen) })
+	}
+	for name := range brokenHarnesses() {
+		t.Run("a_harness_with_"+name, func(t *testing.T) { run(t, name, "") })
+	}
+}
+
+// TestHelperProcess is no test: TestRunFindsFaults starts it as a process of its own.
+func TestHelperProcess(t *testing.T) {
+	name := os.Getenv("ROWSEAL_TEST_BROKEN")
+	if name == "" {
+		return
+	}
+	if h, ok := brokenHarnesses()[name]; ok {
+		kmskeytest.Run(t, h)
+		return
+	}
+	b := brokenProviders()[name].b
+	b.good = localkey.NewInsecure()
+	kmskeytest.Run(t, harness(b))
+}
+
+// TestRunPasses: the same harness around the same provider, without a fault, passes.
+func TestRunPasses(t *testing.T) { kmskeytest.Run(t, harness(broken{good: localkey.NewInsecure()})) }
