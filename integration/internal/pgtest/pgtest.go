@@ -1,0 +1,177 @@
+// Package pgtest gives every test a fresh database on a real PostgreSQL server.
+//
+// One server serves a test binary. It starts when the first test asks for a database and stops when [Main] returns.
+// Where it comes from is settled by the environment, see [Main].
+package pgtest
+
+// pgtest.go owns what a test sees: the server's life and a database per test.
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// dropTimeout bounds the clean-up of one test, whose own context has ended by then.
+const dropTimeout = 30 * time.Second
+
+// A server is a running PostgreSQL in which databases may be created.
+type server struct {
+	url  string // of an existing database, as a role that may create others
+	way  string // "url", "docker" or "local"
+	from string // the way with what it used, for people
+	stop func() error
+}
+
+var shared struct {
+	mainRuns atomic.Bool
+	start    sync.Once
+	server   *server
+	err      error
+}
+
+// Main runs a package's tests and stops the server that they shared. A package that calls [DSN] needs it:
+//
+//	func TestMain(m *testing.M) { pgtest.Main(m) }
+//
+// The first of these that the environment allows provides the server:
+//
+//   - TEST_DATABASE_URL, a server that is already there. The role must be allowed to create databases.
+//   - A container, through testcontainers-go, when a Docker engine answers. TEST_POSTGRES_IMAGE names the image.
+//     Defaults to the official one.
+//   - The server's own binaries, run as a throw-away cluster. They are looked for in TEST_POSTGRES_BIN, PATH, what
+//     pg_config names, and /usr/lib/postgresql.
+//
+// TEST_POSTGRES=docker or =local allows only that way, and an obstacle is then an error instead of a step down the
+// list. TEST_REQUIRE=docker (a comma-separated list) does not allow a step past Docker either. Where no way is left the
+// test fails; with -short it is skipped, unless CI is set or TEST_REQUIRE names postgres.
+func Main(m *testing.M) {
+	shared.mainRuns.Store(true)
+	code := m.Run()
+	if s := shared.server; s != nil {
+		if err := s.stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = max(code, 1)
+		}
+	}
+	os.Exit(code)
+}
+
+// DSN creates a database for t alone and returns its URL. The database is dropped when t ends, connections to it
+// included. DSN ends t when there is no server, and is safe for parallel tests.
+func DSN(t testing.TB) string {
+	t.Helper()
+	if !shared.mainRuns.Load() {
+		t.Fatal("pgtest: nothing would stop the server; add to the package: func TestMain(m *testing.M) { pgtest.Main(m) }")
+	}
+	shared.start.Do(func() {
+		cfg := fromEnv()
+		shared.server, shared.err = announce(choose(cfg, starters{url: startURL, docker: startDocker, local: startLocal}))
+	})
+	if err := shared.err; err != nil {
+		if maySkip(fromEnv(), testing.Short(), err) {
+			t.Skip(err)
+		}
+		t.Fatal(err)
+	}
+	return shared.server.dsn(t)
+}
+
+// Which names the way this test binary's server came: "url", "docker" or "local", and "" while there is none. It may
+// be called once [DSN] has returned.
+func Which() string {
+	if shared.server == nil {
+		return ""
+	}
+	return shared.server.way
+}
+
+// announce says once, on standard error, which server the tests run on: a result is worth little without it.
+func announce(s *server, err error) (*server, error) {
+	if err != nil {
+		return nil, err
+	}
+	var version string
+	err = s.admin(context.Background(), func(ctx context.Context, c *pgx.Conn) error {
+		return c.QueryRow(ctx, "show server_version").Scan(&version)
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("pgtest: ask the server's version (%s): %w", s.from, err), s.stop())
+	}
+	fmt.Fprintf(os.Stderr, "pgtest: PostgreSQL %s from %s\n", version, s.from)
+	return s, nil
+}
+
+func (s *server) dsn(t testing.TB) string {
+	t.Helper()
+	name := "pgtest_" + randomHex(8)
+	dsn, err := withDatabase(s.url, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// template0 and not template1: nobody can be connected to it, which would make CREATE DATABASE fail, and nothing
+	// that someone left in the server's template gets into the test.
+	if err := s.exec(t.Context(), "create database "+name+" template template0 encoding 'UTF8'"); err != nil {
+		t.Fatalf("pgtest: create a database (%s): %v", s.from, err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), dropTimeout)
+		defer cancel()
+		// force: a pool that the test did not close must not hide behind an error about its connections.
+		if err := s.exec(ctx, "drop database "+name+" with (force)"); err != nil {
+			t.Errorf("pgtest: drop database %s (%s): %v", name, s.from, err)
+		}
+	})
+	return dsn
+}
+
+func (s *server) exec(ctx context.Context, sql string) error {
+	return s.admin(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		_, err := c.Exec(ctx, sql)
+		return err
+	})
+}
+
+func (s *server) admin(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
+	c, err := pgx.Connect(ctx, s.url)
+	if err != nil {
+		return err
+	}
+	defer c.Close(ctx)
+	return do(ctx, c)
+}
+
+// withDatabase is dsn with another database. It takes both forms that libpq knows, a URL and key=value pairs.
+func withDatabase(dsn, name string) (string, error) {
+	if !strings.HasPrefix(dsn, "postgres://") && !strings.HasPrefix(dsn, "postgresql://") {
+		return dsn + " dbname=" + name, nil // the last of two equal keys counts
+	}
+	u, err := url.Parse(dsn)
+	if err != nil {
+		// Not err itself: it quotes the URL, password included.
+		return "", errors.New("pgtest: read TEST_DATABASE_URL: not a URL; write postgres://user:password@host:port/database")
+	}
+	u.Path = "/" + name
+	q := u.Query()
+	q.Del("dbname") // it would win over the path
+	q.Del("database")
+	u.RawQuery = q.Encode()
+	return u.String(), nil
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	rand.Read(b) // never fails, see crypto/rand
+	return hex.EncodeToString(b)
+}
