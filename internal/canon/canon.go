@@ -9,6 +9,7 @@ package canon
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -90,6 +91,9 @@ func (v Value) String() string {
 func Append(dst []byte, v Value) []byte {
 	if v.tag == 0 {
 		panic("canon: internal error: encoding a value that was never set")
+	}
+	if uint64(len(v.raw)) > math.MaxUint32 {
+		panic("canon: internal error: encoding a value of more than 4 GiB") // its length would wrap, and so collide
 	}
 	dst = append(dst, v.tag)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(v.raw)))
