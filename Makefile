@@ -1,0 +1,41 @@
+# Every target runs over all modules of the workspace, as go.work lists them.
+packages = $$(go list -m -f '{{.Dir}}/...')
+
+# A version, not latest: a new check is a change of this repository.
+staticcheck = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+FUZZTIME  ?= 20s
+BENCH     ?= .
+BENCHTIME ?= 1s
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: ## vet, unit, integration and example tests, on a PostgreSQL they find or start
+	go vet $(packages)
+	go test $(packages)
+
+race: ## the same tests under the race detector (needs a C compiler)
+	go test -race $(packages)
+
+lint: ## gofmt, go vet and staticcheck
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
+	go vet $(packages)
+	go run $(staticcheck) $(packages)
+
+bench: ## every benchmark (BENCH=regexp, BENCHTIME=1s)
+	go test -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -benchmem $(packages)
+
+fuzz: ## every fuzz target, one after the other (FUZZTIME=20s for each)
+	scripts/fuzz.sh $(FUZZTIME)
+
+fips: ## the tests with nothing but FIPS 140-3 approved cryptography
+	GODEBUG=fips140=only go test $(packages)
+
+consumer: ## what a module that imports rowseal downloads, held against gorm alone
+	scripts/consumer.sh
+
+tidy: ## go mod tidy in every module
+	scripts/tidy.sh
+
+.PHONY: help test race lint bench fuzz fips consumer tidy
