@@ -43,8 +43,8 @@ type Codec struct {
 
 // CodecFor finds the codec of a type: strings, []byte and [n]byte, bool, all integers and floats, time.Time, types with
 // driver.Valuer and sql.Scanner (sql.Null among them), types with encoding.TextMarshaler and encoding.TextUnmarshaler (decimals,
-// netip.Addr), and pointers to all of these. With asJSON any other type goes through encoding/json. Anything else is an error
-// that says so.
+// netip.Addr), and pointers to all of these. Anything else is an error that says so. With asJSON every type goes through
+// encoding/json, these too.
 //
 // A value that implements several of these is sealed by the first that fits, in the order above except that named types with
 // methods come before their underlying kinds.
@@ -113,7 +113,10 @@ func (c *Codec) Append(dst []byte, v reflect.Value) (out []byte, null bool, err 
 	if len(out)-len(dst) > maxValue {
 		return nil, false, fmt.Errorf("field: encode %s: larger than 1 GiB", c.typ)
 	}
-	return out, out == nil, nil
+	if out == nil {
+		return dst, true, nil
+	}
+	return out, false, nil
 }
 
 // Set decodes plaintext into v, which must be settable and have the codec's type. It copies what it keeps. It fails with
@@ -297,6 +300,9 @@ func appendTime(dst []byte, t time.Time) ([]byte, error) {
 	if t.Location() == time.UTC {
 		zone = ""
 	}
+	if int(int32(offset)) != offset {
+		return nil, errors.New("the time zone's offset is longer than 68 years")
+	}
 	if len(zone) > maxZone {
 		return nil, errors.New("the time zone's abbreviation is longer than 64 bytes")
 	}
@@ -410,13 +416,32 @@ func setScanner(v reflect.Value, kind byte, payload []byte) error {
 	default:
 		return ErrType
 	}
-	// Scan into a fresh value: a Scanner that merges into its receiver must not see what was there.
+	if scan(v, value) {
+		return nil
+	}
+	// Drivers differ in whether text comes as string or []byte, so a type written against one may refuse the other, even what its
+	// own Value gave. It would be sealed and never open again.
+	switch value := value.(type) {
+	case string:
+		if scan(v, []byte(value)) {
+			return nil
+		}
+	case []byte:
+		if scan(v, string(value)) {
+			return nil
+		}
+	}
+	return ErrType
+}
+
+// scan scans into a fresh value: a Scanner that merges into its receiver must not see what was there.
+func scan(v reflect.Value, value any) bool {
 	p := reflect.New(v.Type())
 	if err := p.Interface().(sql.Scanner).Scan(value); err != nil {
-		return ErrType
+		return false
 	}
 	v.Set(p.Elem())
-	return nil
+	return true
 }
 
 func appendTextMarshaler(dst []byte, v reflect.Value) ([]byte, error) {

@@ -8,7 +8,8 @@ import (
 )
 
 const (
-	formatField = 0xF9 // never the first byte of UTF-8 text (RFC 3629, section 3)
+	formatField = 0xF9
+	notUTF8     = 0xF8 // this byte and all above never occur in UTF-8 (RFC 3629, section 3)
 	suiteAESGCM = 0x01
 
 	headerSize = 3
@@ -27,7 +28,7 @@ var strict = base64.RawStdEncoding.Strict()
 // split checks the header and gives the data key's id and the sealed remainder.
 func split(sealed []byte) (id byte, body []byte, err error) {
 	switch {
-	case len(sealed) == 0 || sealed[0] < 0xF8:
+	case len(sealed) == 0 || sealed[0] < notUTF8:
 		return 0, nil, ErrPlaintext
 	case sealed[0] != formatField:
 		return 0, nil, ErrUnknownSuite
@@ -53,8 +54,8 @@ func AppendText(dst, sealed []byte) []byte {
 	return strict.AppendEncode(append(dst, textPrefix...), sealed)
 }
 
-// ParseText reverses [AppendText]. It fails with [ErrPlaintext] without the prefix and with [ErrMalformed] for anything that is
-// not the one encoding of its bytes.
+// ParseText reverses [AppendText]. It fails with [ErrPlaintext] without the prefix and with [ErrMalformed] for anything else that
+// AppendText does not write.
 func ParseText(text string) ([]byte, error) {
 	rest, ok := strings.CutPrefix(text, textPrefix)
 	if !ok {
@@ -65,7 +66,9 @@ func ParseText(text string) ([]byte, error) {
 		return nil, ErrMalformed
 	}
 	sealed, err := strict.DecodeString(rest)
-	if err != nil {
+	// Behind the prefix nothing is plaintext any more: [Key.Open] would call a text such as "rs1:abcd" just that, and a
+	// migrating column would let it pass.
+	if err != nil || len(sealed) == 0 || sealed[0] < notUTF8 {
 		return nil, ErrMalformed
 	}
 	return sealed, nil

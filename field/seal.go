@@ -9,6 +9,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
+	"slices"
 
 	"github.com/rowseal/rowseal/internal/canon"
 )
@@ -92,6 +95,9 @@ func NewKey(dek []byte, id byte) (*Key, error) {
 	if len(dek) != KeySize {
 		return nil, fmt.Errorf("field: a data key has %d bytes, not %d", KeySize, len(dek))
 	}
+	if id == 0 {
+		return nil, errors.New("field: a data key's number is 1 to 255, not 0") // what it seals would be malformed
+	}
 	// Expand alone, without Extract: a data key is uniformly random (RFC 5869, section 3.3).
 	sub, err := hkdf.Expand(sha256.New, dek, fieldKeyInfo, KeySize)
 	if err != nil {
@@ -119,6 +125,7 @@ func (k *Key) ID() byte { return k.id }
 // Seal encrypts plaintext for p and appends the field to dst: [Overhead]-1 bytes more than plaintext, which itself begins with
 // its kind. Two calls never give the same bytes. plaintext and the spare capacity of dst must not overlap.
 func (k *Key) Seal(dst []byte, p *Place, plaintext []byte) []byte {
+	dst = slices.Grow(dst, headerSize+nonceSize+len(plaintext)+tagSize)
 	dst = append(dst, formatField, suiteAESGCM, k.id)
 	return k.aead.Seal(dst, nil, plaintext, p.associatedData(k.id))
 }
@@ -141,8 +148,19 @@ func (k *Key) Open(dst []byte, p *Place, sealed []byte) ([]byte, error) {
 	return plain, nil
 }
 
-// String prints no key.
-func (k *Key) String() string { return "field.Key(***)" }
+const redactedKey = "field.Key(***)"
 
-// GoString prints no key.
-func (k *Key) GoString() string { return "field.Key(***)" }
+// Format prints "field.Key(***)" for every verb.
+func (k *Key) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redactedKey) }
+
+// String prints "field.Key(***)".
+func (k *Key) String() string { return redactedKey }
+
+// GoString prints "field.Key(***)".
+func (k *Key) GoString() string { return redactedKey }
+
+// LogValue logs "field.Key(***)".
+func (k *Key) LogValue() slog.Value { return slog.StringValue(redactedKey) }
+
+// MarshalText writes "field.Key(***)"; JSON and other encoders use it.
+func (k *Key) MarshalText() ([]byte, error) { return []byte(redactedKey), nil }
