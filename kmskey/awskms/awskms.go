@@ -1,0 +1,484 @@
+// Package awskms wraps data keys with AWS KMS, through the service client of aws-sdk-go-v2.
+//
+// A data key is made locally and wrapped by Encrypt, so that a service with nothing but kms:Encrypt can write rows; reading
+// them takes kms:Decrypt, and moving them to another key or context kms:ReEncryptFrom and kms:ReEncryptTo, without the data
+// key ever leaving AWS. The encryption context goes to AWS as pairs of strings: AWS enforces it, key policies can ask for it,
+// and CloudTrail logs it in the clear.
+//
+// The key may be configured by key id, key ARN, alias or alias ARN. What a row stores is always the key ARN that AWS answered
+// with, and that ARN is what AWS is asked to decrypt with, so rows still open when an alias moves on.
+//
+// A row's ARN selects among the configured keys and never adds one. Before any call it must name the client's region, and
+//
+//   - where a key id or key ARN is configured: that key, or one of [Config].PreviousKeys;
+//   - where an alias is configured: any key of the alias's account, or one of PreviousKeys. An alias ARN or [Config].Account
+//     says which account that is; else the account is the one that AWS named when it was first asked for the configured
+//     alias. Until then rows are unwrapped under the alias itself, which AWS resolves in the caller's own account: the row has
+//     no say.
+//
+// The client and all that belongs to it (credentials, retries, endpoints) are the caller's. Limits: types of context values
+// are lost in AWS's pairs of strings (1 and "1" agree; the commitment in the envelope tells them apart); multi-Region keys are
+// used in their own region only; the SDK's own buffers, which hold data keys for the time of a call, cannot be cleared; and a
+// client with request or response bodies in its ClientLogMode would log data keys, so those two bits are switched off for
+// the calls made here.
+package awskms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"github.com/rowseal/rowseal/kmskey"
+)
+
+// Service is what wrapped keys of this package name.
+const Service = "aws"
+
+// API is what this package needs of a client. [*kms.Client] has it.
+type API interface {
+	Encrypt(ctx context.Context, in *kms.EncryptInput, options ...func(*kms.Options)) (*kms.EncryptOutput, error)
+	Decrypt(ctx context.Context, in *kms.DecryptInput, options ...func(*kms.Options)) (*kms.DecryptOutput, error)
+	ReEncrypt(ctx context.Context, in *kms.ReEncryptInput, options ...func(*kms.Options)) (*kms.ReEncryptOutput, error)
+	Options() kms.Options
+}
+
+// Config has what is seldom needed. The zero Config works.
+type Config struct {
+	// Account is the twelve-digit account of the configured key. Set it where a bare alias or key id is configured and the
+	// process never wraps: it then knows from the start which rows are its own, also those under keys that the alias has
+	// left. Defaults to the account in the configured ARN, else to the one that AWS names first.
+	Account string
+
+	// PreviousKeys are ARNs of further keys, in the client's region and of any account, whose rows may be unwrapped and
+	// moved. Wrapping never uses them. Defaults to none.
+	PreviousKeys []string
+
+	// Timeout bounds each call, the client's retries included. A shorter deadline of the caller's own counts as well.
+	// Defaults to 10 seconds.
+	Timeout time.Duration
+}
+
+// Provider is a [kmskey.Provider] and [kmskey.Rewrapper] on one AWS KMS key. It is safe for concurrent use, keeps neither
+// data keys nor contexts, and makes one call to AWS per act, apart from the client's retries.
+type Provider struct {
+	client     API
+	comparable bool // whether client may be compared with ==
+	keyID      string
+	partition  string // "" where it is not known
+	region     string
+	account    string // "" where it is not configured
+	key        string // the id, where a key id or key ARN is configured
+	previous   map[string]bool
+	timeout    time.Duration
+
+	// learned is the account and partition that AWS answered with for keyID.
+	learned atomic.Pointer[owner]
+}
+
+type owner struct{ partition, account string }
+
+var (
+	_ kmskey.Provider  = (*Provider)(nil)
+	_ kmskey.Rewrapper = (*Provider)(nil)
+	_ API              = (*kms.Client)(nil)
+)
+
+const defaultTimeout = 10 * time.Second
+
+// New checks its arguments and makes no call. keyID is a key id, a key ARN, an alias ("alias/app") or an alias ARN; an ARN must
+// be of the client's region.
+func New(client API, keyID string, cfg Config) (*Provider, error) {
+	fail := func(format string, args ...any) (*Provider, error) {
+		return nil, fmt.Errorf("awskms: new provider: "+format, args...)
+	}
+	if client == nil || isNilPointer(client) {
+		return fail("no client; make one with kms.NewFromConfig")
+	}
+	name, err := parseName(keyID)
+	if err != nil {
+		return fail("%w", err)
+	}
+	p := &Provider{
+		client: client, comparable: reflect.TypeOf(client).Comparable(),
+		keyID: keyID, region: client.Options().Region, account: cfg.Account, key: name.key,
+		previous: make(map[string]bool, len(cfg.PreviousKeys)), timeout: cfg.Timeout,
+	}
+	switch {
+	case p.region == "":
+		return fail("the client has no region; set AWS_REGION, or Options.Region")
+	case name.region != "" && name.region != p.region:
+		return fail("key %q is in region %s and the client is for %s; make a client for the key's region", keyID, name.region, p.region)
+	case cfg.Account != "" && !isAccount(cfg.Account):
+		return fail("Config.Account %q does not have twelve digits", cfg.Account)
+	case cfg.Account != "" && name.account != "" && cfg.Account != name.account:
+		return fail("key %q is of account %s and Config.Account is %s; leave one of them out", keyID, name.account, cfg.Account)
+	case cfg.Timeout < 0:
+		return fail("Config.Timeout is %v; leave it zero for %v", cfg.Timeout, defaultTimeout)
+	}
+	p.partition = partitionOf(p.region)
+	if name.account != "" {
+		if p.partition != "" && p.partition != name.partition {
+			return fail("key %q is in partition %s, and region %s in %s", keyID, name.partition, p.region, p.partition)
+		}
+		p.partition, p.account = name.partition, name.account
+	}
+	if p.timeout == 0 {
+		p.timeout = defaultTimeout
+	}
+	for _, arn := range cfg.PreviousKeys {
+		previous, err := parseKeyARN(arn)
+		switch {
+		case err != nil:
+			return fail("Config.PreviousKeys: %w", err)
+		case previous.region != p.region:
+			return fail("Config.PreviousKeys: %q is not in the client's region %s; give that key a version of its own in the keyring", arn, p.region)
+		case p.partition != "" && previous.partition != p.partition:
+			return fail("Config.PreviousKeys: %q is not in partition %s", arn, p.partition)
+		}
+		p.previous[arn] = true
+	}
+	return p, nil
+}
+
+func isNilPointer(v any) bool {
+	r := reflect.ValueOf(v)
+	return r.Kind() == reflect.Pointer && r.IsNil()
+}
+
+// Wrap encrypts dek under the configured key: one Encrypt. KeyRef in the answer is the key ARN that AWS named.
+func (p *Provider) Wrap(ctx context.Context, dek kmskey.DEK, ec kmskey.Context) (kmskey.Wrapped, error) {
+	call := act{p, "wrap", p.keyID}
+	if dek.IsZero() {
+		return kmskey.Wrapped{}, call.fail(kmskey.ErrInvalid, "make the data key with kmskey.NewDEK", errors.New("the data key holds no key"))
+	}
+	ctx, done, err := call.begin(ctx)
+	if err != nil {
+		return kmskey.Wrapped{}, err
+	}
+	defer done()
+	out, err := p.client.Encrypt(ctx, &kms.EncryptInput{
+		KeyId: aws.String(p.keyID), Plaintext: dek.Bytes(), EncryptionContext: ec.Strings(),
+	}, noBodies)
+	if err != nil {
+		return kmskey.Wrapped{}, call.failed(ctx, err)
+	}
+	return call.wrapped(aws.ToString(out.KeyId), out.CiphertextBlob)
+}
+
+// Unwrap decrypts w under the key that it names, once that is known to be one of the configured keys: one Decrypt. A row under
+// any other key is refused with [kmskey.ErrForeignKey] and no call is made.
+func (p *Provider) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Context) (kmskey.DEK, error) {
+	call := act{p, "unwrap", w.KeyRef}
+	ask, err := call.admit(w)
+	if err != nil {
+		return kmskey.DEK{}, err
+	}
+	ctx, done, err := call.begin(ctx)
+	if err != nil {
+		return kmskey.DEK{}, err
+	}
+	defer done()
+	out, err := p.client.Decrypt(ctx, &kms.DecryptInput{
+		KeyId: aws.String(ask), CiphertextBlob: w.Blob, EncryptionContext: ec.Strings(),
+	}, noBodies)
+	if err != nil {
+		return kmskey.DEK{}, call.failedUnder(ctx, ask, err)
+	}
+	defer clear(out.Plaintext)
+	if err := call.confirm(p, ask, w.KeyRef, aws.ToString(out.KeyId)); err != nil {
+		return kmskey.DEK{}, err
+	}
+	dek, err := kmskey.DEKFromBytes(out.Plaintext)
+	if err != nil {
+		return kmskey.DEK{}, call.fail(kmskey.ErrInvalid, "this ciphertext was made by something else", err)
+	}
+	return dek, nil
+}
+
+// Rewrap moves w, which lies under a key of source, to p's key and the context to: one ReEncrypt by p's client, which needs
+// kms:ReEncryptFrom on the old key and kms:ReEncryptTo on the new one. It fails with [kmskey.ErrNotRewrappable], having made no
+// call, where source is no Provider of this package or is in another region, and where source is configured by a bare alias
+// or key id, has another client, and does not know its account yet: p's client may be of another account.
+func (p *Provider) Rewrap(ctx context.Context, source kmskey.Provider, w kmskey.Wrapped, from, to kmskey.Context) (kmskey.Wrapped, error) {
+	call := act{p, "rewrap", w.KeyRef}
+	src, ok := source.(*Provider)
+	if !ok || src == nil {
+		return kmskey.Wrapped{}, call.fail(kmskey.ErrNotRewrappable, "", fmt.Errorf("a source of type %T", source))
+	}
+	if src.region != p.region {
+		return kmskey.Wrapped{}, call.fail(kmskey.ErrNotRewrappable, "", fmt.Errorf("from region %s to %s", src.region, p.region))
+	}
+	ask, err := act{src, "rewrap", w.KeyRef}.admit(w)
+	if err != nil {
+		return kmskey.Wrapped{}, err
+	}
+	if ask != w.KeyRef && !src.sharesClient(p) {
+		return kmskey.Wrapped{}, call.fail(kmskey.ErrNotRewrappable, "set Config.Account of the source, or give both the same client",
+			fmt.Errorf("the account of the source's key %q is not known", src.keyID))
+	}
+	ctx, done, err := call.begin(ctx)
+	if err != nil {
+		return kmskey.Wrapped{}, err
+	}
+	defer done()
+	out, err := p.client.ReEncrypt(ctx, &kms.ReEncryptInput{
+		SourceKeyId: aws.String(ask), CiphertextBlob: w.Blob, SourceEncryptionContext: from.Strings(),
+		DestinationKeyId: aws.String(p.keyID), DestinationEncryptionContext: to.Strings(),
+	}, noBodies)
+	if err != nil {
+		return kmskey.Wrapped{}, call.failedUnder(ctx, ask, err)
+	}
+	if err := call.confirm(src, ask, w.KeyRef, aws.ToString(out.SourceKeyId)); err != nil {
+		return kmskey.Wrapped{}, err
+	}
+	return call.wrapped(aws.ToString(out.KeyId), out.CiphertextBlob)
+}
+
+// sharesClient reports whether both call AWS as the same principal, so that a bare name means the same key to both.
+func (p *Provider) sharesClient(q *Provider) bool {
+	return p == q || p.comparable && q.comparable && p.client == q.client
+}
+
+// String names the configured key.
+func (p *Provider) String() string {
+	if p == nil {
+		return "awskms.Provider(nil)"
+	}
+	return fmt.Sprintf("awskms.Provider(%s, %s)", p.keyID, p.region)
+}
+
+// owner is the account and partition of the configured key, as far as they are known.
+func (p *Provider) owner() owner {
+	if p.account != "" && p.partition != "" {
+		return owner{p.partition, p.account}
+	}
+	if l := p.learned.Load(); l != nil {
+		return *l
+	}
+	return owner{p.partition, p.account}
+}
+
+// noBodies keeps data keys out of the client's log, for this call.
+func noBodies(o *kms.Options) {
+	o.ClientLogMode &^= aws.LogRequestWithBody | aws.LogResponseWithBody
+}
+
+// act is one call, for its errors.
+type act struct {
+	p   *Provider
+	op  string // "wrap", "unwrap", "rewrap"
+	ref string
+}
+
+// begin bounds the call in time. A context that is done is refused here, so that no request is made.
+func (a act) begin(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, a.fail(kmskey.ErrUnavailable, "", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.p.timeout)
+	return ctx, cancel, nil
+}
+
+// maxBlob is the longest ciphertext that AWS takes (API reference, Decrypt).
+const maxBlob = 6144
+
+// admit decides whether w lies under a key of the configuration and gives the KeyId to ask AWS for: the row's own ARN, or, as
+// long as the account is not known, the configured name, which a row cannot choose.
+func (a act) admit(w kmskey.Wrapped) (ask string, err error) {
+	p := a.p
+	if w.Service != Service {
+		return "", a.fail(kmskey.ErrForeignKey, "give this row's version the provider of the service that wrapped it",
+			fmt.Errorf("wrapped by service %.40q, and this is %q", w.Service, Service))
+	}
+	ref, err := parseKeyARN(w.KeyRef)
+	if err != nil {
+		return "", a.fail(kmskey.ErrForeignKey, "", errors.New("the row does not name an AWS KMS key by its ARN"))
+	}
+	foreign := func(what string) (string, error) {
+		return "", a.fail(kmskey.ErrForeignKey, "if the key is yours, list its ARN in Config.PreviousKeys, or give it a version of its own in the keyring", errors.New(what))
+	}
+	own := p.owner()
+	ask = w.KeyRef
+	switch {
+	case ref.region != p.region:
+		return foreign("the row's key is not in the client's region " + p.region)
+	case own.partition != "" && ref.partition != own.partition:
+		return foreign("the row's key is not in partition " + own.partition)
+	case p.previous[w.KeyRef]:
+	case p.key != "" && ref.key != p.key:
+		return foreign(fmt.Sprintf("only key %q is configured", p.keyID))
+	case own.account != "" && ref.account != own.account:
+		return foreign(fmt.Sprintf("the configured key %q is of account %s", p.keyID, own.account))
+	case own.account == "":
+		ask = p.keyID
+	}
+	if len(w.Blob) < 1 || len(w.Blob) > maxBlob {
+		return "", a.fail(kmskey.ErrContextMismatch, "", fmt.Errorf("a wrapped key of %d bytes, where AWS KMS makes 1 to %d", len(w.Blob), maxBlob))
+	}
+	return ask, nil
+}
+
+// confirm checks that AWS used the key that the row names. src is the provider whose key it is.
+func (a act) confirm(src *Provider, asked, row, answered string) error {
+	if answered != row {
+		return a.fail(kmskey.ErrContextMismatch, "", fmt.Errorf("AWS KMS opened it with key %.200q, which is not the one that the row names", answered))
+	}
+	if asked == src.keyID {
+		src.learn(answered)
+	}
+	return nil
+}
+
+// learn takes note of what AWS answered with for the configured name, and of nothing else.
+func (p *Provider) learn(arn string) {
+	if p.learned.Load() != nil {
+		return
+	}
+	if name, err := parseKeyARN(arn); err == nil {
+		p.learned.CompareAndSwap(nil, &owner{name.partition, name.account})
+	}
+}
+
+// wrapped checks AWS's answer for the configured key. An ARN that admit would refuse must not be stored: the row could never be
+// read.
+func (a act) wrapped(arn string, blob []byte) (kmskey.Wrapped, error) {
+	p := a.p
+	name, err := parseKeyARN(arn)
+	if err != nil || len(blob) < 1 || len(blob) > maxBlob {
+		return kmskey.Wrapped{}, a.fail(kmskey.ErrInvalid, "is the endpoint AWS KMS?", fmt.Errorf("the service answered with key %.200q and %d bytes", arn, len(blob)))
+	}
+	w := kmskey.Wrapped{Service: Service, KeyRef: arn, Blob: blob}
+	switch own := p.owner(); {
+	case p.key != "" && name.key != p.key,
+		name.region != p.region,
+		own.partition != "" && name.partition != own.partition,
+		own.account != "" && name.account != own.account:
+		return kmskey.Wrapped{}, a.fail(kmskey.ErrInvalid, "check Config.Account and the client's credentials and region",
+			fmt.Errorf("AWS KMS used key %q, which lies outside the configuration", arn))
+	}
+	p.learn(arn)
+	return w, nil
+}
+
+func (a act) fail(kind error, hint string, cause error) error {
+	return &kmskey.Error{Op: a.op, Service: Service, KeyRef: a.ref, Kind: kind, Hint: hint, Err: cause}
+}
+
+// name is a parsed KeyId. The first three are set for ARNs only; key or alias is.
+type name struct {
+	partition, region, account string
+	key, alias                 string
+}
+
+const nameForms = `a key id (1234abcd-12ab-34cd-56ef-1234567890ab), a key ARN (arn:aws:kms:eu-central-1:111122223333:key/1234abcd-…), an alias (alias/app) or an alias ARN`
+
+// parseName reads a KeyId in any of the four forms.
+func parseName(s string) (name, error) {
+	bad := func(why string) (name, error) {
+		return name{}, fmt.Errorf("key %.200q: %s; expected %s", s, why, nameForms)
+	}
+	rest := s
+	var n name
+	if strings.HasPrefix(s, "arn:") {
+		parts := strings.SplitN(s, ":", 6)
+		if len(parts) != 6 || parts[2] != "kms" {
+			return bad("not an ARN of KMS")
+		}
+		n.partition, n.region, n.account, rest = parts[1], parts[3], parts[4], parts[5]
+		switch {
+		case !isWord(n.partition) || !strings.HasPrefix(n.partition, "aws"):
+			return bad("the partition is malformed")
+		case !isWord(n.region):
+			return bad("the region is malformed")
+		case !isAccount(n.account):
+			return bad("the account does not have twelve digits")
+		}
+		if id, ok := strings.CutPrefix(rest, "key/"); ok {
+			rest = id
+		} else if !strings.HasPrefix(rest, "alias/") {
+			return bad("neither key/ nor alias/ follows the account")
+		}
+		if strings.HasPrefix(parts[5], "key/alias/") {
+			return bad("key/ and alias/ together")
+		}
+	}
+	switch alias, isAlias := strings.CutPrefix(rest, "alias/"); {
+	case isAlias && isAliasName(alias):
+		n.alias = alias
+	case isAlias:
+		return bad("the alias is malformed")
+	case isKeyID(rest):
+		n.key = rest
+	case rest == "":
+		return bad("empty")
+	case isAliasName(rest) && n.account == "":
+		return bad("not a key id; an alias begins with alias/")
+	default:
+		return bad("not a key id")
+	}
+	return n, nil
+}
+
+// parseKeyARN reads what rows hold: the ARN of a key, not of an alias.
+func parseKeyARN(s string) (name, error) {
+	n, err := parseName(s)
+	if err == nil && (n.account == "" || n.key == "") {
+		err = fmt.Errorf("%.200q is not the ARN of a key (arn:aws:kms:eu-central-1:111122223333:key/…)", s)
+	}
+	return n, err
+}
+
+// isKeyID knows 1234abcd-12ab-34cd-56ef-1234567890ab and mrk-1234abcd12ab34cd56ef1234567890ab.
+func isKeyID(s string) bool {
+	if digits, ok := strings.CutPrefix(s, "mrk-"); ok {
+		return len(digits) == 32 && only(digits, "0123456789abcdef")
+	}
+	parts := strings.Split(s, "-")
+	if len(parts) != 5 {
+		return false
+	}
+	for i, n := range []int{8, 4, 4, 4, 12} {
+		if len(parts[i]) != n || !only(parts[i], "0123456789abcdef") {
+			return false
+		}
+	}
+	return true
+}
+
+func isAliasName(s string) bool {
+	return len(s) >= 1 && len(s) <= 250 && only(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/_-")
+}
+
+func isAccount(s string) bool { return len(s) == 12 && only(s, "0123456789") }
+
+func isWord(s string) bool {
+	return len(s) >= 1 && len(s) <= 64 && only(s, "abcdefghijklmnopqrstuvwxyz0123456789-")
+}
+
+func only(s, set string) bool { return strings.Trim(s, set) == "" }
+
+// partitionOf is the partition of a region whose name tells it, else "". Only "" is left open, never guessed: a region belongs
+// to one partition, so where the region agrees the partition can only be malformed, and AWS refuses it.
+func partitionOf(region string) string {
+	for prefix, p := range map[string]string{
+		"cn-": "aws-cn", "us-gov-": "aws-us-gov", "us-iso-": "aws-iso", "us-isob-": "aws-iso-b", "us-isof-": "aws-iso-f",
+		"eu-isoe-": "aws-iso-e", "eusc-": "aws-eusc",
+	} {
+		if strings.HasPrefix(region, prefix) {
+			return p
+		}
+	}
+	for _, prefix := range []string{"us-east-", "us-west-", "eu-central-", "eu-west-", "eu-north-", "eu-south-", "ap-", "sa-", "ca-", "me-", "af-", "il-", "mx-"} {
+		if strings.HasPrefix(region, prefix) {
+			return "aws"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,762 @@
+package awskms_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
+
+	"github.com/rowseal/rowseal/kmskey"
+	"github.com/rowseal/rowseal/kmskey/awskms"
+	"github.com/rowseal/rowseal/kmskey/awskms/awskmstest"
+	"github.com/rowseal/rowseal/kmskey/kmskeytest"
+)
+
+const otherAccount = "999988887777"
+
+func provider(t *testing.T, client awskms.API, key string, cfg awskms.Config) *awskms.Provider {
+	t.Helper()
+	p, err := awskms.New(client, key, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func keyID(arn string) string { return arn[strings.LastIndex(arn, "/")+1:] }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func row(t *testing.T, id int64) kmskey.Context {
+	t.Helper()
+	ec, err := kmskey.NewContext(kmskey.Pair{Name: "model_name", Value: kmskey.Text("Patient")}, kmskey.Pair{Name: "model_id", Value: kmskey.Int(id)})
+	must(t, err)
+	return ec
+}
+
+func wrap(t *testing.T, p kmskey.Provider, ec kmskey.Context) kmskey.Wrapped {
+	t.Helper()
+	w, err := p.Wrap(t.Context(), kmskey.NewDEK(), ec)
+	must(t, err)
+	return w
+}
+
+// subject is a provider on a server of its own, configured by one form of the key's name.
+func subject(t *testing.T, name func(srv *awskmstest.Server, arn string) string) kmskeytest.Subject {
+	srv := awskmstest.New(t, awskmstest.Config{})
+	arn := srv.CreateKey()
+	must(t, srv.CreateAlias("alias/app", arn))
+	foreign, err := srv.CreateKeyIn(otherAccount, srv.Region())
+	must(t, err)
+	app := srv.NewPrincipal("app", "kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo")
+	app.AllowOn(foreign, "kms:*") // so that a refusal is the provider's, not the service's
+	configured := name(srv, arn)
+	p := provider(t, app.Client(), configured, awskms.Config{})
+	fault := func(err error) func(*testing.T) func() {
+		return func(*testing.T) func() {
+			srv.SetBefore(func(context.Context, awskmstest.Call) error { return err })
+			return func() { srv.SetBefore(nil) }
+		}
+	}
+	refs := []string{
+		foreign,
+		strings.Replace(arn, srv.Region(), "us-east-1", 1),
+		strings.Replace(arn, srv.Account(), otherAccount, 1),
+		strings.Replace(arn, "arn:aws:", "arn:aws-cn:", 1),
+		strings.Replace(arn, ":kms:", ":s3:", 1),
+		"arn:aws:kms:" + srv.Region() + ":" + srv.Account() + ":alias/app",
+		"alias/app",
+		keyID(arn),
+		strings.ToUpper(arn),
+		arn + "0",
+	}
+	if !strings.Contains(configured, "alias/") {
+		refs = append(refs, srv.CreateKey()) // of the same account and region, and not configured
+	}
+	return kmskeytest.Subject{
+		Provider:    p,
+		ForeignRefs: refs,
+		Calls:       srv.TotalCalls,
+		Disable: func(t *testing.T) func() {
+			must(t, srv.DisableKey(arn))
+			return func() { must(t, srv.EnableKey(arn)) }
+		},
+		Remove:   func(t *testing.T) { must(t, srv.DeleteKey(arn)) },
+		Outage:   fault(awskmstest.Outage()),
+		Throttle: fault(awskmstest.Throttled()),
+		Hang: func(*testing.T) (<-chan struct{}, func()) {
+			arrived := make(chan struct{}, 1)
+			srv.SetBefore(func(ctx context.Context, _ awskmstest.Call) error {
+				arrived <- struct{}{}
+				<-ctx.Done()
+				return ctx.Err()
+			})
+			return arrived, func() { srv.SetBefore(nil) }
+		},
+		DenyWrap: func(t *testing.T) kmskey.Provider {
+			return provider(t, srv.NewPrincipal("reader", "kms:Decrypt").Client(), arn, awskms.Config{})
+		},
+		DenyUnwrap: func(t *testing.T) kmskey.Provider {
+			return provider(t, srv.NewPrincipal("writer", "kms:Encrypt").Client(), arn, awskms.Config{})
+		},
+		Sibling: func(t *testing.T) kmskey.Provider { return provider(t, app.Client(), foreign, awskms.Config{}) },
+	}
+}
+
+var notApplicable = map[string]string{
+	"context_type": "AWS takes pairs of strings, in which 1 and \"1\" agree; the envelope's commitment holds the types",
+}
+
+func TestConformance(t *testing.T) {
+	for form, name := range map[string]func(srv *awskmstest.Server, arn string) string{
+		"key_id":  func(_ *awskmstest.Server, arn string) string { return keyID(arn) },
+		"key_ARN": func(_ *awskmstest.Server, arn string) string { return arn },
+		"alias":   func(*awskmstest.Server, string) string { return "alias/app" },
+		"alias_ARN": func(srv *awskmstest.Server, _ string) string {
+			return "arn:aws:kms:" + srv.Region() + ":" + srv.Account() + ":alias/app"
+		},
+	} {
+		t.Run(form, func(t *testing.T) {
+			kmskeytest.Run(t, kmskeytest.Harness{
+				New:           func(t *testing.T) kmskeytest.Subject { return subject(t, name) },
+				NotApplicable: notApplicable,
+			})
+		})
+	}
+	t.Run("counted", func(t *testing.T) {
+		kmskeytest.Run(t, kmskeytest.Harness{
+			New: func(t *testing.T) kmskeytest.Subject {
+				s := subject(t, func(_ *awskmstest.Server, arn string) string { return arn })
+				s.Provider = kmskeytest.NewCounter(s.Provider).Provider()
+				sibling := s.Sibling
+				s.Sibling = func(t *testing.T) kmskey.Provider { return kmskeytest.NewCounter(sibling(t)).Provider() }
+				return s
+			},
+			NotApplicable: notApplicable,
+		})
+	})
+}
+
+// TestConformanceAtEndpoint runs the suite against a service that someone names, such as LocalStack or AWS itself, in addition to
+// the fake: AWSKMS_TEST_ENDPOINT (a URL, or "aws" for the region's own), AWSKMS_TEST_KEY, AWS_REGION and an access key in the
+// environment. Faults cannot be made there.
+func TestConformanceAtEndpoint(t *testing.T) {
+	endpoint, key := os.Getenv("AWSKMS_TEST_ENDPOINT"), os.Getenv("AWSKMS_TEST_KEY")
+	if endpoint == "" && key == "" {
+		t.Log("nothing asked for: AWSKMS_TEST_ENDPOINT and AWSKMS_TEST_KEY are not set; TestConformance ran against the fake")
+		return
+	}
+	for _, name := range []string{"AWSKMS_TEST_ENDPOINT", "AWSKMS_TEST_KEY", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
+		if os.Getenv(name) == "" {
+			t.Fatalf("%s is not set", name)
+		}
+	}
+	creds := aws.Credentials{
+		AccessKeyID: os.Getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: os.Getenv("AWS_SECRET_ACCESS_KEY"), SessionToken: os.Getenv("AWS_SESSION_TOKEN"),
+	}
+	options := kms.Options{
+		Region:      os.Getenv("AWS_REGION"),
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return creds, nil }),
+	}
+	if endpoint != "aws" {
+		options.BaseEndpoint = aws.String(endpoint)
+	}
+	na := maps.Clone(notApplicable)
+	for _, fault := range []string{"calls", "disabled", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap", "sibling"} {
+		na[fault] = "the service at AWSKMS_TEST_ENDPOINT is not ours to break or count"
+	}
+	kmskeytest.Run(t, kmskeytest.Harness{
+		New: func(t *testing.T) kmskeytest.Subject {
+			return kmskeytest.Subject{
+				Provider: provider(t, kms.New(options), key, awskms.Config{}),
+				ForeignRefs: []string{
+					"arn:aws:kms:xx-nowhere-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+					"arn:aws:kms:" + options.Region + ":000000000001:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+				},
+			}
+		},
+		NotApplicable: na,
+	})
+}
+
+func TestNew(t *testing.T) {
+	srv := awskmstest.New(t, awskmstest.Config{})
+	const id = "1234abcd-12ab-34cd-56ef-1234567890ab"
+	const arn = "arn:aws:kms:eu-central-1:111122223333:key/" + id
+	for _, c := range []struct{ name, key string }{
+		{"key_id", id},
+		{"multi_region_key_id", "mrk-1234abcd12ab34cd56ef1234567890ab"},
+		{"key_ARN", arn},
+		{"alias", "alias/app"},
+		{"alias_with_every_character", "alias/App/prod_2-x"},
+		{"alias_of_AWS", "alias/aws/s3"},
+		{"alias_ARN", "arn:aws:kms:eu-central-1:111122223333:alias/app"},
+	} {
+		t.Run(c.name+"_is_taken", func(t *testing.T) {
+			if _, err := awskms.New(srv.Client(), c.key, awskms.Config{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	long := strings.Repeat("x", 1000)
+	for _, c := range []struct {
+		name, key string
+		cfg       awskms.Config
+		says      string
+	}{
+		{"empty", "", awskms.Config{}, "expected a key id"},
+		{"alias_without_its_prefix", "app", awskms.Config{}, "an alias begins with alias/"},
+		{"alias_without_a_name", "alias/", awskms.Config{}, "the alias is malformed"},
+		{"alias_with_a_space", "alias/a b", awskms.Config{}, "the alias is malformed"},
+		{"short_key_id", "1234abcd-12ab", awskms.Config{}, "an alias begins with alias/"},
+		{"trailing_space", id + " ", awskms.Config{}, "not a key id"},
+		{"line_break", id + "\n", awskms.Config{}, "not a key id"},
+		{"ARN_of_another_service", "arn:aws:s3:::bucket", awskms.Config{}, "not an ARN of KMS"},
+		{"ARN_without_a_region", "arn:aws:kms::111122223333:key/" + id, awskms.Config{}, "the region is malformed"},
+		{"ARN_without_an_account", "arn:aws:kms:eu-central-1::key/" + id, awskms.Config{}, "twelve digits"},
+		{"ARN_with_a_short_account", "arn:aws:kms:eu-central-1:1111:key/" + id, awskms.Config{}, "twelve digits"},
+		{"ARN_of_neither", "arn:aws:kms:eu-central-1:111122223333:grant/" + id, awskms.Config{}, "neither key/ nor alias/"},
+		{"ARN_of_both", "arn:aws:kms:eu-central-1:111122223333:key/alias/app", awskms.Config{}, "key/ and alias/ together"},
+		{"ARN_with_more", arn + ":1", awskms.Config{}, "not a key id"},
+		{"ARN_of_another_partition", strings.Replace(arn, "arn:aws:", "arn:aws-cn:", 1), awskms.Config{}, "partition"},
+		{"ARN_of_a_strange_partition", strings.Replace(arn, "arn:aws:", "arn:evil:", 1), awskms.Config{}, "partition is malformed"},
+		{"ARN_of_another_region", strings.Replace(arn, "eu-central-1", "us-east-1", 1), awskms.Config{}, "make a client for the key's region"},
+		{"a_very_long_one", long, awskms.Config{}, "expected a key id"},
+		{"account_with_letters", "alias/app", awskms.Config{Account: "11112222333x"}, "Config.Account"},
+		{"account_against_the_ARN", arn, awskms.Config{Account: otherAccount}, "leave one of them out"},
+		{"negative_timeout", "alias/app", awskms.Config{Timeout: -1}, "Config.Timeout"},
+		{"previous_key_that_is_an_id", "alias/app", awskms.Config{PreviousKeys: []string{id}}, "Config.PreviousKeys"},
+		{"previous_key_that_is_an_alias", "alias/app", awskms.Config{PreviousKeys: []string{"arn:aws:kms:eu-central-1:111122223333:alias/app"}}, "Config.PreviousKeys"},
+		{"previous_key_of_another_region", "alias/app", awskms.Config{PreviousKeys: []string{strings.Replace(arn, "eu-central-1", "us-east-1", 1)}}, "not in the client's region"},
+	} {
+		t.Run(c.name+"_is_refused", func(t *testing.T) {
+			p, err := awskms.New(srv.Client(), c.key, c.cfg)
+			if p != nil || err == nil || !strings.HasPrefix(err.Error(), "awskms: new provider: ") || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v, %v", p, err)
+			} else if strings.Contains(err.Error(), long) {
+				t.Error("the whole name is repeated")
+			}
+		})
+	}
+	t.Run("no_client_is_refused", func(t *testing.T) {
+		for _, client := range []awskms.API{nil, (*kms.Client)(nil)} {
+			if _, err := awskms.New(client, arn, awskms.Config{}); err == nil || !strings.Contains(err.Error(), "no client") {
+				t.Error(err)
+			}
+		}
+	})
+	t.Run("a_client_without_a_region_is_refused", func(t *testing.T) {
+		client := srv.Client(func(o *kms.Options) { o.Region = "" })
+		if _, err := awskms.New(client, arn, awskms.Config{}); err == nil || !strings.Contains(err.Error(), "no region") {
+			t.Error(err)
+		}
+	})
+	t.Run("makes_no_call", func(t *testing.T) {
+		if srv.TotalCalls() != 0 {
+			t.Errorf("%d calls", srv.TotalCalls())
+		}
+	})
+}
+
+func TestDuties(t *testing.T) {
+	srv := awskmstest.New(t, awskmstest.Config{})
+	old, current := srv.CreateKey(), srv.CreateKey()
+	writer := provider(t, srv.NewPrincipal("writer", "kms:Encrypt").Client(), old, awskms.Config{})
+	reader := provider(t, srv.NewPrincipal("reader", "kms:Decrypt").Client(), current, awskms.Config{PreviousKeys: []string{old}})
+	rotator := srv.NewPrincipal("rotator", "kms:ReEncryptFrom", "kms:ReEncryptTo").Client()
+	from, to := provider(t, rotator, old, awskms.Config{}), provider(t, rotator, current, awskms.Config{})
+
+	dek := kmskey.NewDEK()
+	w, err := writer.Wrap(t.Context(), dek, row(t, 1))
+	must(t, err)
+	t.Run("a_rotator_with_reencrypt_alone_moves_what_a_writer_with_encrypt_alone_wrote_for_a_reader_with_decrypt_alone", func(t *testing.T) {
+		srv.ResetCounts()
+		moved, err := to.Rewrap(t.Context(), from, w, row(t, 1), row(t, 1))
+		must(t, err)
+		if moved.KeyRef != current {
+			t.Errorf("moved to %q", moved.KeyRef)
+		}
+		if srv.Calls("ReEncrypt") != 1 || srv.TotalCalls() != 1 {
+			t.Errorf("%d calls", srv.TotalCalls())
+		}
+		got, err := reader.Unwrap(t.Context(), moved, row(t, 1))
+		must(t, err)
+		if !bytes.Equal(got.Bytes(), dek.Bytes()) {
+			t.Error("another key came back")
+		}
+	})
+	t.Run("the_error_names_the_missing_action", func(t *testing.T) {
+		_, err := writer.Unwrap(t.Context(), w, row(t, 1))
+		says(t, err, kmskey.ErrDenied, "allow this principal kms:Decrypt")
+		_, err = reader.Wrap(t.Context(), dek, row(t, 1))
+		says(t, err, kmskey.ErrDenied, "allow this principal kms:Encrypt")
+		_, err = writer.Rewrap(t.Context(), writer, w, row(t, 1), row(t, 1))
+		says(t, err, kmskey.ErrDenied, "kms:ReEncryptFrom on the old key and kms:ReEncryptTo")
+	})
+	t.Run("either_half_of_reencrypt_alone_is_denied", func(t *testing.T) {
+		for _, half := range []string{"kms:ReEncryptFrom", "kms:ReEncryptTo"} {
+			client := srv.NewPrincipal("half", half, "kms:Encrypt", "kms:Decrypt").Client()
+			_, err := provider(t, client, current, awskms.Config{}).Rewrap(t.Context(), provider(t, client, old, awskms.Config{}), w, row(t, 1), row(t, 1))
+			says(t, err, kmskey.ErrDenied, "kms:ReEncrypt")
+		}
+	})
+}
+
+func says(t *testing.T, err, kind error, text string) {
+	t.Helper()
+	if !errors.Is(err, kind) || err == nil || !strings.Contains(err.Error(), text) {
+		t.Errorf("%v\nis not %q, or does not say %q", err, kind, text)
+	}
+}
+
+// TestAliases: what a row may choose where only a name is configured.
+func TestAliases(t *testing.T) {
+	type scene struct {
+		srv      *awskmstest.Server
+		old, new string
+		w        kmskey.Wrapped // under old, to which the alias pointed
+	}
+	set := func(t *testing.T) scene {
+		srv := awskmstest.New(t, awskmstest.Config{})
+		s := scene{srv: srv, old: srv.CreateKey(), new: srv.CreateKey()}
+		must(t, srv.CreateAlias("alias/app", s.old))
+		s.w = wrap(t, provider(t, srv.Client(), "alias/app", awskms.Config{}), row(t, 1))
+		srv.ResetCounts()
+		return s
+	}
+	t.Run("a_row_keeps_the_key_ARN_and_not_the_alias", func(t *testing.T) {
+		s := set(t)
+		if s.w.KeyRef != s.old || s.w.Service != "aws" {
+			t.Errorf("%q %q", s.w.Service, s.w.KeyRef)
+		}
+	})
+	t.Run("rows_open_after_the_alias_moved_once_the_account_is_known", func(t *testing.T) {
+		s := set(t)
+		must(t, s.srv.UpdateAlias("alias/app", s.new))
+		arn := "arn:aws:kms:" + s.srv.Region() + ":" + s.srv.Account() + ":alias/app"
+		for name, p := range map[string]*awskms.Provider{
+			"alias_ARN":      provider(t, s.srv.Client(), arn, awskms.Config{}),
+			"Config.Account": provider(t, s.srv.Client(), "alias/app", awskms.Config{Account: s.srv.Account()}),
+			"PreviousKeys":   provider(t, s.srv.Client(), "alias/app", awskms.Config{PreviousKeys: []string{s.old}}),
+		} {
+			if _, err := p.Unwrap(t.Context(), s.w, row(t, 1)); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		p := provider(t, s.srv.Client(), "alias/app", awskms.Config{})
+		if w := wrap(t, p, row(t, 2)); w.KeyRef != s.new {
+			t.Errorf("wrapped under %q", w.KeyRef)
+		}
+		if _, err := p.Unwrap(t.Context(), s.w, row(t, 1)); err != nil {
+			t.Errorf("learned by wrapping: %v", err)
+		}
+	})
+	t.Run("a_reader_that_does_not_know_the_account_asks_for_the_alias_and_learns", func(t *testing.T) {
+		s := set(t)
+		var asked []string
+		var mu sync.Mutex
+		s.srv.SetBefore(func(_ context.Context, c awskmstest.Call) error {
+			mu.Lock()
+			defer mu.Unlock()
+			asked = append(asked, c.KeyID)
+			return nil
+		})
+		p := provider(t, s.srv.NewPrincipal("reader", "kms:Decrypt").Client(), "alias/app", awskms.Config{})
+		for range 2 {
+			_, err := p.Unwrap(t.Context(), s.w, row(t, 1))
+			must(t, err)
+		}
+		if fmt.Sprint(asked) != fmt.Sprint([]string{"alias/app", s.old}) {
+			t.Errorf("asked for %q", asked)
+		}
+	})
+	t.Run("a_reader_that_does_not_know_the_account_is_told_what_to_set_when_the_alias_has_moved", func(t *testing.T) {
+		s := set(t)
+		must(t, s.srv.UpdateAlias("alias/app", s.new))
+		p := provider(t, s.srv.Client(), "alias/app", awskms.Config{})
+		_, err := p.Unwrap(t.Context(), s.w, row(t, 1))
+		says(t, err, kmskey.ErrContextMismatch, "set Config.Account, or list the key in Config.PreviousKeys")
+	})
+	t.Run("a_row_does_not_choose_the_account", func(t *testing.T) {
+		s := set(t)
+		evil, err := s.srv.CreateKeyIn(otherAccount, s.srv.Region())
+		must(t, err)
+		// The attacker lets everyone use the key, as a key policy can; all that stands between is the provider.
+		app := s.srv.NewPrincipal("app", "kms:*")
+		app.AllowOn(evil, "kms:*")
+		attacker := s.srv.NewPrincipalIn(otherAccount, "attacker", "kms:*")
+		planted := wrap(t, provider(t, attacker.Client(), evil, awskms.Config{}), row(t, 1))
+		var asked []string
+		s.srv.SetBefore(func(_ context.Context, c awskmstest.Call) error { asked = append(asked, c.KeyID); return nil })
+		for name, key := range map[string]string{"alias": "alias/app", "key_id": keyID(s.old)} {
+			p := provider(t, app.Client(), key, awskms.Config{})
+			if _, err := p.Unwrap(t.Context(), planted, row(t, 1)); err == nil {
+				t.Errorf("%s: a planted key opened", name)
+			}
+			_, err := p.Unwrap(t.Context(), s.w, row(t, 1))
+			must(t, err)
+			if _, err := p.Unwrap(t.Context(), planted, row(t, 1)); !errors.Is(err, kmskey.ErrForeignKey) {
+				t.Errorf("%s, knowing its account: %v", name, err)
+			}
+		}
+		for _, ref := range asked {
+			if ref == evil {
+				t.Error("AWS was asked for the key that the row chose")
+			}
+		}
+	})
+	t.Run("a_row_that_names_another_key_than_the_one_that_opens_it_is_refused", func(t *testing.T) {
+		s := set(t)
+		p := provider(t, s.srv.Client(), "alias/app", awskms.Config{})
+		lying := s.w
+		lying.KeyRef = strings.Replace(s.w.KeyRef, s.srv.Account(), otherAccount, 1)
+		_, err := p.Unwrap(t.Context(), lying, row(t, 1))
+		says(t, err, kmskey.ErrContextMismatch, "not the one that the row names")
+		// Nothing was learned from it: the account would now be the row's.
+		_, err = p.Unwrap(t.Context(), s.w, row(t, 1))
+		must(t, err)
+	})
+	t.Run("an_account_that_is_not_the_aliases_is_found_out_before_a_row_is_lost", func(t *testing.T) {
+		s := set(t)
+		p := provider(t, s.srv.Client(), "alias/app", awskms.Config{Account: otherAccount})
+		_, err := p.Wrap(t.Context(), kmskey.NewDEK(), row(t, 1))
+		says(t, err, kmskey.ErrInvalid, "check Config.Account")
+	})
+	t.Run("a_previous_key_of_another_account_opens_and_moves", func(t *testing.T) {
+		s := set(t)
+		merged, err := s.srv.CreateKeyIn(otherAccount, s.srv.Region())
+		must(t, err)
+		app := s.srv.NewPrincipal("app", "kms:*")
+		app.AllowOn(merged, "kms:*")
+		w := wrap(t, provider(t, app.Client(), merged, awskms.Config{}), row(t, 1))
+		p := provider(t, app.Client(), "alias/app", awskms.Config{PreviousKeys: []string{merged}})
+		_, err = p.Unwrap(t.Context(), w, row(t, 1))
+		must(t, err)
+		moved, err := p.Rewrap(t.Context(), p, w, row(t, 1), row(t, 1))
+		must(t, err)
+		if moved.KeyRef != s.old {
+			t.Errorf("moved to %q", moved.KeyRef)
+		}
+	})
+}
+
+func TestRewrapSources(t *testing.T) {
+	srv := awskmstest.New(t, awskmstest.Config{})
+	old, current := srv.CreateKey(), srv.CreateKey()
+	must(t, srv.CreateAlias("alias/old", old))
+	client := srv.Client()
+	w := wrap(t, provider(t, client, "alias/old", awskms.Config{}), row(t, 1))
+	target := provider(t, client, current, awskms.Config{})
+	t.Run("a_bare_alias_on_the_same_client_is_resolved_by_AWS", func(t *testing.T) {
+		_, err := target.Rewrap(t.Context(), provider(t, client, "alias/old", awskms.Config{}), w, row(t, 1), row(t, 1))
+		must(t, err)
+	})
+	t.Run("a_bare_alias_on_another_client_is_not_resolved_in_the_wrong_account", func(t *testing.T) {
+		srv.ResetCounts()
+		source := provider(t, srv.Client(), "alias/old", awskms.Config{})
+		_, err := target.Rewrap(t.Context(), source, w, row(t, 1), row(t, 1))
+		says(t, err, kmskey.ErrNotRewrappable, "set Config.Account of the source")
+		if srv.TotalCalls() != 0 {
+			t.Errorf("%d calls", srv.TotalCalls())
+		}
+		_, err = source.Unwrap(t.Context(), w, row(t, 1)) // now it knows
+		must(t, err)
+		_, err = target.Rewrap(t.Context(), source, w, row(t, 1), row(t, 1))
+		must(t, err)
+	})
+	t.Run("another_region_is_not_rewrappable", func(t *testing.T) {
+		srv.ResetCounts()
+		far, err := srv.CreateKeyIn(srv.Account(), "us-east-1")
+		must(t, err)
+		there := provider(t, srv.Client(func(o *kms.Options) { o.Region = "us-east-1" }), far, awskms.Config{})
+		_, err = there.Rewrap(t.Context(), provider(t, client, old, awskms.Config{}), w, row(t, 1), row(t, 1))
+		says(t, err, kmskey.ErrNotRewrappable, "from region eu-central-1 to us-east-1")
+		if srv.TotalCalls() != 0 {
+			t.Errorf("%d calls", srv.TotalCalls())
+		}
+	})
+}
+
+// TestErrorKinds: what AWS, emulators and the network answer, by the class that callers branch on.
+func TestErrorKinds(t *testing.T) {
+	for _, c := range []struct {
+		code   string
+		status int
+		kind   error
+		hint   string
+	}{
+		{"AccessDeniedException", 400, kmskey.ErrDenied, "allow this principal kms:Decrypt"},
+		{"UnrecognizedClientException", 403, kmskey.ErrDenied, "check the client's credentials"},
+		{"ExpiredTokenException", 400, kmskey.ErrDenied, "check the client's credentials"},
+		{"InvalidSignatureException", 403, kmskey.ErrDenied, "check the client's credentials"},
+		{"SomethingNew", 403, kmskey.ErrDenied, ""},
+		{"DisabledException", 400, kmskey.ErrDisabled, "enable it, or list its successor first"},
+		{"KMSInvalidStateException", 400, kmskey.ErrDisabled, "list its successor first"},
+		{"NotFoundException", 400, kmskey.ErrNotFound, "region eu-central-1"},
+		{"InvalidCiphertextException", 400, kmskey.ErrContextMismatch, ""},
+		{"IncorrectKeyException", 400, kmskey.ErrContextMismatch, ""},
+		{"ThrottlingException", 400, kmskey.ErrThrottled, "lower the concurrency"},
+		{"TooManyRequestsException", 400, kmskey.ErrThrottled, "lower the concurrency"},
+		{"SomethingNew", 429, kmskey.ErrThrottled, ""},
+		{"KMSInternalException", 500, kmskey.ErrUnavailable, ""},
+		{"KeyUnavailableException", 500, kmskey.ErrUnavailable, ""},
+		{"DependencyTimeoutException", 503, kmskey.ErrUnavailable, ""},
+		{"ServiceUnavailableException", 503, kmskey.ErrUnavailable, ""},
+		{"SomethingNew", 502, kmskey.ErrUnavailable, ""},
+		{"InvalidArnException", 400, kmskey.ErrInvalid, ""},
+		{"InvalidKeyUsageException", 400, kmskey.ErrInvalid, ""},
+		{"InvalidGrantTokenException", 400, kmskey.ErrInvalid, ""},
+		{"UnsupportedOperationException", 400, kmskey.ErrInvalid, ""},
+		{"ValidationException", 400, kmskey.ErrInvalid, ""},
+		{"SomethingNew", 400, kmskey.ErrInvalid, ""},
+	} {
+		t.Run(fmt.Sprintf("%s_%d", c.code, c.status), func(t *testing.T) {
+			srv := awskmstest.New(t, awskmstest.Config{})
+			p := provider(t, srv.Client(), srv.CreateKey(), awskms.Config{})
+			w := wrap(t, p, row(t, 1))
+			srv.SetBefore(func(context.Context, awskmstest.Call) error {
+				return &awskmstest.Fault{Code: c.code, Message: "told so", Status: c.status}
+			})
+			_, err := p.Unwrap(t.Context(), w, row(t, 1))
+			says(t, err, c.kind, c.hint)
+			api, ok := errors.AsType[smithy.APIError](err)
+			if !ok || api.ErrorCode() != c.code {
+				t.Errorf("the cause is lost: %v", err)
+			}
+		})
+	}
+	t.Run("a_pending_deletion_is_disabled", func(t *testing.T) {
+		srv := awskmstest.New(t, awskmstest.Config{})
+		key := srv.CreateKey()
+		p := provider(t, srv.Client(), key, awskms.Config{})
+		w := wrap(t, p, row(t, 1))
+		must(t, srv.ScheduleKeyDeletion(key))
+		_, err := p.Unwrap(t.Context(), w, row(t, 1))
+		says(t, err, kmskey.ErrDisabled, "if its deletion is scheduled, cancel that and enable it")
+	})
+	t.Run("a_dropped_connection_is_unavailable", func(t *testing.T) {
+		srv := awskmstest.New(t, awskmstest.Config{})
+		p := provider(t, srv.Client(), srv.CreateKey(), awskms.Config{})
+		srv.SetBefore(func(context.Context, awskmstest.Call) error { return awskmstest.ErrDropConnection })
+		_, err := p.Wrap(t.Context(), kmskey.NewDEK(), row(t, 1))
+		says(t, err, kmskey.ErrUnavailable, "")
+	})
+	t.Run("a_server_that_is_gone_is_unavailable", func(t *testing.T) {
+		srv := awskmstest.New(t, awskmstest.Config{})
+		p := provider(t, srv.Client(), srv.CreateKey(), awskms.Config{})
+		srv.Close()
+		_, err := p.Wrap(t.Context(), kmskey.NewDEK(), row(t, 1))
+		says(t, err, kmskey.ErrUnavailable, "")
+	})
+	t.Run("a_wrong_secret_is_denied", func(t *testing.T) {
+		srv := awskmstest.New(t, awskmstest.Config{})
+		client := srv.Client(func(o *kms.Options) {
+			creds, _ := o.Credentials.Retrieve(context.Background())
+			creds.SecretAccessKey += "x"
+			o.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return creds, nil })
+		})
+		_, err := provider(t, client, srv.CreateKey(), awskms.Config{}).Wrap(t.Context(), kmskey.NewDEK(), row(t, 1))
+		says(t, err, kmskey.ErrDenied, "check the client's credentials, region and clock")
+	})
+	t.Run("the_provider's_own_timeout_is_a_deadline", func(t *testing.T) {
+		srv := awskmstest.New(t, awskmstest.Config{})
+		p := provider(t, srv.Client(), srv.CreateKey(), awskms.Config{Timeout: time.Nanosecond})
+		_, err := p.Wrap(t.Context(), kmskey.NewDEK(), row(t, 1))
+		says(t, err, kmskey.ErrUnavailable, "Config.Timeout")
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v is no DeadlineExceeded", err)
+		}
+	})
+	t.Run("the_client's_retries_are_used", func(t *testing.T) {
+		srv := awskmstest.New(t, awskmstest.Config{Before: func(_ context.Context, c awskmstest.Call) error {
+			if c.N <= 2 {
+				return awskmstest.Throttled()
+			}
+			return nil
+		}})
+		client := srv.Client(func(o *kms.Options) {
+			o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
+				o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
+			})
+		})
+		wrap(t, provider(t, client, srv.CreateKey(), awskms.Config{}), row(t, 1))
+		if srv.Calls("Encrypt") != 3 {
+			t.Errorf("%d requests", srv.Calls("Encrypt"))
+		}
+	})
+}
+
+// tamper is an HTTP client that changes answers on their way.
+type tamper struct {
+	inner  kms.HTTPClient
+	change func(body []byte) []byte
+}
+
+func (c tamper) Do(r *http.Request) (*http.Response, error) {
+	resp, err := c.inner.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil {
+		return nil, err
+	}
+	body = c.change(body)
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	resp.Header.Del("Content-Length")
+	return resp, nil
+}
+
+func tampering(srv *awskmstest.Server, change func([]byte) []byte) *kms.Client {
+	return srv.Client(func(o *kms.Options) { o.HTTPClient = tamper{o.HTTPClient, change} })
+}
+
+// TestAnswers: the service's answers are checked too, and an answer that holds the data key does not reach an error or a log.
+func TestAnswers(t *testing.T) {
+	srv := awskmstest.New(t, awskmstest.Config{})
+	key, other := srv.CreateKey(), srv.CreateKey()
+	good := provider(t, srv.Client(), key, awskms.Config{})
+	dek := kmskey.NewDEK()
+	w, err := good.Wrap(t.Context(), dek, row(t, 1))
+	must(t, err)
+	swap := func(b []byte) []byte { return bytes.ReplaceAll(b, []byte(key), []byte(other)) }
+	t.Run("another_key_than_asked_for_is_refused", func(t *testing.T) {
+		p := provider(t, tampering(srv, swap), key, awskms.Config{})
+		_, err := p.Unwrap(t.Context(), w, row(t, 1))
+		says(t, err, kmskey.ErrContextMismatch, "not the one that the row names")
+		_, err = p.Wrap(t.Context(), dek, row(t, 1))
+		says(t, err, kmskey.ErrInvalid, "outside the configuration")
+		_, err = p.Rewrap(t.Context(), p, w, row(t, 1), row(t, 1))
+		says(t, err, kmskey.ErrContextMismatch, "not the one that the row names")
+	})
+	t.Run("no_key_and_no_bytes_are_refused", func(t *testing.T) {
+		p := provider(t, tampering(srv, func([]byte) []byte { return []byte("{}") }), key, awskms.Config{})
+		_, err := p.Wrap(t.Context(), dek, row(t, 1))
+		says(t, err, kmskey.ErrInvalid, "is the endpoint AWS KMS?")
+		_, err = p.Unwrap(t.Context(), w, row(t, 1))
+		says(t, err, kmskey.ErrContextMismatch, "")
+	})
+	t.Run("a_plaintext_that_is_no_data_key_is_refused", func(t *testing.T) {
+		out, err := srv.Client().Encrypt(t.Context(), &kms.EncryptInput{KeyId: &key, Plaintext: []byte("sixteen bytes...")})
+		must(t, err)
+		_, err = good.Unwrap(t.Context(), kmskey.Wrapped{Service: "aws", KeyRef: key, Blob: out.CiphertextBlob}, kmskey.Context{})
+		says(t, err, kmskey.ErrInvalid, "made by something else")
+		if strings.Contains(err.Error(), "sixteen") {
+			t.Error("the plaintext is in the error")
+		}
+	})
+	t.Run("a_broken_answer_does_not_carry_the_data_key_into_the_error", func(t *testing.T) {
+		seen := false
+		for name, change := range map[string]func([]byte) []byte{
+			"cut":      func(b []byte) []byte { return b[:len(b)-2] },
+			"followed": func(b []byte) []byte { return append(b[:len(b)-1], `,"KeyId":7}`...) },
+			"no_JSON":  func(b []byte) []byte { return append([]byte("<"), b...) },
+		} {
+			p := provider(t, tampering(srv, change), key, awskms.Config{})
+			_, err := p.Unwrap(t.Context(), w, row(t, 1))
+			if err == nil {
+				t.Errorf("%s: no error", name)
+				continue
+			}
+			if broken, ok := errors.AsType[*smithy.DeserializationError](err); ok {
+				seen = true
+				if len(broken.Snapshot) != 0 {
+					t.Errorf("%s: the SDK's error still holds the answer", name)
+				}
+			}
+			text := fmt.Sprintf("%v %+v %#v", err, err, err)
+			for e := error(err); e != nil; {
+				text += fmt.Sprintf("%v %+v %#v", e, e, e)
+				if many, ok := e.(interface{ Unwrap() []error }); ok {
+					e = many.Unwrap()[len(many.Unwrap())-1]
+				} else {
+					e = errors.Unwrap(e)
+				}
+			}
+			if strings.Contains(text, base64.StdEncoding.EncodeToString(dek.Bytes())) || strings.Contains(text, string(dek.Bytes()[:8])) {
+				t.Errorf("%s: the data key is in the error", name)
+			}
+		}
+		if !seen {
+			t.Error("no answer was broken in the way that the SDK keeps: the test proves nothing")
+		}
+	})
+	t.Run("a_client_that_logs_bodies_does_not_log_data_keys", func(t *testing.T) {
+		var log strings.Builder
+		var mu sync.Mutex
+		client := srv.Client(func(o *kms.Options) {
+			o.ClientLogMode = aws.LogRequest | aws.LogResponse | aws.LogRequestWithBody | aws.LogResponseWithBody | aws.LogSigning | aws.LogRetries
+			o.Logger = logging.LoggerFunc(func(_ logging.Classification, format string, args ...any) {
+				mu.Lock()
+				defer mu.Unlock()
+				fmt.Fprintf(&log, format, args...)
+			})
+		})
+		p := provider(t, client, key, awskms.Config{})
+		w, err := p.Wrap(t.Context(), dek, row(t, 1))
+		must(t, err)
+		_, err = p.Unwrap(t.Context(), w, row(t, 1))
+		must(t, err)
+		if !strings.Contains(log.String(), "TrentService.Decrypt") {
+			t.Error("nothing was logged: the test proves nothing")
+		}
+		if strings.Contains(log.String(), base64.StdEncoding.EncodeToString(dek.Bytes())) {
+			t.Error("the log holds the data key")
+		}
+	})
+}
+
+// TestCost: one call per act.
+func TestCost(t *testing.T) {
+	srv := awskmstest.New(t, awskmstest.Config{})
+	p := provider(t, srv.Client(), srv.CreateKey(), awskms.Config{})
+	w := wrap(t, p, row(t, 1))
+	_, err := p.Unwrap(t.Context(), w, row(t, 1))
+	must(t, err)
+	_, err = p.Rewrap(t.Context(), p, w, row(t, 1), row(t, 2))
+	must(t, err)
+	if srv.Calls("Encrypt") != 1 || srv.Calls("Decrypt") != 1 || srv.Calls("ReEncrypt") != 1 || srv.TotalCalls() != 3 {
+		t.Errorf("%d calls", srv.TotalCalls())
+	}
+}
+
+func BenchmarkProvider(b *testing.B) {
+	srv := awskmstest.New(b, awskmstest.Config{})
+	p, err := awskms.New(srv.Client(), srv.CreateKey(), awskms.Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	dek := kmskey.NewDEK()
+	b.ReportAllocs()
+	for b.Loop() {
+		w, err := p.Wrap(b.Context(), dek, kmskey.Context{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := p.Unwrap(b.Context(), w, kmskey.Context{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(srv.TotalCalls())/float64(b.N), "calls/op")
+}
