@@ -29,6 +29,8 @@ for module in "${modules[@]}"; do
   for sibling in "${siblings[@]}"; do
     go mod edit -dropreplace "$sibling" "$tmp/go.mod"
   done
+  # A sibling that is imported for the first time gets the version of "none yet", which go.work does not know.
+  sed -i 's/ v0\.0\.0-00010101000000-000000000000/ v0.0.0/' "$tmp/go.mod"
   cp "$tmp/go.mod" "$dir/go.mod"
   # A module without dependencies has no go.sum.
   if [ -s "$tmp/go.sum" ]; then cp "$tmp/go.sum" "$dir/go.sum"; else rm -f "$dir/go.sum"; fi
