@@ -85,6 +85,12 @@ func (p *Place) fail(act string, err error) error {
 // A key takes at most 2^32 messages (NIST SP 800-38D, section 8.3, for random nonces), which a row's fields do not reach: one
 // update a second for a century is 2^32.
 type Key struct {
+	// Behind a pointer of its own, because fmt follows the first pointer that it meets under a wrong verb such as %s, wherever
+	// that stands, and then shows what lies there: a copied Key would end in the round keys of AES.
+	state *keyState
+}
+
+type keyState struct {
 	aead cipher.AEAD
 	id   byte
 }
@@ -114,20 +120,20 @@ func NewKey(dek []byte, id byte) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("field: derive a field key: %w", err)
 	}
-	return &Key{aead, id}, nil
+	return &Key{&keyState{aead, id}}, nil
 }
 
 var fieldKeyInfo = string(canon.Append(canon.AppendText(nil, "rowseal/field-key"), canon.Uint(suiteAESGCM)))
 
 // ID is the number of the data key in its envelope.
-func (k *Key) ID() byte { return k.id }
+func (k *Key) ID() byte { return k.state.id }
 
 // Seal encrypts plaintext for p and appends the field to dst: [Overhead]-1 bytes more than plaintext, which itself begins with
 // its kind. Two calls never give the same bytes. plaintext and the spare capacity of dst must not overlap.
 func (k *Key) Seal(dst []byte, p *Place, plaintext []byte) []byte {
 	dst = slices.Grow(dst, headerSize+nonceSize+len(plaintext)+tagSize)
-	dst = append(dst, formatField, suiteAESGCM, k.id)
-	return k.aead.Seal(dst, nil, plaintext, p.associatedData(k.id))
+	dst = append(dst, formatField, suiteAESGCM, k.state.id)
+	return k.state.aead.Seal(dst, nil, plaintext, p.associatedData(k.state.id))
 }
 
 // Open appends to dst the plaintext of a field that was sealed for p under k. It fails with one of [ErrPlaintext],
@@ -137,11 +143,11 @@ func (k *Key) Open(dst []byte, p *Place, sealed []byte) ([]byte, error) {
 	if err != nil {
 		return nil, p.fail("open", err)
 	}
-	if id != k.id {
+	if id != k.state.id {
 		return nil, p.fail("open", ErrOtherKey)
 	}
 	// aead.Open's own error says nothing more, and wrapping it would promise it.
-	plain, err := k.aead.Open(dst, nil, body, p.associatedData(id))
+	plain, err := k.state.aead.Open(dst, nil, body, p.associatedData(id))
 	if err != nil {
 		return nil, p.fail("open", ErrNotAuthentic)
 	}

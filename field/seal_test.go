@@ -7,6 +7,7 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -286,6 +287,14 @@ func TestKey_never_prints(t *testing.T) {
 		out.Write(b)
 		slog.New(slog.NewJSONHandler(&out, nil)).Info("key", "k", v)
 		slog.New(slog.NewTextHandler(&out, nil)).Info("key", "k", v)
+	}
+	// The round keys of AES are words in either order, and the first eight are the key.
+	for _, order := range []binary.ByteOrder{binary.BigEndian, binary.LittleEndian} {
+		for _, verb := range []string{"%d %d", "%x %x", "%#x, %#x", "%X %X", "%o %o", "%b %b"} {
+			if words := fmt.Sprintf(verb, order.Uint32(sub), order.Uint32(sub[4:])); strings.Contains(out.String(), words) {
+				t.Errorf("the round keys are shown as %s", verb)
+			}
+		}
 	}
 	for name, secret := range map[string][]byte{"data key": dekBytes[:8], "field key": sub[:8]} {
 		for form, s := range map[string]string{

@@ -5,7 +5,9 @@ package kmskey
 import (
 	"errors"
 	"fmt"
+	"io"
 	"iter"
+	"log/slog"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -50,6 +52,11 @@ const maxContextBytes = 8 << 10
 //
 // The zero Context is empty and valid. Contexts are immutable and safe for concurrent use.
 type Context struct {
+	// Two pointers for the reason given at [DEK]: inside another struct, fmt would print the values. nil is the empty context.
+	data **contextData
+}
+
+type contextData struct {
 	pairs     []Pair // sorted by name, names unique
 	canonical string
 }
@@ -78,13 +85,21 @@ func NewContext(pairs ...Pair) (Context, error) {
 	if len(buf) > maxContextBytes {
 		return Context{}, fmt.Errorf("kmskey: encryption context: %d bytes, more than the %d that key services take", len(buf), maxContextBytes)
 	}
-	return Context{sorted, string(buf)}, nil
+	data := &contextData{sorted, string(buf)}
+	return Context{&data}, nil
+}
+
+func (c Context) pairs() []Pair {
+	if c.data == nil {
+		return nil
+	}
+	return (*c.data).pairs
 }
 
 // Pairs yields the names and values in order of name.
 func (c Context) Pairs() iter.Seq2[string, Value] {
 	return func(yield func(string, Value) bool) {
-		for _, p := range c.pairs {
+		for _, p := range c.pairs() {
 			if !yield(p.Name, p.Value) {
 				return
 			}
@@ -93,16 +108,17 @@ func (c Context) Pairs() iter.Seq2[string, Value] {
 }
 
 // Len is the number of pairs.
-func (c Context) Len() int { return len(c.pairs) }
+func (c Context) Len() int { return len(c.pairs()) }
 
 // Strings is the form of services that take pairs of strings, such as AWS KMS. Types are lost in it (1 and "1" agree),
 // which is safe because a key's commitment holds the typed primary key as well. An empty context gives nil.
 func (c Context) Strings() map[string]string {
-	if len(c.pairs) == 0 {
+	pairs := c.pairs()
+	if len(pairs) == 0 {
 		return nil
 	}
-	m := make(map[string]string, len(c.pairs))
-	for _, p := range c.pairs {
+	m := make(map[string]string, len(pairs))
+	for _, p := range pairs {
 		m[p.Name] = p.Value.String()
 	}
 	return m
@@ -111,23 +127,35 @@ func (c Context) Strings() map[string]string {
 // Canonical is the form of services that take bytes: the injective encoding of docs/format.md, section 3. The caller may
 // keep and change the result.
 func (c Context) Canonical() []byte {
-	if c.canonical == "" {
+	if c.data == nil {
 		return canon.AppendText(nil, "rowseal/context")
 	}
-	return []byte(c.canonical)
+	return []byte((*c.data).canonical)
 }
 
 // Equal reports whether both contexts hold the same names with the same typed values.
-func (c Context) Equal(d Context) bool { return slices.Equal(c.pairs, d.pairs) }
+func (c Context) Equal(d Context) bool { return slices.Equal(c.pairs(), d.pairs()) }
 
 // String lists the names without their values, so that a context in an error or a log line shows its shape and no data.
 func (c Context) String() string {
-	names := make([]string, len(c.pairs))
-	for i, p := range c.pairs {
+	names := make([]string, c.Len())
+	for i, p := range c.pairs() {
 		names[i] = p.Name
 	}
 	return "{" + strings.Join(names, " ") + "}"
 }
+
+// Format prints [Context.String] for every verb: %d would otherwise take the struct apart.
+func (c Context) Format(s fmt.State, verb rune) {
+	if verb == 'v' && s.Flag('#') {
+		_, _ = io.WriteString(s, c.GoString())
+		return
+	}
+	_, _ = io.WriteString(s, c.String())
+}
+
+// LogValue logs [Context.String].
+func (c Context) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // GoString is [Context.String], so that %#v shows no values either.
 func (c Context) GoString() string { return "kmskey.Context" + c.String() }

@@ -15,16 +15,20 @@ const DEKSize = 32
 // DEK is a data key: 32 random bytes that seal the fields of one row. No formatting verb, logger or encoder shows its
 // bytes. Copies share the same bytes, so [DEK.Destroy] on one destroys all. The zero DEK is no key.
 type DEK struct {
-	// A pointer, because fmt prints unexported fields of an enclosing struct without asking for their methods: an array
-	// here would appear in full, a pointer appears as an address.
-	key *[DEKSize]byte
+	// Two pointers, because fmt prints unexported fields of an enclosing struct without asking for their methods. An array here
+	// would appear in full; a pointer appears as an address, but under a wrong verb, which %s is for pointers, fmt follows the
+	// first one that it meets and prints the array behind it. It follows no second one.
+	key **[DEKSize]byte
 }
+
+// dekOf holds key itself, not a copy.
+func dekOf(key *[DEKSize]byte) DEK { return DEK{&key} }
 
 // NewDEK draws a data key from the operating system's random generator.
 func NewDEK() DEK {
 	k := new([DEKSize]byte)
 	rand.Read(k[:]) // never fails: crypto/rand ends the program when the system has no randomness
-	return DEK{k}
+	return dekOf(k)
 }
 
 // DEKFromBytes copies 32 bytes that a provider unwrapped. The caller should clear b afterwards.
@@ -34,7 +38,7 @@ func DEKFromBytes(b []byte) (DEK, error) {
 	}
 	k := new([DEKSize]byte)
 	copy(k[:], b)
-	return DEK{k}, nil
+	return dekOf(k), nil
 }
 
 // IsZero reports whether d holds no key.
@@ -46,14 +50,14 @@ func (d DEK) Bytes() []byte {
 	if d.key == nil {
 		panic("kmskey: internal error: Bytes of a DEK that holds no key")
 	}
-	return d.key[:]
+	return (*d.key)[:]
 }
 
 // Destroy overwrites the key with zeros. It is a best effort: the garbage collector may have moved no copy, but a cipher
 // built from the key keeps its own schedule until it is collected.
 func (d DEK) Destroy() {
 	if d.key != nil {
-		clear(d.key[:])
+		clear((*d.key)[:])
 	}
 }
 
@@ -73,3 +77,12 @@ func (d DEK) LogValue() slog.Value { return slog.StringValue(redactedDEK) }
 
 // MarshalText writes "kmskey.DEK(***)"; JSON and other encoders use it.
 func (d DEK) MarshalText() ([]byte, error) { return []byte(redactedDEK), nil }
+
+// Clone is an independent copy of the key.
+func (d DEK) Clone() DEK {
+	if d.key == nil {
+		return d
+	}
+	k := **d.key
+	return dekOf(&k)
+}

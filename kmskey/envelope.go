@@ -39,7 +39,7 @@ var strict = base64.RawStdEncoding.Strict()
 // [Envelope.IsZero].
 type Envelope struct {
 	unbound bool
-	keys    []sealedKey // 1 to maxKeys, oldest first; the last one seals
+	keys    []sealedKey // 1 to maxKeys, oldest first, the last one seals; none in the zero Envelope
 }
 
 // sealedKey is one data key of an envelope.
@@ -53,8 +53,11 @@ type sealedKey struct {
 // IsZero reports whether e holds nothing.
 func (e Envelope) IsZero() bool { return len(e.keys) == 0 }
 
-// Version is the oldest key version in the envelope: the N of its prefix.
+// Version is the oldest key version in the envelope: the N of its prefix. It is 0 for the zero Envelope.
 func (e Envelope) Version() int {
+	if e.IsZero() {
+		return 0
+	}
 	oldest := e.keys[0].version
 	for _, k := range e.keys[1:] {
 		oldest = min(oldest, k.version)
@@ -87,7 +90,7 @@ func (e Envelope) String() string {
 	return "v" + strconv.Itoa(e.Version()) + ":" + strict.EncodeToString(body)
 }
 
-// ParseEnvelope reads what a key column holds. It fails with [ErrPending] for the token of an unfinished insert, and otherwise
+// ParseEnvelope reads what a key column holds. It fails with [ErrPending] for whatever begins as the token of an unfinished insert, and otherwise
 // with [ErrCorrupt] for anything that [Envelope.String] does not write. It never panics, and authenticates nothing.
 func ParseEnvelope(text string) (Envelope, error) {
 	if strings.HasPrefix(text, tokenPrefix) {
@@ -138,7 +141,7 @@ func (r *reader) bytes(n int) []byte {
 		r.short, r.rest = true, nil
 		return make([]byte, min(n, commitmentSize)) // callers take at most fixed sizes from it
 	}
-	b := r.rest[:n]
+	b := r.rest[:n:n] // a provider that appends to its blob must not write into the next one
 	r.rest = r.rest[n:]
 	return b
 }

@@ -48,7 +48,7 @@ type Row struct {
 	Model string
 	// Key is the logical name of the key column.
 	Key string
-	// ID is the primary key, part by part.
+	// ID is the primary key, part by part. Without it a bound envelope is neither made nor opened.
 	ID []Value
 	// Unbound leaves ID out of the commitment of new envelopes, and admits envelopes that leave it out. It is for models whose
 	// context has no id and whose id the database assigns; docs/format.md, section 5, says what it costs.
@@ -82,7 +82,8 @@ func New(cfg Config) (*Keyring, error) {
 	if len(cfg.Versions) == 0 {
 		return nil, errors.New("kmskey: new keyring: Config.Versions is empty; list at least one, for instance {1: {Provider: p}}")
 	}
-	for n, v := range cfg.Versions {
+	for _, n := range slices.Sorted(maps.Keys(cfg.Versions)) {
+		v := cfg.Versions[n]
 		if n < 1 || n > maxVersion {
 			return nil, fmt.Errorf("kmskey: new keyring: version %d is not 1 to %d", n, maxVersion)
 		}
@@ -123,6 +124,9 @@ func (k *Keyring) numbers() string {
 // Current is the version that wraps new keys.
 func (k *Keyring) Current() int { return k.current }
 
+// Numbers lists the versions in ascending order.
+func (k *Keyring) Numbers() []int { return slices.Sorted(maps.Keys(k.versions)) }
+
 // Namespace is [Config].Namespace.
 func (k *Keyring) Namespace() string { return k.namespace }
 
@@ -142,6 +146,13 @@ func (k *Keyring) Wrap(ctx context.Context, key DataKey, row Row) (Envelope, err
 }
 
 func (k *Keyring) wrap(ctx context.Context, key DataKey, row Row) (sealedKey, error) {
+	// Either would be written, and never be read again.
+	if key.ID == 0 || key.DEK.IsZero() {
+		return sealedKey{}, errors.New("kmskey: wrap: the data key is zero; make one with kmskey.NewDataKey")
+	}
+	if err := row.check(); err != nil {
+		return sealedKey{}, fmt.Errorf("kmskey: wrap: %w", err)
+	}
 	v := k.versions[k.current]
 	ec, err := k.context(k.current, row)
 	if err != nil {
@@ -161,6 +172,9 @@ func (k *Keyring) wrap(ctx context.Context, key DataKey, row Row) (sealedKey, er
 // reseal. It checks each key's commitment to the row, so that an envelope copied from elsewhere fails with [ErrCommitment] even
 // where a key service would accept it.
 func (k *Keyring) Unwrap(ctx context.Context, e Envelope, row Row) ([]DataKey, error) {
+	if e.IsZero() {
+		return nil, fmt.Errorf("kmskey: unwrap: %w: it holds no key", ErrCorrupt)
+	}
 	if e.unbound && !row.Unbound {
 		return nil, fmt.Errorf("kmskey: unwrap: %w: the envelope is not bound to a row, and rows of this model must be", ErrCommitment)
 	}
@@ -179,7 +193,26 @@ func (k *Keyring) Unwrap(ctx context.Context, e Envelope, row Row) ([]DataKey, e
 	return keys, nil
 }
 
+// check refuses a row that a commitment could not tell from others.
+func (r Row) check() error {
+	if r.Unbound {
+		return nil
+	}
+	if len(r.ID) == 0 {
+		return fmt.Errorf("a row of %s has no primary key to bind to", r.Model)
+	}
+	for i, part := range r.ID {
+		if part.IsZero() {
+			return fmt.Errorf("part %d of the primary key of a row of %s is not set", i+1, r.Model)
+		}
+	}
+	return nil
+}
+
 func (k *Keyring) unwrap(ctx context.Context, s sealedKey, row Row) (DEK, error) {
+	if err := row.check(); err != nil {
+		return DEK{}, fmt.Errorf("kmskey: unwrap: %w", err)
+	}
 	v, ok := k.versions[int(s.version)]
 	if !ok {
 		return DEK{}, fmt.Errorf("kmskey: unwrap: %w %d; the keyring has %s: list it until rotation has moved every row",
@@ -192,6 +225,9 @@ func (k *Keyring) unwrap(ctx context.Context, s sealedKey, row Row) (DEK, error)
 	dek, err := unwrapAny(ctx, v.provider, s.wraps, ec)
 	if err != nil {
 		return DEK{}, fmt.Errorf("version %d: %w", s.version, err)
+	}
+	if dek.IsZero() {
+		return DEK{}, fmt.Errorf("kmskey: unwrap: version %d: the provider broke its contract: no key and no error", s.version)
 	}
 	want := k.commit(DataKey{s.id, dek}, row)
 	if subtle.ConstantTimeCompare(want[:], s.commitment[:]) != 1 {
@@ -218,13 +254,18 @@ func unwrapAny(ctx context.Context, p Provider, wraps []Wrapped, ec Context) (DE
 // Rewrap moves every data key of an envelope to the current version, and from one row's binding to another's where they differ
 // (a changed primary key or context). The data keys stay the same, so sealed fields stay valid. Where the service can do it
 // ([Rewrapper]) and the binding is the same, no data key is seen. The result equals e, without a call, where all of it is current
-// already.
+// already. A bound envelope stays bound, whatever to.Unbound says; an unbound one becomes bound where to asks for it.
 func (k *Keyring) Rewrap(ctx context.Context, e Envelope, from, to Row) (Envelope, error) {
+	if e.IsZero() {
+		return Envelope{}, fmt.Errorf("kmskey: rewrap: %w: it holds no key", ErrCorrupt)
+	}
 	if e.unbound && !from.Unbound {
 		return Envelope{}, fmt.Errorf("kmskey: rewrap: %w: the envelope is not bound to a row, and rows of this model must be", ErrCommitment)
 	}
-	sameRow := from.Model == to.Model && from.Key == to.Key && slices.Equal(from.ID, to.ID) && e.unbound == to.Unbound
 	from.Unbound = e.unbound
+	// Unbound is for what an INSERT could not know. Here the primary key is known, so nothing is loosened.
+	to.Unbound = to.Unbound && e.unbound
+	sameRow := from.Model == to.Model && from.Key == to.Key && slices.Equal(from.ID, to.ID) && from.Unbound == to.Unbound
 	out := Envelope{to.Unbound, slices.Clone(e.keys)}
 	for i, s := range e.keys {
 		rewrapped, err := k.rewrap(ctx, s, from, to, sameRow)
