@@ -1,0 +1,121 @@
+// callbacks.go owns where the plugin stands in GORM: one table of callbacks, and what they keep while a statement runs.
+
+package rowseal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"gorm.io/gorm"
+
+	"github.com/rowseal/rowseal/internal/row"
+)
+
+// hook registers the callbacks. Where they stand matters:
+//
+//   - Keys of new rows are made before the transaction, and looked at again when the application's hooks have run.
+//   - Values are sealed while the statement's text is built (gate.go), so that loggers and tracers only ever see ciphertext.
+//   - Rows are opened when the result set is closed, and before Preload and AfterFind, which see plaintext.
+//   - The mark of a statement (row.Epoch) is in its context only while GORM itself runs it, never while a hook of the application
+//     does, since statements started there would inherit it.
+func (p *Plugin) hook(db *gorm.DB) error {
+	cb := db.Callback()
+	create, update, query, del := cb.Create(), cb.Update(), cb.Query(), cb.Delete()
+
+	// GORM leaves its transaction callbacks out of the list when the whole *gorm.DB skips default transactions; a callback before
+	// one that does not exist would land at the end.
+	first := "gorm:begin_transaction"
+	if db.SkipDefaultTransaction {
+		first = "gorm:before_create"
+	}
+	return errors.Join(
+		create.Before(first).Register("rowseal:prepare_create", p.prepareCreate),
+		create.After("gorm:save_before_associations").Before("gorm:create").Register("rowseal:before_create", p.beforeCreate),
+		create.After("gorm:create").Before("gorm:save_after_associations").Register("rowseal:after_create", p.afterCreate),
+		create.Register("rowseal:finish_create", p.finishCreate),
+
+		update.After("gorm:save_before_associations").Before("gorm:update").Register("rowseal:before_update", p.beforeUpdate),
+		update.After("gorm:update").Before("gorm:save_after_associations").Register("rowseal:after_update", p.afterUpdate),
+
+		query.Before("gorm:query").Register("rowseal:before_query", p.beforeQuery),
+		query.After("gorm:query").Before("gorm:preload").Register("rowseal:after_query", p.afterQuery),
+
+		del.Before("gorm:delete").Register("rowseal:before_delete", p.beforeDelete),
+		del.After("gorm:delete").Before("gorm:after_delete").Register("rowseal:after_delete", p.afterDelete),
+
+		cb.Row().Before("gorm:row").Register("rowseal:before_row", p.beforeRow),
+		cb.Raw().Before("gorm:raw").Register("rowseal:before_raw", p.beforeRaw),
+	)
+}
+
+// keep and kept carry a value from one callback of a statement to a later one. Plain settings will not do: GORM copies them into
+// the statements of associations.
+func keep[T any](db *gorm.DB, v *T) { db.InstanceSet("rowseal:"+fmt.Sprintf("%T", v), v) }
+
+func kept[T any](db *gorm.DB) (*T, bool) {
+	var v *T
+	a, ok := db.InstanceGet("rowseal:" + fmt.Sprintf("%T", v))
+	if !ok {
+		return nil, false
+	}
+	v, ok = a.(*T)
+	return v, ok && v != nil
+}
+
+// marked is a statement while GORM runs it.
+type marked struct {
+	epoch *row.Epoch
+	outer context.Context
+}
+
+// mark puts an epoch into the statement's context; [Plugin.unmark] must follow before anything of the application runs. GORM runs
+// every callback even after an error, so it does.
+func mark(db *gorm.DB, returning bool) {
+	outer := db.Statement.Context
+	ctx, epoch := row.NewEpoch(outer, returning)
+	db.Statement.Context = ctx
+	keep(db, &marked{epoch, outer})
+}
+
+func unmark(db *gorm.DB) *row.Epoch {
+	m, ok := kept[marked](db)
+	if !ok || m.epoch == nil {
+		return nil
+	}
+	epoch := m.epoch
+	db.Statement.Context, m.epoch = m.outer, nil
+	return epoch
+}
+
+// structs lists the structs of type t in v, which is one, a pointer to one, or a slice or array of either.
+func structs(v reflect.Value, t reflect.Type) []reflect.Value {
+	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
+		v = v.Elem()
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		if v.Type() == t {
+			return []reflect.Value{v}
+		}
+	case reflect.Slice, reflect.Array:
+		out := make([]reflect.Value, 0, v.Len())
+		for i := range v.Len() {
+			e := v.Index(i)
+			for e.Kind() == reflect.Pointer || e.Kind() == reflect.Interface {
+				e = e.Elem()
+			}
+			if e.IsValid() && e.Type() == t {
+				out = append(out, e)
+			}
+		}
+		return out
+	}
+	return nil
+}
+
+// fail stops a statement with an error that names the model.
+func fail(db *gorm.DB, act string, m *row.Model, err error, advice string) {
+	_ = db.AddError(fmt.Errorf("rowseal: %s %s: %w%s", act, m.Plan.Schema.Name, err, advice))
+}

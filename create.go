@@ -1,0 +1,396 @@
+// create.go owns new rows: ids ahead of the transaction, keys for all of them at once, and the second step where only the database
+// knows the id.
+
+package rowseal
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
+
+	"github.com/rowseal/rowseal/internal/row"
+)
+
+// creation is one Create while it runs.
+type creation struct {
+	insert    *row.Insert
+	values    []reflect.Value
+	allocated []reflect.Value // rows whose id came from the sequence
+	selects   []string
+	omits     []string
+}
+
+// prepareCreate runs before the transaction.
+func (p *Plugin) prepareCreate(db *gorm.DB) {
+	stmt := db.Statement
+	if db.Error != nil || stmt.Schema == nil {
+		return
+	}
+	if plan := row.PlanOf(stmt.Schema); plan != nil {
+		// GORM does not ask a model's guard under Unscoped.
+		if err := p.Knows(plan); err != nil {
+			_ = db.AddError(err)
+			return
+		}
+	}
+	m := p.typed(stmt)
+	if m == nil || db.DryRun {
+		return
+	}
+	values := structs(stmt.ReflectValue, m.Plan.Schema.ModelType)
+	switch {
+	case len(values) == 0 && isList(stmt.ReflectValue) && stmt.ReflectValue.Len() == 0:
+		return // GORM has an error for an empty slice
+	case len(values) == 0:
+		fail(db, "create", m, ErrUnsupported, "; create rows from structs of the model, not from maps or other types")
+		return
+	case !values[0].CanAddr():
+		fail(db, "create", m, ErrUnsupported, "; pass a pointer, as in db.Create(&row)")
+		return
+	}
+	c := &creation{insert: &row.Insert{Model: m}, values: values}
+	keep(db, c)
+	if m.NeedsID() && !conflictsIgnored(stmt) {
+		if err := p.allocate(db, m, c); err != nil {
+			_ = db.AddError(err)
+			return
+		}
+	}
+	_ = db.AddError(c.insert.Prepare(stmt.Context, values, false))
+}
+
+func isList(v reflect.Value) bool { return v.Kind() == reflect.Slice || v.Kind() == reflect.Array }
+
+// conflictsIgnored reports ON CONFLICT DO NOTHING. GORM then gives the ids that the database returns to the rows without one, in
+// order, so that ids taken ahead would confuse it.
+func conflictsIgnored(stmt *gorm.Statement) bool {
+	c, ok := stmt.Clauses["ON CONFLICT"].Expression.(clause.OnConflict)
+	return ok && c.DoNothing
+}
+
+// allocateSQL takes ids for a whole batch from the sequence behind a column, in one query. It gives no row where the table is not
+// there, and NULL where the column has no sequence of its own or takes no value (GENERATED ALWAYS). OFFSET 0 keeps the look-up from
+// being repeated for each id.
+const allocateSQL = `SELECT CASE WHEN s.identity = 'a' OR s.name IS NULL THEN NULL ELSE nextval(s.name::regclass) END
+FROM (SELECT a.attidentity AS identity, pg_get_serial_sequence($1::text, a.attname::text) AS name
+      FROM pg_attribute a WHERE a.attrelid = to_regclass($1::text) AND a.attname = $2::text AND NOT a.attisdropped OFFSET 0) s,
+     generate_series(1, $3::bigint)`
+
+// allocate sets the ids of rows on Postgres, where one query before the transaction saves a second UPDATE after the insert.
+func (p *Plugin) allocate(db *gorm.DB, m *row.Model, c *creation) error {
+	id := m.Plan.Schema.PrioritizedPrimaryField
+	if db.Name() != "postgres" || id == nil || !sequenced(id) || len(m.Plan.Schema.PrimaryFields) != 1 {
+		return nil
+	}
+	var rows []reflect.Value
+	for _, v := range c.values {
+		if _, known := m.Identity(v); !known {
+			rows = append(rows, v)
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	ctx := db.Statement.Context
+	ids, err := takeIDs(ctx, db, id.DBName, len(rows))
+	if err != nil {
+		return fmt.Errorf("rowseal: create %s: take %d ids from the sequence: %w", m.Plan.Schema.Name, len(rows), err)
+	}
+	if len(ids) != len(rows) {
+		return nil // no sequence to take from: the database assigns, and the key follows
+	}
+	for i, v := range rows {
+		if err := id.Set(ctx, v, ids[i]); err != nil {
+			return fmt.Errorf("rowseal: create %s: set id: %w", m.Plan.Schema.Name, err)
+		}
+		c.allocated = append(c.allocated, v)
+	}
+	return nil
+}
+
+// sequenced reports an integer key that GORM leaves to the database.
+func sequenced(f *schema.Field) bool {
+	integer := f.GORMDataType == schema.Int || f.GORMDataType == schema.Uint
+	plain := f.DefaultValue == "" || strings.HasPrefix(f.DefaultValue, "nextval(")
+	return integer && f.HasDefaultValue && f.DefaultValueInterface == nil && plain
+}
+
+func takeIDs(ctx context.Context, db *gorm.DB, column string, n int) (ids []int64, err error) {
+	table := db.Statement.Table
+	if db.Statement.TableExpr != nil {
+		table = db.Statement.TableExpr.SQL
+	} else {
+		table = db.Statement.Quote(table)
+	}
+	rows, err := db.Statement.ConnPool.QueryContext(ctx, allocateSQL, table, column, n)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id sql.NullInt64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		if id.Valid {
+			ids = append(ids, id.Int64)
+		}
+	}
+	slices.Sort(ids) // rows get ascending ids in their own order
+	return ids, rows.Err()
+}
+
+// beforeCreate runs inside the transaction, after the application's hooks and right before the INSERT is built.
+func (p *Plugin) beforeCreate(db *gorm.DB) {
+	c, ok := kept[creation](db)
+	if !ok || db.Error != nil {
+		return
+	}
+	stmt, m := db.Statement, c.insert.Model
+	if err := refuseReturning(stmt, m); err != nil {
+		fail(db, "create", m, err, "; leave sealed and key columns out of RETURNING, or create one row")
+		return
+	}
+	if err := c.insert.Prepare(stmt.Context, c.values, true); err != nil {
+		_ = db.AddError(err)
+		return
+	}
+	if len(c.insert.Tokens()) > 0 && !inTransaction(stmt) {
+		fail(db, "create", m, ErrUnsupported, ": the database assigns the id and SkipDefaultTransaction is on, so a crash could leave a row without its key; run it in db.Transaction, or set the id in Go")
+		return
+	}
+	c.force(stmt)
+	mark(db, true)
+}
+
+// refuseReturning refuses what would replace the elements of a slice by new ones.
+func refuseReturning(stmt *gorm.Statement, m *row.Model) error {
+	r, ok := stmt.Clauses["RETURNING"].Expression.(clause.Returning)
+	if !ok || !isList(stmt.ReflectValue) {
+		return nil
+	}
+	if len(r.Columns) == 0 {
+		return ErrUnsupported
+	}
+	for _, c := range r.Columns {
+		if c.Name == "*" || m.Plan.Lookup(c.Name) != nil || m.Plan.LookupKey(c.Name) != nil {
+			return ErrUnsupported
+		}
+	}
+	return nil
+}
+
+func inTransaction(stmt *gorm.Statement) bool {
+	_, ok := stmt.ConnPool.(gorm.TxCommitter)
+	return ok
+}
+
+// force makes the columns that belong to a key part of the INSERT, whatever Select and Omit say: without the id that the key is bound
+// to, the database would assign another.
+func (c *creation) force(stmt *gorm.Statement) {
+	c.selects, c.omits = stmt.Selects, stmt.Omits
+	m := c.insert.Model
+	needed := m.Needed()
+	for _, g := range m.Plan.Groups {
+		needed = append(needed, g.Column.DBName)
+	}
+	if len(stmt.Selects) > 0 {
+		stmt.Selects = append(slices.Clone(stmt.Selects), needed...)
+	}
+	stmt.Omits = slices.DeleteFunc(slices.Clone(stmt.Omits), func(name string) bool { return slices.Contains(needed, columnOf(stmt, name)) })
+}
+
+// columnOf is the column behind a name in Select or Omit, which may be a Go name or carry its table.
+func columnOf(stmt *gorm.Statement, name string) string {
+	if f := stmt.Schema.LookUpField(name); f != nil {
+		return f.DBName
+	}
+	return strings.Trim(name[strings.LastIndexByte(name, '.')+1:], "`\"[]")
+}
+
+// afterCreate runs right after the INSERT: it completes rows that were inserted under tokens.
+func (p *Plugin) afterCreate(db *gorm.DB) {
+	c, ok := kept[creation](db)
+	if !ok {
+		return
+	}
+	epoch := unmark(db)
+	if epoch == nil {
+		return
+	}
+	stmt, m := db.Statement, c.insert.Model
+	stmt.Selects, stmt.Omits = c.selects, c.omits
+	if db.Error != nil || db.DryRun {
+		return
+	}
+	if err := settle(db, c); err != nil {
+		_ = db.AddError(err)
+		return
+	}
+	c.insert.Stored(c.values)
+	targets := make([]row.Target, len(c.values))
+	for i, v := range c.values {
+		targets[i] = row.Target{Model: m, Value: v}
+	}
+	_ = db.AddError(epoch.Reveal(stmt.Context, p.config.MaxCalls, targets))
+}
+
+// finishCreate runs last. A row that was not stored is given back as it came, so that creating it again works.
+func (p *Plugin) finishCreate(db *gorm.DB) {
+	c, ok := kept[creation](db)
+	if !ok || db.Error == nil {
+		return
+	}
+	c.insert.Undo()
+	for _, v := range c.allocated {
+		c.insert.Model.Plan.Schema.PrioritizedPrimaryField.ReflectValueOf(db.Statement.Context, v).SetZero()
+	}
+}
+
+// settleBatch keeps a statement below the smallest limit of bind values: 999 in old SQLite, 65,535 in Postgres.
+const settleBatch = 200
+
+// settle gives rows their keys that the database gave their ids. It works by the tokens in the key columns, not by the ids that GORM
+// put into the structs, since those can be on the wrong element (a batch with ON CONFLICT DO NOTHING).
+func settle(db *gorm.DB, c *creation) error {
+	pending := c.insert.Tokens()
+	for batch := range slices.Chunk(pending, settleBatch) {
+		found, err := findTokens(db, c.insert.Model, batch)
+		if err != nil {
+			return fmt.Errorf("rowseal: create %s: read the new ids: %w", c.insert.Model.Plan.Schema.Name, err)
+		}
+		envelopes, err := c.insert.Settle(db.Statement.Context, found)
+		if err != nil {
+			return err
+		}
+		if err := replaceTokens(db, c.insert.Model, found, envelopes); err != nil {
+			return fmt.Errorf("rowseal: create %s: store the keys: %w", c.insert.Model.Plan.Schema.Name, err)
+		}
+	}
+	return nil
+}
+
+// lead is the token that finds a row, and its key column.
+func lead(m *row.Model, p row.Pending) (g *row.Group, token string) {
+	for i, token := range p.Tokens {
+		if token != "" {
+			return m.Plan.Groups[i], token
+		}
+	}
+	return nil, ""
+}
+
+// findTokens reads back which row has which id, and sets the ids. Rows that were not inserted, because of a conflict, are left out.
+func findTokens(db *gorm.DB, m *row.Model, batch []row.Pending) ([]row.Pending, error) {
+	stmt, ctx := db.Statement, db.Statement.Context
+	byToken := map[string]row.Pending{}
+	byGroup := map[*row.Group][]any{}
+	for _, p := range batch {
+		g, token := lead(m, p)
+		byToken[token] = p
+		byGroup[g] = append(byGroup[g], token)
+	}
+	var found []row.Pending
+	for g, tokens := range byGroup {
+		columns := []string{stmt.Quote(g.Column.DBName)}
+		for _, f := range m.Plan.Schema.PrimaryFields {
+			columns = append(columns, stmt.Quote(f.DBName))
+		}
+		query := fmt.Sprintf("SELECT %s FROM %s WHERE %s IN ?", strings.Join(columns, ","), quotedTable(stmt), columns[0])
+		rows, err := inside(db).Raw(query, tokens).Rows()
+		if err != nil {
+			return nil, err
+		}
+		for rows.Next() {
+			var token string
+			dest := []any{&token}
+			for _, f := range m.Plan.Schema.PrimaryFields {
+				dest = append(dest, reflect.New(f.FieldType).Interface())
+			}
+			if err := rows.Scan(dest...); err != nil {
+				_ = rows.Close()
+				return nil, err
+			}
+			p := byToken[token]
+			for i, f := range m.Plan.Schema.PrimaryFields {
+				f.ReflectValueOf(ctx, p.Value).Set(reflect.ValueOf(dest[i+1]).Elem())
+			}
+			found = append(found, p)
+		}
+		if err := rows.Close(); err != nil {
+			return nil, err
+		}
+		if err := rows.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// replaceTokens puts the envelopes in place of the tokens: one UPDATE for all rows and key columns.
+func replaceTokens(db *gorm.DB, m *row.Model, rows []row.Pending, envelopes map[string]string) error {
+	stmt := db.Statement
+	byGroup := map[*row.Group][]row.Pending{}
+	for _, p := range rows {
+		g, _ := lead(m, p)
+		byGroup[g] = append(byGroup[g], p)
+	}
+	for first, rows := range byGroup {
+		var sets []string
+		var args []any
+		for i, g := range m.Plan.Groups {
+			var cases strings.Builder
+			column := stmt.Quote(g.Column.DBName)
+			for _, p := range rows {
+				if token := p.Tokens[i]; token != "" {
+					cases.WriteString(" WHEN ? THEN ?")
+					args = append(args, token, envelopes[token])
+				}
+			}
+			if cases.Len() > 0 {
+				sets = append(sets, fmt.Sprintf("%s = CASE %s%s ELSE %s END", column, column, cases.String(), column))
+			}
+		}
+		var tokens []any
+		for _, p := range rows {
+			_, token := lead(m, p)
+			tokens = append(tokens, token)
+		}
+		query := fmt.Sprintf("UPDATE %s SET %s WHERE %s IN ?", quotedTable(stmt), strings.Join(sets, ", "), stmt.Quote(first.Column.DBName))
+		result := inside(db).Exec(query, append(args, tokens)...)
+		if result.Error != nil {
+			return result.Error
+		}
+		if result.RowsAffected != int64(len(rows)) {
+			return fmt.Errorf("%d rows of %d had their token: %w", result.RowsAffected, len(rows), ErrStaleKey)
+		}
+	}
+	return nil
+}
+
+func quotedTable(stmt *gorm.Statement) string {
+	if stmt.TableExpr != nil {
+		return stmt.TableExpr.SQL
+	}
+	return stmt.Quote(stmt.Table)
+}
+
+type insideKey struct{}
+
+// inside is a session of the same transaction for the plugin's own statements, which its guards let pass.
+func inside(db *gorm.DB) *gorm.DB {
+	ctx := context.WithValue(db.Statement.Context, insideKey{}, true)
+	return db.Session(&gorm.Session{NewDB: true, Context: ctx, SkipHooks: true})
+}
+
+func isInside(stmt *gorm.Statement) bool {
+	own, _ := stmt.Context.Value(insideKey{}).(bool)
+	return own
+}

@@ -1,0 +1,192 @@
+// gate.go owns the last look before a statement's text exists: GORM builds every clause through here, whatever path the values took
+// and whatever other callbacks did. What it cannot account for it refuses, and puts a value in its place that no driver accepts.
+
+package rowseal
+
+import (
+	"fmt"
+	"slices"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/rowseal/rowseal/internal/row"
+)
+
+// gate wraps the clause builders, in front of what the dialect put there.
+func (p *Plugin) gate(db *gorm.DB) {
+	checks := map[string]func(clause.Clause, *gorm.Statement) error{
+		"VALUES":      p.checkValues,
+		"SET":         p.checkSet,
+		"ON CONFLICT": p.checkConflict,
+		"WHERE":       p.checkWhere,
+		"ORDER BY":    p.checkOrder,
+		"GROUP BY":    p.checkGroup,
+		"FROM":        p.checkFrom,
+		"SELECT":      p.checkSelect,
+	}
+	if db.ClauseBuilders == nil {
+		db.ClauseBuilders = map[string]clause.ClauseBuilder{}
+	}
+	for name, check := range checks {
+		next := db.ClauseBuilders[name]
+		db.ClauseBuilders[name] = func(c clause.Clause, b clause.Builder) {
+			stmt, ok := b.(*gorm.Statement)
+			if !ok {
+				b.AddVar(b, row.Poison{Err: fmt.Errorf("rowseal: %s: %w: a builder that is no *gorm.Statement", name, ErrUnsupported)})
+				return
+			}
+			if err := check(c, stmt); err != nil {
+				// The error of a sub-query never reaches its parent, and an empty clause would let the parent run without it.
+				_ = stmt.AddError(err)
+				stmt.AddVar(stmt, row.Poison{Err: err})
+				return
+			}
+			if next != nil {
+				next(c, b)
+			} else {
+				c.Build(b)
+			}
+		}
+	}
+}
+
+// checkValues seals the rows of an INSERT.
+func (p *Plugin) checkValues(c clause.Clause, stmt *gorm.Statement) error {
+	m := p.model(stmt)
+	values, ok := c.Expression.(clause.Values)
+	if m == nil || !ok {
+		return nil
+	}
+	names := make([]string, len(values.Columns))
+	sealed := len(values.Columns) == 0 // INSERT … DEFAULT VALUES leaves the row without a key, and without anything to open
+	for i, column := range values.Columns {
+		names[i] = column.Name
+		sealed = sealed || m.Plan.Lookup(column.Name) != nil || m.Plan.LookupKey(column.Name) != nil
+	}
+	if stmt.DB.DryRun {
+		poison(values, m)
+		return nil
+	}
+	if !sealed {
+		return nil
+	}
+	columns := m.InsertColumns(names)
+	for _, v := range values.Values {
+		if err := columns.Check(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// poison makes the text of a dry run, which has no keys, impossible to run.
+func poison(values clause.Values, m *row.Model) {
+	for i, column := range values.Columns {
+		if m.Plan.Lookup(column.Name) == nil && m.Plan.LookupKey(column.Name) == nil {
+			continue
+		}
+		for _, v := range values.Values {
+			if v[i] != nil {
+				v[i] = dryValue(m, column.Name)
+			}
+		}
+	}
+}
+
+func dryValue(m *row.Model, column string) row.Poison {
+	return row.Poison{Err: fmt.Errorf("rowseal: %s, column %s: %w: a dry run makes no keys, so its values are withheld", m.Plan.Schema.Name, column, ErrUnsupported)}
+}
+
+// checkSet seals the values of an UPDATE.
+func (p *Plugin) checkSet(c clause.Clause, stmt *gorm.Statement) error {
+	m := p.model(stmt)
+	set, ok := c.Expression.(clause.Set)
+	if m == nil || !ok {
+		return nil
+	}
+	typed := p.typed(stmt) != nil
+	for i, a := range set {
+		name := a.Column.Name
+		f, g := m.Plan.Lookup(name), m.Plan.LookupKey(name)
+		switch {
+		case f != nil:
+			if a.Value == nil {
+				continue
+			}
+			v, ok := a.Value.(*row.Value)
+			if !ok || v.Field() != f {
+				return fmt.Errorf("rowseal: update %s, column %s: %w; use db.Model(&row) with the row's primary key", m.Plan.Schema.Name, name, ErrPlaintext)
+			}
+			if stmt.DB.DryRun {
+				set[i].Value = dryValue(m, name)
+				continue
+			}
+			if err := v.Seal(); err != nil {
+				return err
+			}
+		case g != nil:
+			if k, ok := a.Value.(*row.KeyValue); !ok || k.Group() != g || !k.Armed() {
+				return fmt.Errorf("rowseal: update %s, column %s: %w", m.Plan.Schema.Name, name, ErrKeyColumn)
+			}
+		case !typed && slices.Contains(m.Needed(), name):
+			return fmt.Errorf("rowseal: update %s, column %s: %w: rows' keys are bound to it; use db.Model(&row)", m.Plan.Schema.Name, name, ErrIdentity)
+		}
+	}
+	return nil
+}
+
+// checkConflict admits two kinds of upsert: one that leaves sealed and key columns alone, and one by primary key that replaces all of a
+// group together with its key. In any other the row that exists would keep one of the two.
+func (p *Plugin) checkConflict(c clause.Clause, stmt *gorm.Statement) error {
+	m := p.model(stmt)
+	conflict, ok := c.Expression.(clause.OnConflict)
+	if m == nil || !ok || conflict.DoNothing {
+		return nil
+	}
+	updated := map[string]bool{}
+	refuse := func(column string, err error, advice string) error {
+		return fmt.Errorf("rowseal: upsert %s, column %s: %w; %s", m.Plan.Schema.Name, column, err, advice)
+	}
+	for _, a := range conflict.DoUpdates {
+		name := a.Column.Name
+		updated[name] = true
+		if m.Plan.Lookup(name) == nil && m.Plan.LookupKey(name) == nil {
+			continue
+		}
+		if from, ok := a.Value.(clause.Column); !ok || from.Table != "excluded" || from.Name != name {
+			return refuse(name, ErrPlaintext, "take the value from the row, as clause.AssignmentColumns does")
+		}
+	}
+	replaced := false
+	for _, g := range m.Plan.Groups {
+		columns := []string{g.Column.DBName}
+		for _, f := range g.Fields {
+			columns = append(columns, f.Column.DBName)
+		}
+		some := slices.ContainsFunc(columns, func(name string) bool { return updated[name] })
+		for _, name := range append(columns, m.ContextColumns()...) {
+			if some && !updated[name] {
+				return refuse(name, ErrUnsupported, "the row that exists would keep it under another key; update all sealed columns together, as clause.OnConflict{UpdateAll: true} does")
+			}
+		}
+		replaced = replaced || some
+	}
+	for _, name := range m.Needed() {
+		if updated[name] && (!replaced || slices.Contains(m.Plan.Schema.PrimaryFieldDBNames, name)) {
+			return refuse(name, ErrIdentity, "leave it out of DoUpdates")
+		}
+	}
+	if !replaced {
+		return nil
+	}
+	var target []string
+	for _, column := range conflict.Columns {
+		target = append(target, column.Name)
+	}
+	slices.Sort(target)
+	if id := slices.Sorted(slices.Values(m.Plan.Schema.PrimaryFieldDBNames)); conflict.OnConstraint != "" || !slices.Equal(target, id) {
+		return refuse(fmt.Sprint(target), ErrUnsupported, "the row that exists has another primary key, which its key is bound to; find it and save it")
+	}
+	return nil
+}

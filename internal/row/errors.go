@@ -1,0 +1,33 @@
+// errors.go owns the errors that applications branch on. The root package exports them under the same names.
+
+package row
+
+import "errors"
+
+// Each error of the plugin wraps one of these, or one of package kmskey's or field's.
+var (
+	// ErrNoPlugin: a tagged model is used on a *gorm.DB without the plugin.
+	ErrNoPlugin = errors.New("no rowseal plugin on this *gorm.DB")
+	// ErrModel: a model's declaration is wrong, or the model is not registered.
+	ErrModel = errors.New("model declaration")
+	// ErrUnsupported: this way of reading or writing a sealed column is refused. The text says what to write instead.
+	ErrUnsupported = errors.New("refused on a model with sealed fields")
+	// ErrPlaintext: a value would have reached the database unsealed.
+	ErrPlaintext = errors.New("refused: the value of a sealed column is not sealed here")
+	// ErrCondition: a condition, order or group compares a sealed column, whose every ciphertext is different.
+	ErrCondition = errors.New("refused: a sealed column cannot be compared or ordered")
+	// ErrKeyColumn: something else than the plugin would write a key column.
+	ErrKeyColumn = errors.New("refused: a key column is written by the plugin alone")
+	// ErrStaleKey: the row's key changed twice while the row was being written. Load the row and try again.
+	ErrStaleKey = errors.New("the row's key was changed by another writer")
+	// ErrNotLoaded: a field's value is not in memory: it was not selected, or could not be opened.
+	ErrNotLoaded = errors.New("the field was not loaded")
+	// ErrNoKey: a row has sealed fields and no key in its key column, or the key column was not selected.
+	ErrNoKey = errors.New("no key for the row")
+	// ErrIdentity: the row's primary key is missing, or would change under a key that is bound to it.
+	ErrIdentity = errors.New("the row's key is bound to its primary key")
+	// ErrContext: the row's encryption context cannot be built.
+	ErrContext = errors.New("encryption context")
+	// ErrType: a value does not fit the Go type of its field.
+	ErrType = errors.New("wrong type")
+)

@@ -1,0 +1,180 @@
+// hook.go owns what happens while GORM parses a model: column types, values and setters of sealed fields become ours, and
+// every statement on the model meets a guard. It is the one moment at which a schema may be changed: all fields are set up, and
+// nobody else sees it yet.
+
+package row
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
+)
+
+func init() {
+	// GORM finds serializers by name in a registry of its own. These are stateless; they exist so that the tag is known, and so
+	// that a tagged model without a key column, or without the plugin, gives our error instead of storing plaintext.
+	schema.RegisterSerializer(SerializerName, refusing{})
+}
+
+// refusing is the serializer behind the tag. [adopt] takes its place wherever there is a key column, so what still reaches it has
+// none.
+type refusing struct{}
+
+func isOurs(s schema.SerializerInterface) bool {
+	_, ok := s.(refusing)
+	return ok
+}
+
+func (refusing) Scan(_ context.Context, f *schema.Field, _ reflect.Value, _ any) error {
+	return noKeyColumn(f)
+}
+
+func (refusing) Value(_ context.Context, f *schema.Field, _ reflect.Value, _ any) (any, error) {
+	return nil, noKeyColumn(f)
+}
+
+func noKeyColumn(f *schema.Field) error {
+	return fmt.Errorf("rowseal: model %s, field %s: %w; embed rowseal.RowKey in the model", f.Schema.Name, f.BindName(), ErrModel)
+}
+
+// CreateClauses is GORM's hook, called for every field of type Key when its model is parsed. It is not for applications.
+func (Key) CreateClauses(f *schema.Field) []clause.Interface {
+	if PlanOf(f.Schema) != nil {
+		return nil // another key of the same model came first
+	}
+	p := newPlan(f.Schema)
+	p.adopt()
+	g := &guard{p}
+	// The other kinds of statement get the guard here, once; their own hooks would be called for each key.
+	s := f.Schema
+	s.QueryClauses = append(s.QueryClauses, g)
+	s.UpdateClauses = append(s.UpdateClauses, g)
+	s.DeleteClauses = append(s.DeleteClauses, g)
+	return []clause.Interface{g}
+}
+
+// guard stops every statement on a model whose *gorm.DB has no plugin, does not know the model, or whose declaration is wrong.
+type guard struct{ plan *Plan }
+
+// Installed is what a plugin shows to guards: whether it knows a model.
+type Installed interface {
+	Knows(p *Plan) error
+}
+
+// PluginName is the name under which the plugin stands in gorm.Config.Plugins.
+const PluginName = "rowseal"
+
+func (*guard) Name() string               { return PluginName }
+func (*guard) Build(clause.Builder)       {}
+func (*guard) MergeClause(*clause.Clause) {}
+func (g *guard) ModifyStatement(stmt *gorm.Statement) {
+	plugin, ok := stmt.DB.Plugins[PluginName].(Installed)
+	if !ok {
+		_ = stmt.AddError(fmt.Errorf("rowseal: model %s has sealed fields: %w; call db.Use(plugin) first", g.plan.Schema.Name, ErrNoPlugin))
+		return
+	}
+	if err := plugin.Knows(g.plan); err != nil {
+		_ = stmt.AddError(err)
+	}
+}
+
+// adopt changes the schema: column types that hold ciphertext, no plaintext in DDL, and our own values, setters and scan targets.
+func (p *Plan) adopt() {
+	for _, f := range p.Schema.Fields {
+		if asksSealing(f) {
+			blank(p.Schema, f)
+		}
+	}
+	for _, g := range p.Groups {
+		blank(p.Schema, g.Column)
+		g.Column.DataType, g.Column.GORMDataType = schema.String, schema.String
+		g.adopt()
+		for _, f := range g.Fields {
+			if f.Text {
+				f.Column.DataType, f.Column.GORMDataType = schema.String, schema.String
+			}
+			f.adopt()
+		}
+	}
+}
+
+// blank makes a column fit for ciphertext, also where the declaration is wrong: AutoMigrate does not ask guards, and must
+// neither put a plaintext default into DDL nor make an integer column for sealed bytes.
+func blank(s *schema.Schema, f *schema.Field) {
+	f.DataType, f.GORMDataType, f.Size = schema.Bytes, schema.Bytes, 0
+	f.HasDefaultValue, f.DefaultValue, f.DefaultValueInterface = false, "", nil
+	f.AutoCreateTime, f.AutoUpdateTime = 0, 0
+	for _, setting := range []string{"TYPE", "SIZE", "DEFAULT", "CHECK", "INDEX", "UNIQUEINDEX"} {
+		delete(f.TagSettings, setting)
+	}
+	f.Unique, f.UniqueIndex = false, ""
+	for i, d := range s.FieldsWithDefaultDBValue {
+		if d == f {
+			s.FieldsWithDefaultDBValue = append(s.FieldsWithDefaultDBValue[:i], s.FieldsWithDefaultDBValue[i+1:]...)
+			break
+		}
+	}
+}
+
+func (g *Group) adopt() {
+	c := g.Column
+	c.Serializer = nil
+	c.NewValuePool = keyTargets
+	c.ValueOf = func(_ context.Context, v reflect.Value) (any, bool) {
+		s := g.State(v)
+		return &KeyValue{group: g, state: s}, s == nil || s.text == ""
+	}
+	c.Set = func(ctx context.Context, v reflect.Value, value any) error {
+		switch value := value.(type) {
+		case **keyText:
+			return g.scanKey(ctx, v, *value)
+		case *KeyValue, Key, *Key, nil:
+			// Keys do not travel by assignment: the plugin puts each where it belongs.
+			return nil
+		default:
+			return fmt.Errorf("rowseal: model %s, field %s: %w; the plugin writes key columns itself", c.Schema.Name, c.BindName(), ErrKeyColumn)
+		}
+	}
+}
+
+func (f *Field) adopt() {
+	c := f.Column
+	f.assign = c.Set
+	c.NewValuePool = cellTargets
+	c.ValueOf = func(ctx context.Context, v reflect.Value) (any, bool) {
+		target, ok := follow(v, f.path)
+		if !ok {
+			return nil, true
+		}
+		return &Value{field: f, state: f.Group.State(v), plain: target.Interface()}, target.IsZero()
+	}
+	c.Set = func(ctx context.Context, v reflect.Value, value any) error {
+		switch value := value.(type) {
+		case **cellBytes:
+			return f.scanCell(ctx, v, *value)
+		case *Value:
+			return f.Assign(ctx, v, value.plain)
+		default:
+			return f.Assign(ctx, v, value)
+		}
+	}
+}
+
+// Assign sets the Go field of v as GORM would, without the value in the error.
+func (f *Field) Assign(ctx context.Context, v reflect.Value, value any) (err error) {
+	if f.Secret {
+		target := f.Column.ReflectValueOf(ctx, v)
+		return setSecret(target, value, f)
+	}
+	// GORM's setters quote the value in their errors, and panic on some.
+	defer func() {
+		if r := recover(); r != nil || err != nil {
+			err = fmt.Errorf("rowseal: set %s: %w: a %T does not fit a %s (the value is left out)", f.Place(), ErrType, value, f.Column.FieldType)
+		}
+	}()
+	return f.assign(ctx, v, value)
+}

@@ -1,0 +1,391 @@
+// insert.go owns the keys of rows that are being created: which rows need one, when each can be wrapped, and the way back.
+
+package row
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/rowseal/rowseal/kmskey"
+)
+
+// Insert is the keys of one INSERT. It is used by one goroutine.
+type Insert struct {
+	Model *Model
+
+	undo []undo
+}
+
+type undo struct {
+	group *Group
+	value reflect.Value
+	state *State
+}
+
+// Prepare gives every row in values the keys it can have by now: a row with an id, or of a model whose context needs none, gets a
+// data key that is wrapped, several at a time; a row that brings a key of its own is left alone. A row whose id the database will
+// assign is passed over, and with last set gets a token in place of its envelope: call [Insert.Tokens] after the insert.
+//
+// Prepare is called before the transaction, so that no connection waits for the key service, and again, with last set, when the
+// hooks have run: what they changed is noticed then.
+func (in *Insert) Prepare(ctx context.Context, values []reflect.Value, last bool) error {
+	var fresh, closed []*State
+	for _, v := range values {
+		id, known := in.Model.Identity(v)
+		for _, g := range in.Model.Plan.Groups {
+			if _, ok := follow(v, g.path); !ok {
+				continue // an embedded struct that is not there has no fields to seal
+			}
+			s, err := in.reuse(g, v, id)
+			switch {
+			case err != nil:
+				return err
+			case s != nil:
+				if !s.Open() {
+					closed = append(closed, s)
+				}
+				continue
+			case !known && in.Model.NeedsID() && !last:
+				continue
+			}
+			s, err = in.newState(g, v, id, known)
+			if err != nil {
+				return err
+			}
+			if _, token := s.Token(); !token {
+				fresh = append(fresh, s)
+			}
+			in.put(g, v, s)
+		}
+	}
+	errs := in.Model.Parallel(ctx, len(fresh), func(ctx context.Context, i int) error { return fresh[i].wrap(ctx) })
+	errs = append(errs, in.Model.Parallel(ctx, len(closed), func(ctx context.Context, i int) error {
+		return closed[i].unwrap(ctx, in.Model)
+	})...)
+	return summary(fmt.Sprintf("rowseal: keys for %d new rows of %s", len(values), in.Model.Plan.Schema.Name), errs)
+}
+
+// summary is one error for many calls that mostly fail for the same reason.
+func summary(act string, errs []error) error {
+	var first error
+	failed := 0
+	for _, err := range errs {
+		if err != nil {
+			failed++
+			if first == nil {
+				first = err
+			}
+		}
+	}
+	switch {
+	case failed == 0:
+		return nil
+	case failed == 1:
+		return fmt.Errorf("%s: %w", act, first)
+	default:
+		return fmt.Errorf("%s: %d failed, the first: %w", act, failed, first)
+	}
+}
+
+// reuse gives the state that v brings along, where it fits the row that is being inserted: made by an earlier Prepare or rolled
+// back, or loaded from a row that was deleted since. A state of another row is left aside, but not silently where it holds
+// ciphertext that was never opened: the new row would lose that value.
+func (in *Insert) reuse(g *Group, v reflect.Value, id string) (*State, error) {
+	s := g.State(v)
+	if s == nil {
+		return nil, nil
+	}
+	if in.made(g, s) && !in.Model.NeedsID() {
+		return s, nil
+	}
+	serves := s.Serves(in.Model, id)
+	if serves {
+		same, err := in.Model.SameContext(s, g, v)
+		if err != nil {
+			return nil, fmt.Errorf("rowseal: create %s: %w", in.Model.Describe(v), err)
+		}
+		serves = same
+	}
+	for _, f := range g.Fields {
+		target, ok := follow(v, f.path)
+		if !ok || !target.IsZero() {
+			continue
+		}
+		if s.lost(f, serves) {
+			return nil, fmt.Errorf("rowseal: create %s: %s: %w and would be stored empty; load the row with it, or set it", in.Model.Describe(v), f.Place(), ErrNotLoaded)
+		}
+	}
+	if !serves {
+		return nil, nil
+	}
+	return s, nil
+}
+
+// made reports whether this Insert made the state.
+func (in *Insert) made(g *Group, s *State) bool {
+	for _, u := range in.undo {
+		if u.group == g && g.State(u.value) == s {
+			return true
+		}
+	}
+	return false
+}
+
+// lost reports whether inserting the zero value of f would forget a value that the state stands for.
+func (s *State) lost(f *Field, sameRow bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.cells[f.pos].status {
+	case locked:
+		return true
+	case absent:
+		// A state that was scanned and lacks the column was loaded in part.
+		return sameRow && s.epoch != nil
+	default:
+		return false
+	}
+}
+
+func (in *Insert) newState(g *Group, v reflect.Value, id string, known bool) (*State, error) {
+	s := newState(g)
+	s.model, s.id, s.dek = in.Model, id, kmskey.NewDataKey()
+	ring, err := fieldKeys([]kmskey.DataKey{{ID: s.dek.ID, DEK: s.dek.DEK.Clone()}})
+	if err != nil {
+		return nil, err
+	}
+	s.ring = ring
+	if !known && in.Model.NeedsID() {
+		s.text, s.token = newToken(), true
+		return s, nil
+	}
+	s.row, err = in.Model.Row(g, v)
+	if err == nil {
+		_, err = s.row.Context(in.Model.Keys.Current())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("rowseal: create %s: %w", in.Model.Describe(v), err)
+	}
+	return s, nil
+}
+
+// newToken is what stands in the key column until the row's id is known: docs/format.md, section 4.
+func newToken() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return "pending:" + base64.RawStdEncoding.EncodeToString(b[:])
+}
+
+func (in *Insert) put(g *Group, v reflect.Value, s *State) {
+	in.undo = append(in.undo, undo{g, v, g.State(v)})
+	g.SetState(v, s)
+}
+
+// Undo gives every row back the state that it brought. It is for inserts that failed.
+func (in *Insert) Undo() {
+	for i := len(in.undo) - 1; i >= 0; i-- {
+		in.undo[i].group.SetState(in.undo[i].value, in.undo[i].state)
+	}
+	in.undo = nil
+}
+
+// Pending is one row that stands in the table under tokens.
+type Pending struct {
+	Value  reflect.Value
+	Tokens []string // by group; "" for a group that is not there
+}
+
+// Tokens lists the rows that were inserted under tokens.
+func (in *Insert) Tokens() []Pending {
+	var out []Pending
+	index := map[any]int{}
+	for _, u := range in.undo {
+		s := u.group.State(u.value)
+		if s == nil {
+			continue
+		}
+		token, ok := s.Token()
+		if !ok {
+			continue
+		}
+		at := reflect.Indirect(u.value).Addr().Interface()
+		i, seen := index[at]
+		if !seen {
+			i = len(out)
+			index[at] = i
+			out = append(out, Pending{u.value, make([]string, len(in.Model.Plan.Groups))})
+		}
+		out[i].Tokens[u.group.pos] = token
+	}
+	return out
+}
+
+// Settle wraps the keys of rows whose ids are known now, several at a time, and gives the envelope for each token.
+func (in *Insert) Settle(ctx context.Context, rows []Pending) (map[string]string, error) {
+	type unsettled struct {
+		token string
+		state *State
+	}
+	var work []unsettled
+	for _, p := range rows {
+		id, ok := in.Model.Identity(p.Value)
+		if !ok {
+			return nil, fmt.Errorf("rowseal: create %s: %w, and the database did not give it back", in.Model.Plan.Schema.Name, ErrIdentity)
+		}
+		for pos, token := range p.Tokens {
+			if token == "" {
+				continue
+			}
+			g := in.Model.Plan.Groups[pos]
+			s := g.State(p.Value)
+			row, err := in.Model.Row(g, p.Value)
+			if err != nil {
+				return nil, fmt.Errorf("rowseal: create %s: %w", in.Model.Describe(p.Value), err)
+			}
+			s.mu.Lock()
+			s.row, s.id = row, id
+			s.mu.Unlock()
+			work = append(work, unsettled{token, s})
+		}
+	}
+	errs := in.Model.Parallel(ctx, len(work), func(ctx context.Context, i int) error { return work[i].state.wrap(ctx) })
+	if err := summary(fmt.Sprintf("rowseal: keys for %d new rows of %s", len(rows), in.Model.Plan.Schema.Name), errs); err != nil {
+		return nil, err
+	}
+	envelopes := make(map[string]string, len(work))
+	for _, w := range work {
+		envelopes[w.token] = w.state.Text()
+	}
+	return envelopes, nil
+}
+
+// Stored tells the rows that were inserted without an id in their binding what the database assigned.
+func (in *Insert) Stored(values []reflect.Value) {
+	for _, v := range values {
+		id, ok := in.Model.Identity(v)
+		if !ok {
+			continue
+		}
+		for _, g := range in.Model.Plan.Groups {
+			if s := g.State(v); s != nil {
+				s.mu.Lock()
+				if s.id == "" && s.model == in.Model {
+					s.id = id
+				}
+				s.mu.Unlock()
+			}
+		}
+	}
+}
+
+// errNoState is a bug: the gate met a row that nobody prepared.
+var errNoState = errors.New("no key was made for the row")
+
+// InsertColumns is what the columns of an INSERT are to a model.
+type InsertColumns struct {
+	model  *Model
+	names  []string
+	groups []*Group // by column; nil for other columns
+	fields []*Field // by column; nil for other columns
+	keyAt  []int    // by group, the position of its key column; -1 where the statement lacks it
+	idAt   []int    // by part of the primary key, likewise
+}
+
+// InsertColumns looks up the columns of an INSERT once, for all of its rows.
+func (m *Model) InsertColumns(names []string) *InsertColumns {
+	c := &InsertColumns{model: m, names: names, groups: make([]*Group, len(names)), fields: make([]*Field, len(names))}
+	for range m.Plan.Groups {
+		c.keyAt = append(c.keyAt, -1)
+	}
+	for _, p := range m.ids {
+		c.idAt = append(c.idAt, slices.Index(names, p.column.DBName))
+	}
+	for i, name := range names {
+		c.fields[i] = m.Plan.byColumn[name]
+		if g := m.Plan.keys[name]; g != nil {
+			c.groups[i], c.keyAt[g.pos] = g, i
+		}
+	}
+	return c
+}
+
+// Check is the gate's last look at one row of an INSERT: it arms the key columns and seals the values, and refuses what is not
+// sealed under the row's own key.
+func (c *InsertColumns) Check(values []any) error {
+	m := c.model
+	id := c.identity(values)
+	for i, value := range values {
+		g, f := c.groups[i], c.fields[i]
+		switch {
+		case g != nil && value != nil:
+			k, ok := value.(*KeyValue)
+			if !ok || k.group != g {
+				return fmt.Errorf("rowseal: insert %s, column %s: %w", m.Plan.Schema.Name, c.names[i], ErrKeyColumn)
+			}
+			text, err := m.insertable(k.state, id)
+			if err != nil {
+				return fmt.Errorf("rowseal: insert %s, column %s: %w", m.Plan.Schema.Name, c.names[i], err)
+			}
+			k.Arm(text)
+		case f != nil && value != nil:
+			v, ok := value.(*Value)
+			if !ok || v.field != f {
+				return fmt.Errorf("rowseal: insert %s, column %s: %w; create rows from structs of the model", m.Plan.Schema.Name, c.names[i], ErrPlaintext)
+			}
+			if !c.under(values, f.Group, v.state) {
+				return fmt.Errorf("rowseal: insert %s, column %s: %w: its key column %s is not part of the statement", m.Plan.Schema.Name, c.names[i], ErrNoKey, f.Group.Column.DBName)
+			}
+			if err := v.Seal(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// under reports whether the row is inserted together with the key of s.
+func (c *InsertColumns) under(values []any, g *Group, s *State) bool {
+	at := c.keyAt[g.pos]
+	if at < 0 || s == nil {
+		return false
+	}
+	k, ok := values[at].(*KeyValue)
+	return ok && k.state == s
+}
+
+// identity is the primary key as the statement writes it; "" where the database assigns it.
+func (c *InsertColumns) identity(values []any) string {
+	id, ok := c.model.IdentityOf(func(i int) (any, bool) {
+		if c.idAt[i] < 0 {
+			return nil, false
+		}
+		return values[c.idAt[i]], true
+	})
+	if !ok {
+		return ""
+	}
+	return id
+}
+
+func (m *Model) insertable(s *State, id string) (string, error) {
+	if s == nil {
+		return "", errNoState
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.model != m:
+		return "", errNoState
+	case s.token || (s.id == "" && !m.NeedsID()):
+		if id != "" && s.token {
+			return "", fmt.Errorf("%w: the statement sets it after the key was made", ErrIdentity)
+		}
+	case s.id != id:
+		return "", fmt.Errorf("%w: the statement writes another one than the key was made for", ErrIdentity)
+	}
+	return s.text, nil
+}

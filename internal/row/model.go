@@ -1,0 +1,465 @@
+// model.go owns a model with its keys: a plan bound to a keyring, and how a row's identity and encryption context are read.
+
+package row
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"gorm.io/gorm/schema"
+
+	"github.com/rowseal/rowseal/field"
+	"github.com/rowseal/rowseal/internal/canon"
+	"github.com/rowseal/rowseal/kmskey"
+)
+
+// Context declares the KMS encryption context of a model's rows. The zero Context is the default: model_name and model_id. It is
+// written to the key service's audit log in the clear, so it must name no person.
+type Context struct {
+	// Columns are added to the context by name, with the row's values: integers, text, UUIDs, bytes and booleans, never NULL.
+	// The plugin always selects them and always writes them with the key. Defaults to none.
+	Columns []string
+
+	// Constants are added as they are. Defaults to none.
+	Constants map[string]string
+
+	// OmitID leaves model_id out, so that a row whose id the database assigns is written by one INSERT, its key wrapped before.
+	// The price: the key service no longer tells rows apart, and where the database assigns ids nothing does (docs/format.md,
+	// section 5). Defaults to false.
+	OmitID bool
+}
+
+// Columns declares a context of the named columns beside model_name and model_id.
+func Columns(names ...string) Context { return Context{Columns: names} }
+
+// Contexter is a model that computes its encryption context itself. The result is the whole context: nothing is added to it but
+// the constants of the key version. It must depend on nothing but the row's own columns, and those must be selected whenever the
+// row is read. Rows of such a model can be rotated only by the application.
+type Contexter interface {
+	KMSContext(version int) ([]kmskey.Pair, error)
+}
+
+// Options are what a model needs beside its plan.
+type Options struct {
+	Name     string // logical name; "" is the Go type's
+	Context  Context
+	Contexts map[int]Context // of single key versions
+	Keys     *kmskey.Keyring
+	Limit    int // key service calls in flight
+}
+
+// Model is a plan with keys. It is immutable and safe for concurrent use.
+type Model struct {
+	Plan  *Plan
+	Name  string
+	Keys  *kmskey.Keyring
+	limit int
+
+	versions []int // of the keyring, ascending
+
+	ids      []part
+	context  declared
+	contexts map[int]declared
+	method   bool
+	places   [][]*field.Place // by group and field
+	assigned bool             // the database may assign the primary key
+}
+
+// part is a column whose value goes into an identity or a context.
+type part struct {
+	column *schema.Field
+	path   []step
+	uuid   bool
+}
+
+type declared struct {
+	columns   []part
+	constants []kmskey.Pair
+	omitID    bool
+}
+
+// Bind joins a plan with keys, and refuses what cannot work.
+func Bind(p *Plan, o Options) (*Model, error) {
+	m := &Model{Plan: p, Name: o.Name, Keys: o.Keys, limit: max(o.Limit, 1), versions: o.Keys.Numbers(), contexts: map[int]declared{}}
+	if m.Name == "" {
+		m.Name = p.Schema.Name
+	}
+	fail := func(format string, args ...any) error {
+		return fmt.Errorf("rowseal: model %s: %w: %w", p.Schema.Name, ErrModel, fmt.Errorf(format, args...))
+	}
+	if p.Err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrModel, p.Err)
+	}
+	if m.Name == "" {
+		return nil, fail("the type has no name; set Model.Name")
+	}
+	if len(p.Schema.PrimaryFields) == 0 {
+		return nil, fail("no primary key, which a row's key is bound to; tag one with gorm:\"primaryKey\"")
+	}
+	for _, f := range p.Schema.PrimaryFields {
+		id, err := newPart(f)
+		if err != nil {
+			return nil, fail("primary key %s: %w", f.Name, err)
+		}
+		m.ids = append(m.ids, id)
+	}
+	prioritized := p.Schema.PrioritizedPrimaryField
+	m.assigned = prioritized != nil && len(m.ids) == 1 && prioritized.HasDefaultValue
+	var err error
+	if m.context, err = m.declare(o.Context); err != nil {
+		return nil, fail("context: %w", err)
+	}
+	for version, c := range o.Contexts {
+		if m.contexts[version], err = m.declare(c); err != nil {
+			return nil, fail("context of version %d: %w", version, err)
+		}
+	}
+	_, m.method = reflect.New(p.Schema.ModelType).Interface().(Contexter)
+	if m.method && (len(o.Context.Columns) > 0 || len(o.Context.Constants) > 0 || o.Context.OmitID || len(o.Contexts) > 0) {
+		return nil, fail("both a KMSContext method and a declared context; keep one")
+	}
+	for _, g := range p.Groups {
+		var places []*field.Place
+		for _, f := range g.Fields {
+			places = append(places, field.NewPlace(o.Keys.Namespace(), m.Name, f.Name))
+		}
+		m.places = append(m.places, places)
+	}
+	return m, nil
+}
+
+func (m *Model) place(f *Field) *field.Place { return m.places[f.Group.pos][f.pos] }
+
+func (m *Model) declare(c Context) (declared, error) {
+	d := declared{omitID: c.OmitID}
+	for _, name := range c.Columns {
+		f := m.Plan.Schema.LookUpField(name)
+		switch {
+		case f == nil || f.DBName == "":
+			return d, fmt.Errorf("no column %q", name)
+		case m.Plan.byColumn[f.DBName] != nil || m.Plan.keys[f.DBName] != nil:
+			return d, fmt.Errorf("column %q is sealed, and the context is needed to open it", name)
+		case f.PrimaryKey:
+			return d, fmt.Errorf("column %q is a primary key, which model_id holds already", name)
+		case f.HasDefaultValue:
+			return d, fmt.Errorf("column %q has a default, so its value is not known before the insert; set it in Go", name)
+		}
+		p, err := newPart(f)
+		if err != nil {
+			return d, fmt.Errorf("column %q: %w", name, err)
+		}
+		d.columns = append(d.columns, p)
+	}
+	for name, value := range c.Constants {
+		d.constants = append(d.constants, kmskey.Pair{Name: name, Value: kmskey.Text(value)})
+	}
+	return d, nil
+}
+
+func newPart(f *schema.Field) (part, error) {
+	t := f.FieldType
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	p := part{f, pathOf(f), strings.EqualFold(string(f.DataType), "uuid")}
+	switch t.Kind() {
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Bool, reflect.String,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return p, nil
+	case reflect.Slice, reflect.Array:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return p, nil
+		}
+	}
+	if reflect.PointerTo(t).Implements(reflect.TypeFor[driver.Valuer]()) {
+		return p, nil
+	}
+	return p, fmt.Errorf("a %s cannot identify a row; use an integer, text, a UUID, bytes or a bool", f.FieldType)
+}
+
+// value reads the column from a row.
+func (p part) value(v reflect.Value) (kmskey.Value, error) {
+	f, ok := follow(v, p.path)
+	for ok && f.Kind() == reflect.Pointer {
+		ok = !f.IsNil()
+		f = f.Elem()
+	}
+	if !ok {
+		return kmskey.Value{}, fmt.Errorf("column %q is NULL", p.column.DBName)
+	}
+	return p.convert(f)
+}
+
+func (p part) convert(f reflect.Value) (kmskey.Value, error) {
+	switch f.Kind() {
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return kmskey.Int(f.Int()), nil
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return kmskey.Uint(f.Uint()), nil
+	case reflect.Bool:
+		return kmskey.Bool(f.Bool()), nil
+	case reflect.String:
+		if p.uuid {
+			u, ok := canon.ParseUUID(f.String())
+			if !ok {
+				return kmskey.Value{}, fmt.Errorf("column %q is a uuid and does not hold one", p.column.DBName)
+			}
+			return u, nil
+		}
+		return kmskey.Text(f.String()), nil
+	case reflect.Slice:
+		if f.Type().Elem().Kind() == reflect.Uint8 {
+			if f.IsNil() {
+				return kmskey.Value{}, fmt.Errorf("column %q is NULL", p.column.DBName)
+			}
+			return kmskey.Bytes(f.Bytes()), nil
+		}
+	case reflect.Array:
+		if f.Type().Elem().Kind() == reflect.Uint8 {
+			b := make([]byte, f.Len())
+			reflect.Copy(reflect.ValueOf(b), f)
+			if len(b) == 16 {
+				return kmskey.UUID([16]byte(b)), nil
+			}
+			return kmskey.Bytes(b), nil
+		}
+	}
+	if valuer, ok := f.Interface().(driver.Valuer); ok {
+		value, err := valuer.Value()
+		if err == nil && value != nil && reflect.TypeOf(value).Kind() != f.Kind() {
+			return p.convert(reflect.ValueOf(value))
+		}
+	}
+	return kmskey.Value{}, fmt.Errorf("column %q holds nothing that can identify a row", p.column.DBName)
+}
+
+// Identity is the canonical primary key of the row in v; ok is false while any part is zero, as it is before the database assigns
+// one. A primary key column is never legitimately zero under GORM, which takes zero for "not set".
+func (m *Model) Identity(v reflect.Value) (id string, ok bool) {
+	values, ok := m.idValues(v)
+	if !ok {
+		return "", false
+	}
+	return encode(values), true
+}
+
+func encode(values []kmskey.Value) string {
+	var buf []byte
+	for _, value := range values {
+		buf = canon.Append(buf, value)
+	}
+	return string(buf)
+}
+
+func (m *Model) idValues(v reflect.Value) ([]kmskey.Value, bool) {
+	values := make([]kmskey.Value, len(m.ids))
+	for i, p := range m.ids {
+		f, ok := follow(v, p.path)
+		// Of a composite key, single parts may be zero; all of them zero is a key that was not set.
+		if !ok || (f.IsZero() && len(m.ids) == 1) {
+			return nil, false
+		}
+		value, err := p.value(v)
+		if err != nil {
+			return nil, false
+		}
+		values[i] = value
+	}
+	return values, true
+}
+
+// IdentityOf is the canonical form of primary key values given part by part, in any Go type that the columns take. ok is false
+// where one is missing or is no value, such as SQL's DEFAULT.
+func (m *Model) IdentityOf(get func(part int) (any, bool)) (id string, ok bool) {
+	values := make([]kmskey.Value, len(m.ids))
+	for i, p := range m.ids {
+		raw, ok := get(i)
+		v := reflect.ValueOf(raw)
+		for v.Kind() == reflect.Pointer {
+			v = v.Elem()
+		}
+		if !ok || !v.IsValid() {
+			return "", false
+		}
+		value, err := p.convert(v)
+		if err != nil {
+			return "", false
+		}
+		values[i] = value
+	}
+	return encode(values), true
+}
+
+// Snapshot is the primary key of the row in v as far as it is set, to tell whether it changes.
+func (m *Model) Snapshot(v reflect.Value) string {
+	if v.Kind() != reflect.Struct || v.Type() != m.Plan.Schema.ModelType {
+		return ""
+	}
+	id, _ := m.Identity(v)
+	return id
+}
+
+// Computed reports whether the model computes its context itself.
+func (m *Model) Computed() bool { return m.method }
+
+// Assigned reports whether the database may assign the primary key.
+func (m *Model) Assigned() bool { return m.assigned }
+
+// NeedsID reports whether a new row's key can be wrapped only when its primary key is known.
+func (m *Model) NeedsID() bool {
+	return m.method || !m.declaredFor(m.Keys.Current()).omitID || !m.assigned
+}
+
+func (m *Model) declaredFor(version int) declared {
+	if d, ok := m.contexts[version]; ok {
+		return d
+	}
+	return m.context
+}
+
+// Needed lists the columns that must be read and written together with any key: primary key and context.
+func (m *Model) Needed() []string {
+	var names []string
+	for _, p := range m.ids {
+		names = append(names, p.column.DBName)
+	}
+	for _, name := range m.ContextColumns() {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// ContextColumns lists the columns that any declared context needs.
+func (m *Model) ContextColumns() []string {
+	var names []string
+	add := func(d declared) {
+		for _, p := range d.columns {
+			if !slices.Contains(names, p.column.DBName) {
+				names = append(names, p.column.DBName)
+			}
+		}
+	}
+	add(m.context)
+	for _, d := range m.contexts {
+		add(d)
+	}
+	return names
+}
+
+// Row reads from the row in v what the group's envelope is bound to. The result keeps copies, so that it still names the row as it
+// was read when the struct has changed.
+func (m *Model) Row(g *Group, v reflect.Value) (kmskey.Row, error) {
+	unbound := !m.NeedsID()
+	ids, ok := m.idValues(v)
+	if !ok && !unbound {
+		return kmskey.Row{}, fmt.Errorf("%w, which is not set or was not selected", ErrIdentity)
+	}
+	// Every version is read now, since the struct may change; one that cannot be read fails only when it is needed.
+	pairs := make([][]kmskey.Pair, len(m.versions))
+	errs := make([]error, len(m.versions))
+	for i, version := range m.versions {
+		pairs[i], errs[i] = m.pairs(version, ids, v)
+	}
+	read := func(version int) ([]kmskey.Pair, error) {
+		i := slices.Index(m.versions, version)
+		if i < 0 {
+			return nil, fmt.Errorf("%w: version %d is not in the keyring", ErrContext, version)
+		}
+		if errs[i] != nil {
+			return nil, fmt.Errorf("%w: version %d: %w", ErrContext, version, errs[i])
+		}
+		return pairs[i], nil
+	}
+	return kmskey.Row{Model: m.Name, Key: g.Name, ID: ids, Unbound: unbound, Context: read}, nil
+}
+
+func (m *Model) pairs(version int, ids []kmskey.Value, v reflect.Value) ([]kmskey.Pair, error) {
+	if m.method {
+		return m.ask(version, v)
+	}
+	d := m.declaredFor(version)
+	pairs := append([]kmskey.Pair{{Name: "model_name", Value: kmskey.Text(m.Name)}}, d.constants...)
+	if !d.omitID {
+		for i, p := range m.ids {
+			name := "model_id"
+			if len(m.ids) > 1 {
+				name += "." + p.column.DBName
+			}
+			pairs = append(pairs, kmskey.Pair{Name: name, Value: ids[i]})
+		}
+	}
+	for _, p := range d.columns {
+		value, err := p.value(v)
+		if err != nil {
+			return nil, err
+		}
+		pairs = append(pairs, kmskey.Pair{Name: p.column.DBName, Value: value})
+	}
+	return pairs, nil
+}
+
+// ask calls the model's own method, on a copy where v has no address.
+func (m *Model) ask(version int, v reflect.Value) ([]kmskey.Pair, error) {
+	v = reflect.Indirect(v)
+	if !v.CanAddr() {
+		c := reflect.New(v.Type()).Elem()
+		c.Set(v)
+		v = c
+	}
+	c, ok := v.Addr().Interface().(Contexter)
+	if !ok {
+		return nil, errors.New("the KMSContext method is gone")
+	}
+	return c.KMSContext(version)
+}
+
+// SameContext reports whether the row in v still has the context that s was read with, under every version.
+func (m *Model) SameContext(s *State, g *Group, v reflect.Value) (bool, error) {
+	now, err := m.Row(g, v)
+	if err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	before := s.row
+	s.mu.Unlock()
+	for _, version := range m.versions {
+		a, err := before.Context(version)
+		if err != nil {
+			return false, err
+		}
+		b, err := now.Context(version)
+		if err != nil {
+			return false, err
+		}
+		if !slices.Equal(a, b) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// Describe identifies the row in v for an error: "Patient 7".
+func (m *Model) Describe(v reflect.Value) string {
+	values, ok := m.idValues(v)
+	if !ok {
+		return m.Plan.Schema.Name
+	}
+	var parts []string
+	for _, value := range values {
+		parts = append(parts, value.String())
+	}
+	return m.Plan.Schema.Name + " " + strings.Join(parts, ",")
+}
+
+// Parallel calls f for 0 to n-1, at most as many at a time as the model's limit, and gives the errors by index. It starts no new
+// call after ctx ends.
+func (m *Model) Parallel(ctx context.Context, n int, f func(ctx context.Context, i int) error) []error {
+	return parallel(ctx, m.limit, n, f)
+}

@@ -1,0 +1,226 @@
+// open.go owns reading: from the rows that a statement scanned to plaintext in their structs.
+
+package row
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/rowseal/rowseal/field"
+)
+
+// Target is one row that a statement scanned.
+type Target struct {
+	Model *Model
+	Value reflect.Value // the struct; addressable
+}
+
+// OpenError is what is wrong with some rows of a result. Every other row, and every other field of these, was opened.
+type OpenError struct {
+	Failed int     // rows
+	Errs   []error // one for each key or field, in the order of the result
+}
+
+// Error names the first three places, and how many more there are.
+func (e *OpenError) Error() string {
+	const most = 3
+	var b strings.Builder
+	for i, err := range e.Errs {
+		if i == most {
+			fmt.Fprintf(&b, "; and %d more", len(e.Errs)-most)
+			break
+		}
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(err.Error())
+	}
+	return b.String()
+}
+
+// Unwrap gives every error, so that errors.Is finds any kind among them.
+func (e *OpenError) Unwrap() []error { return e.Errs }
+
+// job is one key group of one row on its way.
+type job struct {
+	model *Model
+	group *Group
+	state *State
+	value reflect.Value
+	open  bool // has fields to open now
+	err   error
+}
+
+// Reveal opens what the epoch's statement scanned into targets: first all keys, several at a time and at most limit, then the fields.
+// Secrets are left sealed, and a row of nothing else costs no call, unless secrets asks for them. Every row is handled, whatever
+// happens to others; the error is an [*OpenError].
+//
+// It must run when the result set is closed, so that no connection waits for the key service.
+func (e *Epoch) Reveal(ctx context.Context, limit int, targets []Target) error {
+	var jobs []*job
+	for _, t := range targets {
+		for _, g := range t.Model.Plan.Groups {
+			s := g.State(t.Value)
+			if s == nil || s.epoch != e {
+				continue
+			}
+			if _, first := e.pending[s]; !first {
+				continue // the same struct, reached twice
+			}
+			delete(e.pending, s)
+			j := &job{model: t.Model, group: g, state: s, value: t.Value}
+			j.adopt()
+			jobs = append(jobs, j)
+		}
+	}
+	lost := len(e.pending)
+	e.pending = nil
+	err := run(ctx, limit, jobs, false)
+	if err == nil && lost > 0 {
+		// A row whose fields look empty because nobody opened them would be taken for data.
+		err = fmt.Errorf("rowseal: %d rows were read into structs that could not be found again: %w; load them by a query of their own", lost, ErrUnsupported)
+	}
+	return err
+}
+
+// OpenSecrets opens the secrets of rows that were read before, several keys at a time and at most limit.
+func OpenSecrets(ctx context.Context, limit int, targets []Target) error {
+	var jobs []*job
+	for _, t := range targets {
+		for _, g := range t.Model.Plan.Groups {
+			s := g.State(t.Value)
+			if s == nil || s.model == nil {
+				continue
+			}
+			j := &job{model: t.Model, group: g, state: s, value: t.Value, err: s.rowErr}
+			for _, f := range g.Fields {
+				if b := f.box(t.Value); b != nil && b.sealed() {
+					j.open = true
+				}
+			}
+			jobs = append(jobs, j)
+		}
+	}
+	return run(ctx, limit, jobs, true)
+}
+
+// adopt ties a scanned state to its row.
+func (j *job) adopt() {
+	row, err := j.model.Row(j.group, j.value)
+	id, _ := j.model.Identity(j.value)
+	s := j.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.model, s.row, s.rowErr, s.id = j.model, row, err, id
+	for _, f := range j.group.Fields {
+		if s.cells[f.pos].status == locked && !f.Secret {
+			j.open = true
+		}
+	}
+	j.err = err
+}
+
+// run unwraps the keys of jobs that have something to open, then opens it.
+func run(ctx context.Context, limit int, jobs []*job, secrets bool) error {
+	var opening []*job
+	for _, j := range jobs {
+		if j.open && j.err == nil {
+			opening = append(opening, j)
+		}
+	}
+	for i, err := range parallel(ctx, limit, len(opening), func(ctx context.Context, i int) error {
+		return opening[i].state.unwrap(ctx, opening[i].model)
+	}) {
+		opening[i].err = err
+	}
+	var failed OpenError
+	for _, j := range jobs {
+		n := len(failed.Errs)
+		failed.Errs = append(failed.Errs, j.reveal(ctx, secrets)...)
+		if len(failed.Errs) > n {
+			failed.Failed++
+		}
+	}
+	if failed.Failed > 0 {
+		return &failed
+	}
+	return nil
+}
+
+// reveal fills the Go fields of one job, as far as they open.
+func (j *job) reveal(ctx context.Context, secrets bool) (errs []error) {
+	if j.open && j.err != nil {
+		return []error{fmt.Errorf("rowseal: open %s: key %s: %w", j.model.Describe(j.value), j.group.Column.DBName, j.err)}
+	}
+	for _, f := range j.group.Fields {
+		var err error
+		switch {
+		case f.Secret && secrets:
+			if b := f.box(j.value); b != nil {
+				_, err = b.get(ctx)
+			}
+		case f.Secret:
+			j.state.attach(f, j.value)
+		case !secrets:
+			err = j.revealField(ctx, f)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("rowseal: open %s: %w", j.model.Describe(j.value), err))
+		}
+	}
+	return errs
+}
+
+func (j *job) revealField(ctx context.Context, f *Field) error {
+	j.state.mu.Lock()
+	status := j.state.cells[f.pos].status
+	j.state.mu.Unlock()
+	if status != locked && status != null {
+		return nil // not selected, or known already
+	}
+	if _, ok := follow(j.value, f.path); !ok {
+		return nil
+	}
+	return j.state.reveal(f, f.Column.ReflectValueOf(ctx, j.value))
+}
+
+// attach gives a Secret field its handle to the sealed value.
+func (s *State) attach(f *Field, v reflect.Value) {
+	target, ok := follow(v, f.path)
+	if !ok || !target.CanAddr() {
+		return
+	}
+	s.mu.Lock()
+	status := s.cells[f.pos].status
+	s.mu.Unlock()
+	switch status {
+	case locked:
+		target.Addr().Interface().(secret).attach(&box{state: s, field: f})
+	case null:
+		target.Addr().Interface().(secret).attach(&box{null: true, state: s, field: f})
+	case absent, opened:
+	}
+}
+
+func (f *Field) box(v reflect.Value) *box {
+	if !f.Secret {
+		return nil
+	}
+	target, ok := follow(v, f.path)
+	if !ok || !target.CanAddr() {
+		return nil
+	}
+	return target.Addr().Interface().(secret).boxed()
+}
+
+func (b *box) sealed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.opened && !b.null
+}
+
+func appendText(sealed []byte) []byte { return field.AppendText(nil, sealed) }
+
+func parseText(text string) ([]byte, error) { return field.ParseText(text) }

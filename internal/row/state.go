@@ -1,0 +1,263 @@
+// state.go owns what is known of one row's key in memory, and the rules that keep a row readable:
+//
+//   - Bound: a state serves only the row it was made or loaded for; Serves compares the primary key each time.
+//   - Copied on scan: a row read again gets a new state. A copy of the struct may still hold the old one.
+//   - Same value, same ciphertext: a field that did not change keeps the bytes that the database has.
+//   - Never opened, never overwritten: a cell that was not opened stands for the bytes in the database, whatever the Go field
+//     holds; a write of the Go field's zero value leaves it alone.
+
+package row
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+
+	"github.com/rowseal/rowseal/field"
+	"github.com/rowseal/rowseal/kmskey"
+)
+
+// State is one key group of one row. Its methods are safe for concurrent use, so that copies of a struct may share it.
+type State struct {
+	group *Group
+	epoch *Epoch // the statement that scanned it; nil for a row made in memory
+
+	mu     sync.Mutex
+	model  *Model     // who opened or made it; nil while only scanned
+	row    kmskey.Row // what the envelope is bound to; its Context answers from copies, not from the struct
+	rowErr error      // why row is not known
+	id     string     // canonical primary key; "" while the database has not assigned it
+	text   string     // the key column
+	token  bool       // text is the token of an insert in progress
+	env    kmskey.Envelope
+	dek    kmskey.DataKey // held only until it is wrapped
+	ring   []*field.Key   // opened data keys, oldest first; nil while closed
+	cells  []cell
+}
+
+// cell is one sealed field of the row.
+type cell struct {
+	status status
+	sealed []byte // as in section 6 of the format; nil for NULL
+}
+
+type status byte
+
+const (
+	absent status = iota // not selected, or never written: the database may hold anything
+	null                 // NULL in the database, or to be
+	locked               // ciphertext is here, and was not opened
+	opened               // ciphertext is here, and the Go field had its value
+)
+
+func newState(g *Group) *State { return &State{group: g, cells: make([]cell, len(g.Fields))} }
+
+// Text is the key column, "" for none.
+func (s *State) Text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text
+}
+
+// Token reports whether the key column holds the token of an insert in progress, and which.
+func (s *State) Token() (string, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text, s.token
+}
+
+// Serves reports whether the state may be used for the row of m with this canonical primary key.
+func (s *State) Serves(m *Model, id string) bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.model == m && s.text != "" && !s.token && s.id == id && id != ""
+}
+
+// Open reports whether the data key is at hand, so that sealing needs no call.
+func (s *State) Open() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ring != nil
+}
+
+// Settled reports whether the bytes of f in the database are known and its Go value was opened; an unsettled field that holds
+// the zero value must not be written.
+func (s *State) Settled(f *Field) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.cells[f.pos]
+	return c.status == opened || c.status == null
+}
+
+// clone copies the state for a statement that returns part of a row.
+func (s *State) clone() *State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := &State{group: s.group, model: s.model, row: s.row, rowErr: s.rowErr, id: s.id, text: s.text, token: s.token, env: s.env, dek: s.dek, ring: s.ring}
+	c.cells = append([]cell(nil), s.cells...)
+	return c
+}
+
+// Locked reports whether the state holds ciphertext of f that was not opened.
+func (s *State) Locked(f *Field) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cells[f.pos].status == locked
+}
+
+// WithEnvelope is a copy of s with the envelope of next, which wraps the same data keys.
+func (s *State) WithEnvelope(next *State) *State {
+	c := s.clone()
+	next.mu.Lock()
+	defer next.mu.Unlock()
+	c.env, c.text, c.row, c.rowErr = next.env, next.text, next.row, nil
+	return c
+}
+
+// Seal encrypts plain for f under the row's newest data key and remembers the ciphertext. An unchanged value gives the same
+// bytes as before. null reports NULL.
+func (s *State) Seal(f *Field, plain reflect.Value) (sealed []byte, isNull bool, err error) {
+	buf := buffers.Get().(*[]byte)
+	defer func() {
+		clear((*buf)[:cap(*buf)])
+		buffers.Put(buf)
+	}()
+	plaintext, isNull, err := f.Codec.Append((*buf)[:0], plain)
+	if err != nil {
+		return nil, false, fmt.Errorf("rowseal: seal %s: %w", f.Place(), err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := &s.cells[f.pos]
+	if isNull {
+		*c = cell{status: null}
+		return nil, true, nil
+	}
+	*buf = plaintext
+	if s.ring == nil {
+		return nil, false, fmt.Errorf("rowseal: seal %s: %w", f.Place(), ErrNoKey)
+	}
+	if c.sealed != nil && s.holds(f, c.sealed, plaintext) {
+		c.status = opened
+		return c.sealed, false, nil
+	}
+	newest := s.ring[len(s.ring)-1]
+	sealed = newest.Seal(make([]byte, 0, len(plaintext)+field.Overhead), s.model.place(f), plaintext)
+	*c = cell{opened, sealed}
+	return sealed, false, nil
+}
+
+// holds reports whether ciphertext is plaintext already, under the key that would seal it. It is a decryption of some hundred
+// nanoseconds, where remembering every plaintext would double the memory that holds secrets.
+func (s *State) holds(f *Field, sealed, plaintext []byte) bool {
+	newest := s.ring[len(s.ring)-1]
+	if id, err := field.KeyID(sealed); err != nil || id != newest.ID() {
+		return false
+	}
+	old, err := newest.Open(nil, s.model.place(f), sealed)
+	defer clear(old)
+	return err == nil && bytes.Equal(old, plaintext)
+}
+
+// reveal opens one cell into the Go field of v. The state must be open.
+func (s *State) reveal(f *Field, target reflect.Value) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := &s.cells[f.pos]
+	if c.status == null {
+		return f.Codec.SetNull(target)
+	}
+	plaintext, err := s.open(f, c.sealed)
+	if err != nil {
+		return err
+	}
+	defer clear(plaintext)
+	if err := f.Codec.Set(target, plaintext); err != nil {
+		return err
+	}
+	c.status = opened
+	return nil
+}
+
+// open decrypts with the one key of the ring that the ciphertext names.
+func (s *State) open(f *Field, sealed []byte) ([]byte, error) {
+	place := s.model.place(f)
+	id, err := field.KeyID(sealed)
+	if err != nil {
+		_, err = s.ring[0].Open(nil, place, sealed) // for the error with its place
+		return nil, err
+	}
+	for _, k := range s.ring {
+		if k.ID() == id {
+			return k.Open(nil, place, sealed)
+		}
+	}
+	return nil, fmt.Errorf("field: open %s: %w", place, field.ErrOtherKey)
+}
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
+
+// unwrap reads the envelope and makes the field keys ready: one call to the key service, unless the state is open already.
+func (s *State) unwrap(ctx context.Context, m *Model) error {
+	s.mu.Lock()
+	if s.ring != nil {
+		s.mu.Unlock()
+		return nil
+	}
+	text, row := s.text, s.row
+	s.mu.Unlock()
+
+	if text == "" {
+		return fmt.Errorf("%w: the key column %q is NULL or was not selected", ErrNoKey, s.group.Column.DBName)
+	}
+	env, err := kmskey.ParseEnvelope(text)
+	if err != nil {
+		return err
+	}
+	keys, err := m.Keys.Unwrap(ctx, env, row)
+	if err != nil {
+		return err
+	}
+	ring, err := fieldKeys(keys)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.text == text { // another copy of the struct may have moved on
+		s.env, s.ring = env, ring
+	}
+	return nil
+}
+
+func fieldKeys(keys []kmskey.DataKey) (ring []*field.Key, err error) {
+	for _, k := range keys {
+		fk, ferr := field.NewKey(k.DEK.Bytes(), k.ID)
+		err = errors.Join(err, ferr)
+		ring = append(ring, fk)
+		k.DEK.Destroy()
+	}
+	return ring, err
+}
+
+// wrap puts a new row's data key into its envelope: one call to the key service.
+func (s *State) wrap(ctx context.Context) error {
+	s.mu.Lock()
+	m, dek, row := s.model, s.dek, s.row
+	s.mu.Unlock()
+	env, err := m.Keys.Wrap(ctx, dek, row)
+	if err != nil {
+		return err
+	}
+	dek.DEK.Destroy()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.env, s.text, s.token, s.dek = env, env.String(), false, kmskey.DataKey{}
+	return nil
+}

@@ -1,0 +1,64 @@
+// tag.go owns the grammar of the rowseal struct tag. It is a public promise: words are added, never changed.
+//
+//	tag   = word { "," word }
+//	word  = "key=" GoField | "name=" logical | "json" | "text"
+//
+// Spaces around words are allowed. The gorm tag beside it must name the serializer rowseal; see checkField in plan.go.
+
+package row
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// tag is what a rowseal struct tag says.
+type tag struct {
+	key  string // Go name of the key field to seal under; "" is the nearest
+	name string // logical name, where the column was renamed; "" is the column's name
+	json bool   // seal as JSON
+	text bool   // store as text
+}
+
+func parseTag(s string) (tag, error) {
+	var t tag
+	seen := map[string]bool{}
+	if strings.TrimSpace(s) == "" {
+		return t, nil
+	}
+	for word := range strings.SplitSeq(s, ",") {
+		word = strings.TrimSpace(word)
+		name, value, hasValue := strings.Cut(word, "=")
+		if seen[name] {
+			return tag{}, fmt.Errorf("the word %q stands twice", name)
+		}
+		seen[name] = true
+		switch name {
+		case "key", "name":
+			if value == "" || strings.ContainsAny(value, " \t") {
+				return tag{}, fmt.Errorf("%q needs a value without spaces, as in %s=%s", word, name, map[string]string{"key": "PhoneKey", "name": "old_column"}[name])
+			}
+			if name == "key" {
+				t.key = value
+			} else {
+				t.name = value
+			}
+			continue
+		case "json":
+			t.json = true
+		case "text":
+			t.text = true
+		case "index":
+			return tag{}, errors.New(`"index" is reserved for blind indexes, which this release does not have yet`)
+		case "":
+			return tag{}, errors.New("an empty word; check the commas")
+		default:
+			return tag{}, fmt.Errorf("unknown word %q; the words are key=Field, name=logical, json and text", word)
+		}
+		if hasValue {
+			return tag{}, fmt.Errorf("%q takes no value", name)
+		}
+	}
+	return t, nil
+}

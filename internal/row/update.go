@@ -1,0 +1,118 @@
+// update.go owns the keys of rows that exist already: the row's own key from the database, a new one for a row written whole, and
+// the same data key under a changed context.
+
+package row
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+
+	"github.com/rowseal/rowseal/kmskey"
+)
+
+// Fresh makes a new data key for the row in v and wraps it: one call. It is for a row that has none, or whose sealed fields are
+// all written together with the key column.
+func (m *Model) Fresh(ctx context.Context, g *Group, v reflect.Value) (*State, error) {
+	id, ok := m.Identity(v)
+	in := &Insert{Model: m}
+	s, err := in.newState(g, v, id, ok)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.wrap(ctx); err != nil {
+		return nil, fmt.Errorf("rowseal: key for %s: %w", m.Describe(v), err)
+	}
+	return s, nil
+}
+
+// Idle is a state with a data key that is never wrapped and never stored. It seals values of a statement that must find no row.
+func (m *Model) Idle(g *Group) (*State, error) {
+	s := newState(g)
+	s.model = m
+	var err error
+	s.ring, err = fieldKeys([]kmskey.DataKey{kmskey.NewDataKey()})
+	return s, err
+}
+
+// Stored opens the key that the database holds for the row in v: one call.
+func (m *Model) Stored(ctx context.Context, g *Group, v reflect.Value, text string) (*State, error) {
+	s := newState(g)
+	row, err := m.Row(g, v)
+	if err != nil {
+		return nil, fmt.Errorf("rowseal: key of %s: %w", m.Describe(v), err)
+	}
+	s.id, _ = m.Identity(v)
+	s.model, s.row, s.text = m, row, text
+	if err := s.unwrap(ctx, m); err != nil {
+		return nil, fmt.Errorf("rowseal: key of %s: %w", m.Describe(v), err)
+	}
+	return s, nil
+}
+
+// Ready opens a state that was read without opening it; without a call where it is open.
+func (m *Model) Ready(ctx context.Context, s *State, v reflect.Value) error {
+	if err := s.unwrap(ctx, m); err != nil {
+		return fmt.Errorf("rowseal: key of %s: %w", m.Describe(v), err)
+	}
+	return nil
+}
+
+// Keep carries what is known of cells from an older state of the same row to a newer one, where the newer key opens them, so that
+// unchanged values keep their ciphertext.
+func (s *State) Keep(old *State) {
+	old.mu.Lock()
+	cells := append([]cell(nil), old.cells...)
+	old.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.group.Fields {
+		c := cells[f.pos]
+		if c.status == opened {
+			if _, err := s.open(f, c.sealed); err == nil {
+				s.cells[f.pos] = c
+			}
+		}
+		if c.status == null {
+			s.cells[f.pos] = c
+		}
+	}
+}
+
+// Rewrapped gives the state that the row in v has after its envelope was moved to the current version and to the context and key
+// that the row has now. s stays as it is. The two are the same where nothing had to move.
+func (m *Model) Rewrapped(ctx context.Context, s *State, g *Group, v reflect.Value) (*State, error) {
+	s.mu.Lock()
+	text, from := s.text, s.row
+	s.mu.Unlock()
+	to, err := m.Row(g, v)
+	if err != nil {
+		return nil, fmt.Errorf("rowseal: rewrap %s: %w", m.Describe(v), err)
+	}
+	env, err := kmskey.ParseEnvelope(text)
+	if err != nil {
+		return nil, fmt.Errorf("rowseal: rewrap %s: %w", m.Describe(v), err)
+	}
+	moved, err := m.Keys.Rewrap(ctx, env, from, to)
+	if err != nil {
+		return nil, fmt.Errorf("rowseal: rewrap %s: %w", m.Describe(v), err)
+	}
+	if moved.String() == text {
+		return s, nil
+	}
+	c := s.clone()
+	c.env, c.text, c.row, c.rowErr = moved, moved.String(), to, nil
+	return c, nil
+}
+
+// Closed is a state for the key column text of the row in v, not opened.
+func (m *Model) Closed(g *Group, v reflect.Value, text string) (*State, error) {
+	row, err := m.Row(g, v)
+	if err != nil {
+		return nil, fmt.Errorf("rowseal: key of %s: %w", m.Describe(v), err)
+	}
+	s := newState(g)
+	s.id, _ = m.Identity(v)
+	s.model, s.row, s.text = m, row, text
+	return s, nil
+}

@@ -1,0 +1,258 @@
+// value.go owns what GORM is given for a sealed field, and what rows are scanned into.
+
+package row
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+
+	"github.com/rowseal/rowseal/kmskey"
+)
+
+// Value is what GORM gets for a sealed field. Until the gate calls [Value.Seal], its only use in a query is an error: a value
+// that reaches the database by a way we did not foresee cannot be plaintext.
+type Value struct {
+	field *Field
+	state *State // of the struct that it was read from; may be nil
+	plain any
+
+	done   bool
+	null   bool
+	result driver.Value
+}
+
+// NewValue is a value that did not come from a struct of the model, to be sealed under s.
+func NewValue(f *Field, s *State, plain any) *Value { return &Value{field: f, state: s, plain: plain} }
+
+// NullValue is NULL for a sealed column. It needs no key.
+func NullValue(f *Field) *Value { return &Value{field: f, done: true, null: true} }
+
+// Null reports whether the value is NULL whatever it is sealed under.
+func (v *Value) Null() bool { return v.null }
+
+// Field is the field that the value is for.
+func (v *Value) Field() *Field { return v.field }
+
+// State is the state that the value would be sealed under; nil for none.
+func (v *Value) State() *State { return v.state }
+
+// Plain is the Go value.
+func (v *Value) Plain() any { return v.plain }
+
+// Seal encrypts the value under its state. Calling it again changes nothing, so that the statement's text, the driver and the
+// logger see the same bytes.
+func (v *Value) Seal() error {
+	if v.done {
+		return nil
+	}
+	if v.state == nil {
+		return fmt.Errorf("rowseal: seal %s: %w", v.field.Place(), ErrNoKey)
+	}
+	sealed, isNull, err := v.state.sealAny(v.field, v.plain)
+	if err != nil {
+		return err
+	}
+	v.plain = nil // what is done with is not kept
+	switch {
+	case isNull:
+		v.result = nil
+	case v.field.Text:
+		v.result = string(appendText(sealed))
+	default:
+		v.result = sealed
+	}
+	v.done = true
+	return nil
+}
+
+// sealAny seals a Go value, which may be a Secret of this or of another row.
+func (s *State) sealAny(f *Field, plain any) ([]byte, bool, error) {
+	if f.Secret {
+		return s.sealSecret(f, plain)
+	}
+	v := reflect.ValueOf(plain)
+	if !v.IsValid() {
+		v = reflect.Zero(f.Column.FieldType)
+	}
+	return s.Seal(f, v)
+}
+
+// errUnsealed is what drivers get for a value the gate did not seal.
+var errUnsealed = errors.New("rowseal: " + ErrPlaintext.Error())
+
+// Value is the ciphertext. Before Seal it is an error, with a text that differs each time: GORM's Statement.Changed compares
+// values and drops errors, and must not find two values equal that were never compared.
+func (v *Value) Value() (driver.Value, error) {
+	if !v.done {
+		return "(sealed " + rand.Text() + ")", fmt.Errorf("%w: %s", errUnsealed, v.field.Place())
+	}
+	return v.result, nil
+}
+
+// Format prints the field's name for every verb, never its value.
+func (v *Value) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, v.String()) }
+
+// String is the field's name.
+func (v *Value) String() string { return "rowseal.Value(" + v.field.Place() + ")" }
+
+// GoString is the field's name.
+func (v *Value) GoString() string { return v.String() }
+
+// Poison is a bind value whose conversion always fails. It stands in a refused statement in place of what was refused, so that
+// the statement can never run, not even shortened: a sub-query's error does not reach its parent, and a condition that merely
+// vanished would make DELETE … WHERE id IN (SELECT …) delete everything.
+type Poison struct{ Err error }
+
+// Value fails.
+func (p Poison) Value() (driver.Value, error) { return nil, p.Err }
+
+// String is what a log shows.
+func (Poison) String() string { return "(refused)" }
+
+// The scan targets. GORM hands rows.Scan a pointer from a pool and then the same pointer to Field.Set. A pointer to a nil pointer
+// is how GORM recognises the missing side of a LEFT JOIN, so NULL must stay nil.
+
+type cellBytes struct {
+	raw  []byte
+	text string
+	kind byte // 'b', 's', or 'x' for anything else, which is not ours
+}
+
+// Scan takes what the driver has, by copy.
+func (c *cellBytes) Scan(src any) error {
+	switch src := src.(type) {
+	case []byte:
+		c.raw, c.kind = append([]byte(nil), src...), 'b'
+	case string:
+		c.text, c.kind = src, 's'
+	default:
+		c.kind = 'x'
+	}
+	return nil
+}
+
+type keyText string
+
+// Scan takes text, whichever way the driver gives it.
+func (k *keyText) Scan(src any) error {
+	switch src := src.(type) {
+	case []byte:
+		*k = keyText(src)
+	case string:
+		*k = keyText(src)
+	default:
+		*k = "not text"
+	}
+	return nil
+}
+
+// targets is GORM's pool of scan targets, for one type.
+type targets func() any
+
+func (t targets) Get() any { return t() }
+func (targets) Put(any)    {}
+
+var (
+	cellTargets = targets(func() any { return new(*cellBytes) })
+	keyTargets  = targets(func() any { return new(*keyText) })
+)
+
+// Epoch marks one statement that reads rows: states that it scans are its own, and it must open or account for each.
+type Epoch struct {
+	// Returning says that the statement gives back part of rows that are in memory, so that states begin as copies.
+	Returning bool
+
+	pending map[*State]struct{}
+}
+
+type epochKey struct{}
+
+// NewEpoch marks a context. The caller restores the old context before any hook of the application runs.
+func NewEpoch(ctx context.Context, returning bool) (context.Context, *Epoch) {
+	e := &Epoch{Returning: returning, pending: map[*State]struct{}{}}
+	return context.WithValue(ctx, epochKey{}, e), e
+}
+
+// touch gives the state that the statement scans into, in the key field of the row in v.
+func (g *Group) touch(ctx context.Context, v reflect.Value) (*State, error) {
+	e, ok := ctx.Value(epochKey{}).(*Epoch)
+	if !ok {
+		return nil, fmt.Errorf("rowseal: read %s: %w: rows read by Scan, ScanRows or Rows are not opened; use Find, First, Take or FindInBatches, or db.Raw(…).Find",
+			g.Plan.Schema.Name, ErrUnsupported)
+	}
+	k := g.Column.ReflectValueOf(ctx, v).Addr().Interface().(*Key)
+	if k.state == nil || k.state.epoch != e {
+		s := newState(g)
+		if k.state != nil && e.Returning {
+			s = k.state.clone()
+		}
+		s.epoch = e
+		e.pending[s] = struct{}{}
+		k.state = s
+	}
+	return k.state, nil
+}
+
+func (g *Group) scanKey(ctx context.Context, v reflect.Value, text *keyText) error {
+	if _, ok := follow(v, g.path); !ok && text == nil {
+		return nil // nothing to say of an embedded struct that is not there
+	}
+	s, err := g.touch(ctx, v)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var t string
+	if text != nil {
+		t = string(*text)
+	}
+	if t != s.text {
+		// Another key: what was known under the old one does not count any more, except what this statement brings.
+		s.text, s.token, s.ring, s.dek = t, false, nil, kmskey.DataKey{}
+	}
+	return nil
+}
+
+func (f *Field) scanCell(ctx context.Context, v reflect.Value, c *cellBytes) error {
+	if _, ok := follow(v, f.path); !ok && c == nil {
+		return nil
+	}
+	s, err := f.Group.touch(ctx, v)
+	if err != nil {
+		return err
+	}
+	// The Go field is emptied, so that a value of an earlier load cannot stand for what was read now and does not open.
+	f.Column.ReflectValueOf(ctx, v).SetZero()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cells[f.pos] = f.cell(c)
+	return nil
+}
+
+// cell keeps what the column holds. What is not ours is kept as it is, for the error when it is opened.
+func (f *Field) cell(c *cellBytes) cell {
+	switch {
+	case c == nil:
+		return cell{status: null}
+	case c.kind == 's' || (c.kind == 'b' && f.Text):
+		text := c.text
+		if c.kind == 'b' {
+			text = string(c.raw)
+		}
+		sealed, err := parseText(text)
+		if err != nil {
+			return cell{locked, []byte{0}} // opens as ErrPlaintext
+		}
+		return cell{locked, sealed}
+	case c.kind == 'b':
+		return cell{locked, c.raw}
+	default:
+		return cell{locked, []byte{0}}
+	}
+}

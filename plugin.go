@@ -1,0 +1,178 @@
+// plugin.go owns the front door: configuration, registration of models, and what is put into GORM.
+
+package rowseal
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"gorm.io/gorm"
+
+	"github.com/rowseal/rowseal/internal/row"
+	"github.com/rowseal/rowseal/kmskey"
+)
+
+// Config describes a [Plugin].
+type Config struct {
+	// Models lists the models with sealed fields: pointers to structs, as in &Patient{}, or [Model] for one with settings. Every
+	// tagged model must be listed, so that mistakes show when the program starts and a table is known even to statements that
+	// name no model. Defaults to none.
+	Models []any
+
+	// MaxCalls bounds the calls to the key service that one statement has in flight. Raise it for large pages on a service that
+	// is far away; lower it where the service's quota is shared. Defaults to 32.
+	MaxCalls int
+}
+
+// Model is a registered model with settings.
+type Model struct {
+	// Value is a pointer to the struct, as in &Patient{}. Required.
+	Value any
+
+	// Name is the logical name that ciphertexts and keys are bound to. Set it, once and for good, to be free to rename the Go type
+	// later: a changed name opens nothing. Defaults to the name of the Go type.
+	Name string
+
+	// Context declares the encryption context. Defaults to model_name and model_id.
+	Context Context
+
+	// Contexts declares the context of single key versions, so that a change of context is a new version. Defaults to Context.
+	Contexts map[int]Context
+}
+
+const defaultMaxCalls = 32
+
+// Plugin is the GORM plugin. Make one for each *gorm.DB. It is safe for concurrent use after [gorm.DB.Use].
+type Plugin struct {
+	keys   *kmskey.Keyring
+	config Config
+
+	models map[reflect.Type]*row.Model
+	tables map[string]*row.Model
+}
+
+// New makes a plugin with a keyring. Models are checked when the plugin is given to db.Use.
+func New(keys *kmskey.Keyring, config Config) (*Plugin, error) {
+	if keys == nil {
+		return nil, errors.New("rowseal: new plugin: no keyring; make one with kmskey.New")
+	}
+	if config.MaxCalls < 0 {
+		return nil, fmt.Errorf("rowseal: new plugin: Config.MaxCalls is %d, not a number of calls", config.MaxCalls)
+	}
+	if config.MaxCalls == 0 {
+		config.MaxCalls = defaultMaxCalls
+	}
+	return &Plugin{keys: keys, config: config}, nil
+}
+
+// Name is the plugin's name in GORM.
+func (p *Plugin) Name() string { return row.PluginName }
+
+// Initialize checks every registered model and hooks the plugin into db. db.Use calls it.
+func (p *Plugin) Initialize(db *gorm.DB) error {
+	if p.models != nil {
+		return errors.New("rowseal: db.Use: this plugin serves another *gorm.DB already; make one for each")
+	}
+	if err := p.register(db); err != nil {
+		return err
+	}
+	if err := p.hook(db); err != nil {
+		return fmt.Errorf("rowseal: db.Use: %w", err)
+	}
+	p.gate(db)
+	return nil
+}
+
+func (p *Plugin) register(db *gorm.DB) error {
+	models, tables, names := map[reflect.Type]*row.Model{}, map[string]*row.Model{}, map[string]string{}
+	var errs []error
+	for _, value := range p.config.Models {
+		m, err := p.bind(db, value)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		s := m.Plan.Schema
+		if other, taken := names[m.Name]; taken {
+			errs = append(errs, fmt.Errorf("rowseal: model %s: %w: its logical name %q is also that of %s, so their ciphertexts could be exchanged; set Model.Name", s, ErrModel, m.Name, other))
+			continue
+		}
+		names[m.Name] = s.String()
+		models[s.ModelType], tables[tableName(s.Table)] = m, m
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	p.models, p.tables = models, tables
+	return nil
+}
+
+func (p *Plugin) bind(db *gorm.DB, value any) (*row.Model, error) {
+	m, ok := value.(Model)
+	if !ok {
+		m = Model{Value: value}
+	}
+	stmt := &gorm.Statement{DB: db}
+	if m.Value == nil {
+		return nil, fmt.Errorf("rowseal: Config.Models: %w: a nil model; list pointers to structs, as in &Patient{}", ErrModel)
+	}
+	if err := stmt.Parse(m.Value); err != nil {
+		return nil, fmt.Errorf("rowseal: Config.Models: %T: %w: %w", m.Value, ErrModel, err)
+	}
+	plan := row.PlanOf(stmt.Schema)
+	if plan == nil {
+		if row.Tagged(stmt.Schema) {
+			return nil, fmt.Errorf("rowseal: model %s: %w: it has sealed fields and no key column; embed rowseal.RowKey", stmt.Schema.Name, ErrModel)
+		}
+		return nil, fmt.Errorf("rowseal: model %s: %w: it has no sealed field and no key column; remove it from Config.Models", stmt.Schema.Name, ErrModel)
+	}
+	return row.Bind(plan, row.Options{Name: m.Name, Context: m.Context, Contexts: m.Contexts, Keys: p.keys, Limit: p.config.MaxCalls})
+}
+
+// Knows is how a model's own guard asks for the plugin; it is not for applications.
+func (p *Plugin) Knows(plan *row.Plan) error {
+	if plan.Err != nil {
+		return fmt.Errorf("%w: %w", ErrModel, plan.Err)
+	}
+	if _, ok := p.models[plan.Schema.ModelType]; !ok {
+		return fmt.Errorf("rowseal: model %s: %w: it is not registered; add it to rowseal.Config.Models", plan.Schema, ErrModel)
+	}
+	return nil
+}
+
+// model gives the model of a statement: by its Go type, else by the name of its table; nil for any other. A statement on a tagged
+// model that is not registered has met the model's guard already.
+func (p *Plugin) model(stmt *gorm.Statement) *row.Model {
+	if stmt.Schema != nil {
+		if m, ok := p.models[stmt.Schema.ModelType]; ok {
+			return m
+		}
+	}
+	return p.tables[statementTable(stmt)]
+}
+
+// typed gives the model whose own struct type the statement works on.
+func (p *Plugin) typed(stmt *gorm.Statement) *row.Model {
+	if stmt.Schema == nil {
+		return nil
+	}
+	return p.models[stmt.Schema.ModelType]
+}
+
+// statementTable finds the table in Table("patients"), Table("patients AS p") and Table("clinic.patients p").
+func statementTable(stmt *gorm.Statement) string {
+	if stmt.TableExpr != nil {
+		if words := strings.Fields(stmt.TableExpr.SQL); len(words) > 0 {
+			return tableName(words[0])
+		}
+	}
+	return tableName(stmt.Table)
+}
+
+// tableName is the last part of a table's name, without quotes, in lower case: what databases compare.
+func tableName(s string) string {
+	s = s[strings.LastIndexByte(s, '.')+1:]
+	return strings.ToLower(strings.Trim(s, "`\"[]"))
+}

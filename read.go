@@ -1,0 +1,332 @@
+// read.go owns results: what must be selected so that rows can be opened, opening them, and refusing the ways of reading that cannot
+// open.
+
+package rowseal
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/rowseal/rowseal/internal/row"
+)
+
+// reading is one query while it runs.
+type reading struct {
+	model   *row.Model
+	selects []string
+	omits   []string
+}
+
+func (p *Plugin) beforeQuery(db *gorm.DB) {
+	stmt := db.Statement
+	if db.Error != nil {
+		return
+	}
+	if stmt.SQL.Len() > 0 {
+		if err := p.checkRaw(stmt); err != nil {
+			_ = db.AddError(err)
+			return
+		}
+	}
+	for _, j := range stmt.Joins {
+		// GORM builds these conditions without asking a clause builder.
+		if j.On == nil || stmt.Schema == nil {
+			continue
+		}
+		joined := &gorm.Statement{DB: db, Schema: relation(stmt.Schema, strings.Split(j.Name, ".")), Joins: stmt.Joins}
+		if err := p.inspect(joined, j.On.Exprs); err != nil {
+			_ = db.AddError(err)
+			return
+		}
+	}
+	m := p.model(stmt)
+	if m == nil || p.typed(stmt) == nil || destType(stmt.ReflectValue) != m.Plan.Schema.ModelType {
+		if m != nil && stmt.SQL.Len() == 0 {
+			_ = db.AddError(refuseProjection(stmt, m))
+		}
+		if m == nil && p.joinsSealed(stmt) {
+			mark(db, false)
+			keep(db, &reading{})
+			p.extendJoins(stmt)
+		}
+		return
+	}
+	keep(db, &reading{m, stmt.Selects, stmt.Omits})
+	if stmt.SQL.Len() == 0 {
+		extendSelects(stmt, m)
+		p.extendJoins(stmt)
+	}
+	mark(db, false)
+}
+
+// destType is the struct that rows are scanned into.
+func destType(v reflect.Value) reflect.Type {
+	if !v.IsValid() {
+		return nil
+	}
+	if v.Kind() == reflect.Interface {
+		v = reflect.Indirect(v.Elem())
+	}
+	if !v.IsValid() {
+		return nil
+	}
+	t := v.Type()
+	for t.Kind() == reflect.Slice || t.Kind() == reflect.Array || t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t
+}
+
+// extendSelects adds the columns without which a row can neither be opened nor safely saved: its keys, its primary key and its
+// context. Where that would change the result (DISTINCT, GROUP BY, functions) it adds nothing, and what then does not open is an
+// error.
+func extendSelects(stmt *gorm.Statement, m *row.Model) {
+	needed := m.Needed()
+	for _, g := range m.Plan.Groups {
+		needed = append(needed, g.Column.DBName)
+	}
+	stmt.Omits = slices.DeleteFunc(slices.Clone(stmt.Omits), func(name string) bool { return slices.Contains(needed, columnOf(stmt, name)) })
+	_, grouped := stmt.Clauses["GROUP BY"]
+	if len(stmt.Selects) == 0 || stmt.Distinct || grouped {
+		return
+	}
+	var names []string
+	for _, s := range stmt.Selects {
+		for part := range strings.SplitSeq(s, ",") {
+			part = strings.TrimSpace(part)
+			if strings.Contains(part, "*") || strings.ContainsAny(part, "()") {
+				return
+			}
+			names = append(names, columnOf(stmt, part))
+		}
+	}
+	stmt.Selects = slices.Clone(stmt.Selects)
+	for _, name := range needed {
+		if !slices.Contains(names, name) {
+			stmt.Selects = append(stmt.Selects, name)
+		}
+	}
+}
+
+// extendJoins does the same for relations that are joined with a select list of their own.
+func (p *Plugin) extendJoins(stmt *gorm.Statement) {
+	if stmt.Schema == nil {
+		return
+	}
+	for i, j := range stmt.Joins {
+		s := relation(stmt.Schema, strings.Split(j.Name, "."))
+		if s == nil {
+			continue
+		}
+		m := p.models[s.ModelType]
+		if m == nil {
+			continue
+		}
+		joined := &gorm.Statement{DB: stmt.DB, Schema: s, Selects: j.Selects, Omits: j.Omits, Clauses: map[string]clause.Clause{}}
+		extendSelects(joined, m)
+		stmt.Joins[i].Selects, stmt.Joins[i].Omits = joined.Selects, joined.Omits
+	}
+}
+
+func (p *Plugin) joinsSealed(stmt *gorm.Statement) bool {
+	if stmt.Schema == nil {
+		return false
+	}
+	for _, j := range stmt.Joins {
+		names := strings.Split(j.Name, ".")
+		for n := range names {
+			if s := relation(stmt.Schema, names[:n+1]); s != nil && p.models[s.ModelType] != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refuseProjection refuses sealed columns in results that are not the model: a map, a smaller struct, a single column.
+func refuseProjection(stmt *gorm.Statement, m *row.Model) error {
+	refuse := func(what string) error {
+		return fmt.Errorf("rowseal: read %s: %w: %s would come as ciphertext; load it into %s, or select other columns", m.Plan.Schema.Name, ErrUnsupported, what, m.Plan.Schema.Name)
+	}
+	if s, ok := stmt.Clauses["SELECT"].Expression.(clause.Select); ok && s.Expression != nil {
+		return refuseText(m, fmt.Sprint(s.Expression), refuse)
+	}
+	if e := stmt.Clauses["SELECT"].Expression; e != nil {
+		if text, ok := e.(clause.Expr); ok {
+			return refuseText(m, text.SQL, refuse)
+		}
+	}
+	if len(stmt.Selects) > 0 {
+		return refuseText(m, strings.Join(stmt.Selects, ","), refuse)
+	}
+	t := destType(stmt.ReflectValue)
+	if t == nil || t.Kind() != reflect.Struct {
+		if stmt.Dest == nil {
+			return nil
+		}
+		if t != nil && t.Kind() != reflect.Map && isCount(stmt) {
+			return nil
+		}
+		return refuse("its sealed columns")
+	}
+	dto := &gorm.Statement{DB: stmt.DB}
+	if err := dto.Parse(reflect.New(t).Interface()); err != nil {
+		return refuse("its sealed columns")
+	}
+	for _, name := range dto.Schema.DBNames {
+		if m.Plan.Lookup(name) != nil || m.Plan.LookupKey(name) != nil {
+			return refuse("column " + name)
+		}
+	}
+	return nil
+}
+
+// isCount reports a query that selects a bare expression put there by GORM, as Count does.
+func isCount(stmt *gorm.Statement) bool {
+	_, ok := stmt.Clauses["SELECT"]
+	return ok
+}
+
+// refuseText looks for sealed columns, or all columns, in a select list.
+func refuseText(m *row.Model, list string, refuse func(string) error) error {
+	words := sqlWords(list)
+	for i, w := range words {
+		star := w.text == "*" && (i == 0 || words[i-1].text != "(")
+		if star {
+			return refuse("its sealed columns")
+		}
+		if w.kind != wordName {
+			continue
+		}
+		name := w.text
+		if f := m.Plan.Schema.LookUpField(name); f != nil {
+			name = f.DBName
+		}
+		if m.Plan.Lookup(name) != nil {
+			return refuse("column " + name)
+		}
+	}
+	return nil
+}
+
+func (p *Plugin) afterQuery(db *gorm.DB) {
+	r, ok := kept[reading](db)
+	if !ok {
+		return
+	}
+	epoch := unmark(db)
+	stmt := db.Statement
+	if r.model != nil {
+		stmt.Selects, stmt.Omits = r.selects, r.omits
+	}
+	if epoch == nil || db.Error != nil || db.DryRun {
+		return
+	}
+	_ = db.AddError(epoch.Reveal(stmt.Context, p.config.MaxCalls, p.targets(stmt)))
+}
+
+// targets lists the rows of a result, joined relations included.
+func (p *Plugin) targets(stmt *gorm.Statement) []row.Target {
+	var out []row.Target
+	t := stmt.Schema.ModelType
+	m := p.models[t]
+	for _, v := range structs(stmt.ReflectValue, t) {
+		if m != nil {
+			out = append(out, row.Target{Model: m, Value: v})
+		}
+		for _, j := range stmt.Joins {
+			s, at := stmt.Schema, v
+			for name := range strings.SplitSeq(j.Name, ".") {
+				rel, ok := s.Relationships.Relations[name]
+				if !ok {
+					break
+				}
+				if at, ok = row.Related(at, rel.Field); !ok {
+					break
+				}
+				s = rel.FieldSchema
+				if joined := p.models[s.ModelType]; joined != nil {
+					out = append(out, row.Target{Model: joined, Value: at})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// beforeDelete and afterDelete open what DELETE … RETURNING gives back.
+func (p *Plugin) beforeDelete(db *gorm.DB) {
+	if db.Error == nil && p.typed(db.Statement) != nil {
+		mark(db, true)
+	}
+}
+
+func (p *Plugin) afterDelete(db *gorm.DB) {
+	epoch := unmark(db)
+	if epoch == nil || db.Error != nil || db.DryRun {
+		return
+	}
+	_ = db.AddError(epoch.Reveal(db.Statement.Context, p.config.MaxCalls, p.targets(db.Statement)))
+}
+
+// beforeRow stands before Row, Rows and Scan, whose results GORM hands out row by row, where nothing can open a page at once.
+func (p *Plugin) beforeRow(db *gorm.DB) {
+	stmt := db.Statement
+	if db.Error != nil || isInside(stmt) {
+		return
+	}
+	if stmt.SQL.Len() > 0 {
+		_ = db.AddError(p.checkRaw(stmt))
+		return
+	}
+	m := p.model(stmt)
+	if m == nil {
+		return
+	}
+	list := strings.Join(stmt.Selects, ",")
+	if s, ok := stmt.Clauses["SELECT"].Expression.(clause.Select); ok && s.Expression != nil {
+		list = fmt.Sprint(s.Expression)
+	}
+	if list == "" {
+		list = "*"
+	}
+	_ = db.AddError(refuseText(m, list, func(what string) error {
+		return fmt.Errorf("rowseal: read %s with Row, Rows or Scan: %w: %s would come as ciphertext; use Find, First, Take or FindInBatches with the model", m.Plan.Schema.Name, ErrUnsupported, what)
+	}))
+}
+
+func (p *Plugin) beforeRaw(db *gorm.DB) {
+	if db.Error == nil {
+		_ = db.AddError(p.checkRaw(db.Statement))
+	}
+}
+
+// Open opens the [Secret] fields of rows that were read before: a pointer to a row, or a slice of rows. It makes one call to the key
+// service for each row that holds a sealed one, several at a time. Rows that do not open are listed in the error, an [*OpenError];
+// all others are open.
+func Open(ctx context.Context, db *gorm.DB, rows any) error {
+	p, ok := db.Plugins[row.PluginName].(*Plugin)
+	if !ok {
+		return fmt.Errorf("rowseal: open %T: %w; call db.Use(plugin) first", rows, ErrNoPlugin)
+	}
+	v := reflect.ValueOf(rows)
+	t := destType(v)
+	m := p.models[t]
+	if m == nil {
+		return fmt.Errorf("rowseal: open %T: %w: it is not registered; add it to rowseal.Config.Models", rows, ErrModel)
+	}
+	var targets []row.Target
+	for _, r := range structs(v, t) {
+		if !r.CanAddr() {
+			return fmt.Errorf("rowseal: open %T: %w; pass a pointer", rows, ErrUnsupported)
+		}
+		targets = append(targets, row.Target{Model: m, Value: r})
+	}
+	return row.OpenSecrets(ctx, p.config.MaxCalls, targets)
+}

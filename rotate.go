@@ -1,0 +1,119 @@
+// rotate.go owns the rotation of a single row's keys. Whole tables are the work of package rotation.
+
+package rowseal
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"gorm.io/gorm"
+
+	"github.com/rowseal/rowseal/internal/row"
+)
+
+// Rotate moves the keys of one row to the keyring's current version, and gives row what it has then. The row's data key stays, so no
+// sealed field is touched, and neither is anything else in the row: no hook runs and updated_at stays. row is a pointer to a
+// registered model with its primary key set; the keys and the context are read from the database, whatever row holds.
+//
+// Each key is stored only where the one that was read still stands. Rotate tries again when another writer was faster, and gives
+// [ErrStaleKey] when that keeps happening. A row that is current already costs one query and no call to the key service.
+func Rotate(ctx context.Context, db *gorm.DB, value any) error {
+	p, ok := db.Plugins[row.PluginName].(*Plugin)
+	if !ok {
+		return fmt.Errorf("rowseal: rotate %T: %w; call db.Use(plugin) first", value, ErrNoPlugin)
+	}
+	v := reflect.ValueOf(value)
+	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+		return fmt.Errorf("rowseal: rotate %T: %w; pass a pointer to a row of a registered model", value, ErrModel)
+	}
+	stmt := db.Session(&gorm.Session{NewDB: true, Context: ctx, Initialized: true}).Statement
+	if err := stmt.Parse(value); err != nil {
+		return fmt.Errorf("rowseal: rotate %T: %w", value, err)
+	}
+	m := p.typed(stmt)
+	if m == nil {
+		return fmt.Errorf("rowseal: rotate %T: %w: it is not registered; add it to rowseal.Config.Models", value, ErrModel)
+	}
+	c := &change{model: m, value: v.Elem()}
+	if c.id, ok = m.Identity(c.value); !ok {
+		return fmt.Errorf("rowseal: rotate %s: %w, which is not set", m.Plan.Schema.Name, ErrIdentity)
+	}
+	stored := c
+	if !m.Computed() {
+		// The context comes from the database: the struct may hold changes that were never saved.
+		scratch := reflect.New(m.Plan.Schema.ModelType).Elem()
+		for _, f := range m.Plan.Schema.PrimaryFields {
+			f.ReflectValueOf(ctx, scratch).Set(f.ReflectValueOf(ctx, c.value))
+		}
+		stored = &change{model: m, value: scratch, id: c.id}
+	}
+	for _, g := range m.Plan.Groups {
+		next, err := rotateKey(stmt, stored, g)
+		if err != nil {
+			return err
+		}
+		if next != nil {
+			c.adopt(g, next)
+		}
+	}
+	return nil
+}
+
+// rotateTries bounds the race with other writers; each try costs a query and a rewrap.
+const rotateTries = 3
+
+// rotateKey gives the state that the key column has afterwards; nil where the row has no key.
+func rotateKey(stmt *gorm.Statement, c *change, g *row.Group) (*row.State, error) {
+	for range rotateTries {
+		text, found, err := c.storedKey(stmt, g)
+		if err != nil {
+			return nil, fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), err)
+		}
+		if !found {
+			return nil, fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), gorm.ErrRecordNotFound)
+		}
+		if text == "" {
+			return nil, nil // no sealed field was ever stored under this key
+		}
+		old, err := c.model.Closed(g, c.value, text)
+		if err != nil {
+			return nil, err
+		}
+		next, err := c.model.Rewrapped(stmt.Context, old, g, c.value)
+		if err != nil {
+			return nil, err
+		}
+		stored := next == old
+		if !stored {
+			if stored, err = swapKey(stmt, c, g, text, next.Text()); err != nil {
+				return nil, fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), err)
+			}
+		}
+		if stored {
+			return next, nil
+		}
+	}
+	return nil, fmt.Errorf("rowseal: rotate %s: %w, %d times; try again", c.model.Describe(c.value), ErrStaleKey, rotateTries)
+}
+
+// adopt gives the row in memory the envelope that the database has now, with what is open already.
+func (c *change) adopt(g *row.Group, next *row.State) {
+	s := g.State(c.value)
+	if !s.Serves(c.model, c.id) || !c.value.CanAddr() {
+		return
+	}
+	g.SetState(c.value, s.WithEnvelope(next))
+}
+
+func swapKey(stmt *gorm.Statement, c *change, g *row.Group, old, next string) (bool, error) {
+	column := stmt.Quote(g.Column.DBName)
+	where, args := []string{column + " = ?"}, []any{next, old}
+	for _, f := range c.model.Plan.Schema.PrimaryFields {
+		value, _ := f.ValueOf(stmt.Context, c.value)
+		where, args = append(where, stmt.Quote(f.DBName)+" = ?"), append(args, value)
+	}
+	result := inside(stmt.DB).Exec(fmt.Sprintf("UPDATE %s SET %s = ? WHERE %s", quotedTable(stmt), column, strings.Join(where, " AND ")), args...)
+	return result.RowsAffected == 1, result.Error
+}

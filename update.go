@@ -1,0 +1,539 @@
+// update.go owns changes of rows that exist: which key a change is sealed under, what must not be written, and what happens when
+// another writer was faster.
+
+package rowseal
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/callbacks"
+	"gorm.io/gorm/clause"
+
+	"github.com/rowseal/rowseal/internal/row"
+)
+
+// change is one Update while it runs.
+type change struct {
+	model   *row.Model
+	value   reflect.Value // the model's row
+	id      string
+	set     clause.Set
+	hadSet  bool            // SET was in the statement already
+	implied map[string]bool // columns whose value is just what the row's own struct holds
+	groups  []*regroup
+	retried bool
+}
+
+// regroup is what the statement does to one key group.
+type regroup struct {
+	group  *row.Group
+	state  *row.State    // what the row will have
+	writes bool          // the key column is in the SET
+	expect *keyCondition // the key that the row must still have; nil for none
+	values []*row.Value  // sealed in this statement
+}
+
+// keyCondition is "key column = what we hold" or "key column IS NULL". It is part of WHERE, so that a row that another writer gave a
+// new key is not touched: its other fields are sealed under that key.
+type keyCondition struct {
+	column string
+	text   string // "" is NULL
+}
+
+func (k *keyCondition) Build(b clause.Builder) {
+	b.WriteQuoted(clause.Column{Table: clause.CurrentTable, Name: k.column})
+	if k.text == "" {
+		_, _ = b.WriteString(" IS NULL")
+		return
+	}
+	_, _ = b.WriteString(" = ")
+	b.AddVar(b, k.text)
+}
+
+// beforeUpdate builds the SET itself, with GORM's own rules, and then sees to the sealed columns in it.
+func (p *Plugin) beforeUpdate(db *gorm.DB) {
+	stmt := db.Statement
+	if db.Error != nil || stmt.Schema == nil || stmt.SQL.Len() > 0 {
+		return
+	}
+	m := p.typed(stmt)
+	if m == nil {
+		return
+	}
+	c := &change{model: m, value: reflect.Indirect(stmt.ReflectValue), implied: map[string]bool{}}
+	if c.value.IsValid() && c.value.Type() == m.Plan.Schema.ModelType {
+		c.id, _ = m.Identity(c.value)
+	}
+	if err := p.buildSet(stmt, c); err != nil {
+		_ = db.AddError(err)
+		return
+	}
+	if db.Error != nil {
+		return
+	}
+	if len(c.set) > 0 {
+		stmt.AddClause(c.set)
+	}
+	keep(db, c)
+	mark(db, true)
+}
+
+func (p *Plugin) buildSet(stmt *gorm.Statement, c *change) error {
+	m := c.model
+	if given, ok := stmt.Clauses["SET"].Expression.(clause.Set); ok {
+		c.set, c.hadSet = slices.Clone(given), true
+	} else {
+		// GORM assigns the new values to the model while it collects them, so the old ones are read first.
+		before := m.Snapshot(c.value)
+		c.set = callbacks.ConvertToAssignments(stmt)
+		if stmt.DB.Error != nil {
+			return nil
+		}
+		if err := c.checkIdentity(stmt, before); err != nil {
+			return err
+		}
+	}
+	touched, err := c.sort(stmt)
+	if err != nil || stmt.DB.DryRun {
+		return err
+	}
+	moved, err := c.contextMoved(stmt)
+	if err != nil {
+		return err
+	}
+	if len(touched) == 0 && !moved {
+		return nil
+	}
+	if c.id == "" {
+		return fmt.Errorf("rowseal: update %s: %w: it would write %s of many rows, each of which has its own key; load the rows and save each, or name one row, as in db.Model(&%s{ID: id})",
+			m.Plan.Schema.Name, ErrUnsupported, strings.Join(c.columns(), ", "), m.Plan.Schema.Name)
+	}
+	if err := refuseOr(stmt); err != nil {
+		return fmt.Errorf("rowseal: update %s: %w", m.Describe(c.value), err)
+	}
+	return c.rekey(stmt, touched, moved)
+}
+
+// checkIdentity refuses a changed primary key, which the row's keys are bound to.
+func (c *change) checkIdentity(stmt *gorm.Statement, before string) error {
+	for _, a := range c.set {
+		f := stmt.Schema.LookUpField(a.Column.Name)
+		if f == nil || !f.PrimaryKey {
+			continue
+		}
+		now := c.model.Snapshot(c.value)
+		if c.id == "" || now != before {
+			return fmt.Errorf("rowseal: update %s: %w, and %s would change; create the row anew under the new key, and delete this one",
+				c.model.Plan.Schema.Name, ErrIdentity, a.Column.Name)
+		}
+	}
+	return nil
+}
+
+// sort takes key columns out of the SET and makes every sealed value one of ours. touched lists the groups with sealed columns in it.
+func (c *change) sort(stmt *gorm.Statement) (touched []*row.Group, err error) {
+	plan := c.model.Plan
+	var set clause.Set
+	for _, a := range c.set {
+		if plan.LookupKey(a.Column.Name) != nil {
+			if _, ours := a.Value.(*row.KeyValue); !ours {
+				return nil, fmt.Errorf("rowseal: update %s, column %s: %w", plan.Schema.Name, a.Column.Name, ErrKeyColumn)
+			}
+			continue // an unchanged key is never written: it would undo a rotation that ran since the row was read
+		}
+		f := plan.Lookup(a.Column.Name)
+		if f == nil {
+			set = append(set, a)
+			continue
+		}
+		v, err := c.valueFor(stmt, f, a.Value)
+		if err != nil {
+			return nil, err
+		}
+		a.Value = v
+		set = append(set, a)
+		// NULL needs no key.
+		if !v.Null() && !slices.Contains(touched, f.Group) {
+			touched = append(touched, f.Group)
+		}
+	}
+	c.set = set
+	return touched, nil
+}
+
+// valueFor turns what stands in a SET into a value of ours: GORM gives our own from structs of the model, and anything at all from
+// maps, single columns and other structs.
+func (c *change) valueFor(stmt *gorm.Statement, f *row.Field, raw any) (*row.Value, error) {
+	if ours, ok := raw.(*row.Value); ok {
+		if ours.Field() == f {
+			c.implied[f.Column.DBName] = ours.State() != nil && ours.State() == f.Group.State(c.value)
+			return row.NewValue(f, nil, ours.Plain()), nil
+		}
+		raw = ours.Plain() // a struct of another type with the same column
+	}
+	switch raw.(type) {
+	case nil:
+		return row.NullValue(f), nil
+	case clause.Expression, gorm.Valuer, *gorm.DB, []any, clause.Column, clause.Table:
+		return nil, fmt.Errorf("rowseal: update %s: %w: an SQL expression cannot be sealed; compute the value in Go", f.Place(), ErrUnsupported)
+	}
+	// The value takes the field's own type first, as GORM would do it, so that what is sealed opens into that type.
+	scratch := reflect.New(c.model.Plan.Schema.ModelType)
+	if err := f.Assign(stmt.Context, scratch, raw); err != nil {
+		return nil, err
+	}
+	return row.NewValue(f, nil, f.Column.ReflectValueOf(stmt.Context, scratch).Interface()), nil
+}
+
+// columns lists the sealed columns in the SET, for errors.
+func (c *change) columns() []string {
+	var names []string
+	for _, a := range c.set {
+		if _, ok := a.Value.(*row.Value); ok {
+			names = append(names, a.Column.Name)
+		}
+	}
+	if len(names) == 0 {
+		return c.model.ContextColumns()
+	}
+	return names
+}
+
+// contextMoved reports whether the SET changes what the row's keys are bound to at the key service. For a context that is declared
+// that is a look at its columns; for one that the model computes, the whole row.
+func (c *change) contextMoved(stmt *gorm.Statement) (bool, error) {
+	m := c.model
+	columns := m.ContextColumns()
+	writes := slices.ContainsFunc(c.set, func(a clause.Assignment) bool { return slices.Contains(columns, a.Column.Name) })
+	if !writes && !m.Computed() {
+		return false, nil
+	}
+	if c.id == "" {
+		if writes {
+			return true, nil // refused with the other columns
+		}
+		return false, nil
+	}
+	for _, a := range c.set {
+		if _, sql := a.Value.(clause.Expression); sql && slices.Contains(columns, a.Column.Name) {
+			return false, fmt.Errorf("rowseal: update %s, column %s: %w: it is part of the encryption context; compute the value in Go", m.Plan.Schema.Name, a.Column.Name, ErrContext)
+		}
+	}
+	for _, g := range m.Plan.Groups {
+		s := g.State(c.value)
+		if !s.Serves(m, c.id) {
+			if writes && !m.Computed() {
+				return false, fmt.Errorf("rowseal: update %s: %w: %s would change, and the row was not loaded; load it, change it and save it",
+					m.Describe(c.value), ErrContext, strings.Join(columns, ", "))
+			}
+			continue
+		}
+		same, err := m.SameContext(s, g, c.value)
+		if err != nil {
+			return false, fmt.Errorf("rowseal: update %s: %w", m.Describe(c.value), err)
+		}
+		if !same {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// refuseOr refuses a top-level OR: GORM joins the row's own condition to its last part only, so the others could match other rows,
+// which would get this row's ciphertext.
+func refuseOr(stmt *gorm.Statement) error {
+	w, ok := stmt.Clauses["WHERE"].Expression.(clause.Where)
+	if !ok {
+		return nil
+	}
+	for _, e := range w.Exprs {
+		if _, or := e.(clause.OrConditions); or {
+			return fmt.Errorf("%w: a condition with OR could match other rows; put it into one Where, or drop it", ErrUnsupported)
+		}
+	}
+	return nil
+}
+
+// rekey finds the key for every touched group, and for every group where the context moved.
+func (c *change) rekey(stmt *gorm.Statement, touched []*row.Group, moved bool) error {
+	for _, g := range c.model.Plan.Groups {
+		if !moved && !slices.Contains(touched, g) {
+			continue
+		}
+		r := &regroup{group: g}
+		if err := c.chooseKey(stmt, r, moved); err != nil {
+			return err
+		}
+		c.groups = append(c.groups, r)
+	}
+	return c.bind(stmt)
+}
+
+// chooseKey decides under which key a group's values are sealed:
+//
+//   - The row was loaded: under its own key, as long as the database still has that one.
+//   - All sealed fields of the group are written: under a new key, stored with them. No key needs to be opened for it.
+//   - Otherwise under the key that the database has, read now.
+func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved bool) error {
+	m, ctx := c.model, stmt.Context
+	s := r.group.State(c.value)
+	if s.Serves(m, c.id) {
+		c.keepUnread(r.group, s)
+		r.state, r.expect = s, &keyCondition{r.group.Column.DBName, s.Text()}
+		if c.count(r.group) > 0 {
+			if err := m.Ready(ctx, s, c.value); err != nil {
+				return err
+			}
+		}
+		if moved {
+			next, err := m.Rewrapped(ctx, s, r.group, c.value)
+			if err != nil {
+				return err
+			}
+			r.writes, r.state = next != s, next
+		}
+		return nil
+	}
+	if err := c.refuseForeign(r.group, s); err != nil {
+		return err
+	}
+	if c.count(r.group) == len(r.group.Fields) {
+		fresh, err := m.Fresh(ctx, r.group, c.value)
+		r.state, r.writes = fresh, true
+		return err
+	}
+	return c.readKey(stmt, r)
+}
+
+// refuseForeign refuses to write the zero value of a field that came with another row's key and was never opened: a copied struct.
+func (c *change) refuseForeign(g *row.Group, s *row.State) error {
+	if s == nil {
+		return nil
+	}
+	for _, a := range c.set {
+		v, ok := a.Value.(*row.Value)
+		if ok && v.Field().Group == g && s.Locked(v.Field()) && isZero(v.Plain()) {
+			return fmt.Errorf("rowseal: update %s: %s: %w and would be stored empty; load the row with it, or set it", c.model.Describe(c.value), v.Field().Place(), ErrNotLoaded)
+		}
+	}
+	return nil
+}
+
+// keepUnread drops from the SET what the row was loaded without: the zero value of a field that was not selected or could not be
+// opened, and a Secret that nobody touched.
+func (c *change) keepUnread(g *row.Group, s *row.State) {
+	c.set = slices.DeleteFunc(c.set, func(a clause.Assignment) bool {
+		v, ok := a.Value.(*row.Value)
+		if !ok || v.Field().Group != g {
+			return false
+		}
+		return v.Untouched(s) || (c.implied[a.Column.Name] && !s.Settled(v.Field()) && isZero(v.Plain()))
+	})
+}
+
+func isZero(plain any) bool {
+	v := reflect.ValueOf(plain)
+	return !v.IsValid() || v.IsZero()
+}
+
+func (c *change) count(g *row.Group) (n int) {
+	for _, a := range c.set {
+		if v, ok := a.Value.(*row.Value); ok && v.Field().Group == g {
+			n++
+		}
+	}
+	return n
+}
+
+// readKey reads the row's key from the database and opens it. No lock is held while the key service answers; the condition on the key
+// is what makes it safe.
+func (c *change) readKey(stmt *gorm.Statement, r *regroup) error {
+	text, found, err := c.storedKey(stmt, r.group)
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		// The statement must find no row; sealed under a key that is thrown away it does no harm if it is logged.
+		stmt.AddClause(clause.Where{Exprs: []clause.Expression{clause.Expr{SQL: "1 = 0"}}})
+		r.state, err = c.model.Idle(r.group)
+		return err
+	case text == "":
+		r.writes, r.expect = true, &keyCondition{column: r.group.Column.DBName}
+		r.state, err = c.model.Fresh(stmt.Context, r.group, c.value)
+		return err
+	}
+	r.expect = &keyCondition{r.group.Column.DBName, text}
+	r.state, err = c.model.Stored(stmt.Context, r.group, c.value, text)
+	return err
+}
+
+// storedKey reads a key column, and the context columns into the row, which may lack them.
+func (c *change) storedKey(stmt *gorm.Statement, g *row.Group) (text string, found bool, err error) {
+	m := c.model
+	columns := []string{stmt.Quote(g.Column.DBName)}
+	for _, name := range m.ContextColumns() {
+		columns = append(columns, stmt.Quote(name))
+	}
+	var where []string
+	var args []any
+	for _, f := range m.Plan.Schema.PrimaryFields {
+		value, _ := f.ValueOf(stmt.Context, c.value)
+		where, args = append(where, stmt.Quote(f.DBName)+" = ?"), append(args, value)
+	}
+	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(columns, ","), quotedTable(stmt), strings.Join(where, " AND "))
+	rows, err := inside(stmt.DB).Raw(query, args...).Rows()
+	if err != nil {
+		return "", false, err
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return "", false, rows.Err()
+	}
+	var key sql.NullString
+	dest := []any{&key}
+	for _, name := range m.ContextColumns() {
+		dest = append(dest, reflect.New(m.Plan.Schema.LookUpField(name).FieldType).Interface())
+	}
+	if err := rows.Scan(dest...); err != nil {
+		return "", false, err
+	}
+	for i, name := range m.ContextColumns() {
+		target := m.Plan.Schema.LookUpField(name).ReflectValueOf(stmt.Context, c.value)
+		if target.CanSet() && target.IsZero() {
+			target.Set(reflect.ValueOf(dest[i+1]).Elem())
+		}
+	}
+	return key.String, true, rows.Close()
+}
+
+// bind gives every value its key, and the statement its key columns and conditions.
+func (c *change) bind(stmt *gorm.Statement) error {
+	for _, r := range c.groups {
+		r.values = nil
+		for i, a := range c.set {
+			if v, ok := a.Value.(*row.Value); ok && v.Field().Group == r.group && !v.Null() {
+				v = row.NewValue(v.Field(), r.state, v.Plain())
+				c.set[i].Value = v
+				r.values = append(r.values, v)
+			}
+		}
+		if r.writes {
+			k := row.NewKeyValue(r.group, r.state)
+			k.Arm(r.state.Text())
+			c.set = append(c.set, clause.Assignment{Column: clause.Column{Name: r.group.Column.DBName}, Value: k})
+		}
+		if r.expect != nil && !c.retried {
+			stmt.AddClause(clause.Where{Exprs: []clause.Expression{r.expect}})
+		}
+	}
+	return nil
+}
+
+// afterUpdate settles what the statement did.
+func (p *Plugin) afterUpdate(db *gorm.DB) {
+	c, ok := kept[change](db)
+	if !ok {
+		return
+	}
+	if db.Error == nil && !db.DryRun && db.RowsAffected == 0 {
+		if err := p.retry(db, c); err != nil {
+			_ = db.AddError(err)
+		}
+	}
+	epoch := unmark(db)
+	if !c.hadSet {
+		delete(db.Statement.Clauses, "SET")
+	}
+	if db.Error != nil || db.DryRun || epoch == nil {
+		return
+	}
+	if db.RowsAffected > 0 {
+		c.store()
+	}
+	var targets []row.Target
+	for _, v := range structs(db.Statement.ReflectValue, c.model.Plan.Schema.ModelType) {
+		if v.CanAddr() {
+			targets = append(targets, row.Target{Model: c.model, Value: v})
+		}
+	}
+	_ = db.AddError(epoch.Reveal(db.Statement.Context, p.config.MaxCalls, targets))
+}
+
+// store puts the keys that were used into the row, so that the next change needs no look-up.
+func (c *change) store() {
+	if !c.value.CanAddr() {
+		return
+	}
+	for _, r := range c.groups {
+		// RETURNING may have scanned the row already; it knows at least as much.
+		if s := r.group.State(c.value); s == nil || s.Text() != r.state.Text() {
+			if s != nil && s.Serves(c.model, c.id) {
+				r.state.Keep(s)
+			}
+			r.group.SetState(c.value, r.state)
+		}
+	}
+}
+
+// retry handles a statement that found no row although the row's key was named in it: if another writer changed the key since it was
+// read, the statement runs once more under the new one. GORM's Save would otherwise take "no row" for "insert it" and bring the
+// old key back.
+func (p *Plugin) retry(db *gorm.DB, c *change) error {
+	stmt := db.Statement
+	changed := false
+	for _, r := range c.groups {
+		if r.expect == nil {
+			continue
+		}
+		text, found, err := c.storedKey(stmt, r.group)
+		if err != nil {
+			return fmt.Errorf("rowseal: update %s: read the key again: %w", c.model.Describe(c.value), err)
+		}
+		if !found || text == r.expect.text {
+			continue // the row is gone, or another condition left it out
+		}
+		if c.retried || r.writes {
+			return fmt.Errorf("rowseal: update %s: %w; load the row and try again", c.model.Describe(c.value), ErrStaleKey)
+		}
+		next, err := c.model.Stored(stmt.Context, r.group, c.value, text)
+		if err != nil {
+			return err
+		}
+		next.Keep(r.state)
+		r.state, r.expect.text, changed = next, text, true
+	}
+	if !changed {
+		return nil
+	}
+	c.retried = true
+	if err := c.restart(db); err != nil {
+		return err
+	}
+	if db.Error == nil && db.RowsAffected == 0 {
+		return p.retry(db, c)
+	}
+	return nil
+}
+
+// restart runs GORM's own UPDATE again with the values sealed anew.
+func (c *change) restart(db *gorm.DB) error {
+	stmt := db.Statement
+	update := db.Callback().Update().Get("gorm:update")
+	if update == nil {
+		return errors.New("rowseal: internal error: GORM's update callback is gone")
+	}
+	if err := c.bind(stmt); err != nil {
+		return err
+	}
+	stmt.AddClause(c.set)
+	stmt.SQL.Reset()
+	stmt.Vars = nil
+	update(db)
+	return nil
+}
