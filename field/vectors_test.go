@@ -26,7 +26,7 @@ var updateVectors = flag.Bool("update-vectors", false, "append the new records o
 
 const vectorsFile = "testdata/vectors.txt"
 
-// releasedVectors is the beginning of the file that must never change. Move it forward with each release, never back.
+// The first releasedSize bytes are the beginning of the file that must never change. Move it forward with each release, never back.
 const (
 	releasedSize   = 22675
 	releasedSHA256 = "cd591e77b51661ed135b2298e02a117641b8e9e7fabcbe319beca85db489cfe7"
