@@ -35,3 +35,8 @@ for module in "${modules[@]}"; do
   # A module without dependencies has no go.sum.
   if [ -s "$tmp/go.sum" ]; then cp "$tmp/go.sum" "$dir/go.sum"; else rm -f "$dir/go.sum"; fi
 done
+
+# go.work.sum holds what the modules' own go.sum files lack of the workspace's build list. It is written here, whole, so
+# that no go command writes it into a clean checkout.
+rm -f go.work.sum
+go list -m all >/dev/null
