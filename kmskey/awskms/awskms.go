@@ -69,7 +69,7 @@ type Config struct {
 // data keys nor contexts, and makes one call to AWS per act, apart from the client's retries.
 type Provider struct {
 	client     API
-	comparable bool // whether client may be compared with ==
+	canCompare bool // whether client may be compared with ==
 	keyID      string
 	partition  string // "" where it is not known
 	region     string
@@ -106,7 +106,7 @@ func New(client API, keyID string, cfg Config) (*Provider, error) {
 		return fail("%w", err)
 	}
 	p := &Provider{
-		client: client, comparable: reflect.TypeOf(client).Comparable(),
+		client: client, canCompare: reflect.TypeOf(client).Comparable(),
 		keyID: keyID, region: client.Options().Region, account: cfg.Account, key: name.key,
 		previous: make(map[string]bool, len(cfg.PreviousKeys)), timeout: cfg.Timeout,
 	}
@@ -243,7 +243,7 @@ func (p *Provider) Rewrap(ctx context.Context, source kmskey.Provider, w kmskey.
 
 // sharesClient reports whether both call AWS as the same principal, so that a bare name means the same key to both.
 func (p *Provider) sharesClient(q *Provider) bool {
-	return p == q || p.comparable && q.comparable && p.client == q.client
+	return p == q || p.canCompare && q.canCompare && p.client == q.client
 }
 
 // String names the configured key.

@@ -71,7 +71,8 @@ func subject(t *testing.T, name func(srv *awskmstest.Server, arn string) string)
 	app := srv.NewPrincipal("app", "kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo")
 	app.AllowOn(foreign, "kms:*") // so that a refusal is the provider's, not the service's
 	configured := name(srv, arn)
-	p := provider(t, app.Client(), configured, awskms.Config{})
+	// A thousand calls at once on a loaded machine under the race detector may take long; no claim here is about time.
+	p := provider(t, app.Client(), configured, awskms.Config{Timeout: 5 * time.Minute})
 	fault := func(err error) func(*testing.T) func() {
 		return func(*testing.T) func() {
 			srv.SetBefore(func(context.Context, awskmstest.Call) error { return err })
@@ -632,6 +633,33 @@ func tampering(srv *awskmstest.Server, change func([]byte) []byte) *kms.Client {
 	return srv.Client(func(o *kms.Options) { o.HTTPClient = tamper{o.HTTPClient, change} })
 }
 
+// failing is a client whose Decrypt fails with err.
+type failing struct {
+	awskms.API
+	err error
+}
+
+func (c failing) Decrypt(context.Context, *kms.DecryptInput, ...func(*kms.Options)) (*kms.DecryptOutput, error) {
+	return nil, c.err
+}
+
+// everything is each error inside err in each form in which a logger may print it.
+func everything(err error) string {
+	if err == nil {
+		return ""
+	}
+	text := fmt.Sprintf("%v %+v %#v\n", err, err, err)
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		text += everything(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			text += everything(inner)
+		}
+	}
+	return text
+}
+
 // TestAnswers: the service's answers are checked too, and an answer that holds the data key does not reach an error or a log.
 func TestAnswers(t *testing.T) {
 	srv := awskmstest.New(t, awskmstest.Config{})
@@ -667,39 +695,25 @@ func TestAnswers(t *testing.T) {
 		}
 	})
 	t.Run("a_broken_answer_does_not_carry_the_data_key_into_the_error", func(t *testing.T) {
-		seen := false
-		for name, change := range map[string]func([]byte) []byte{
-			"cut":      func(b []byte) []byte { return b[:len(b)-2] },
-			"followed": func(b []byte) []byte { return append(b[:len(b)-1], `,"KeyId":7}`...) },
-			"no_JSON":  func(b []byte) []byte { return append([]byte("<"), b...) },
+		encoded := base64.StdEncoding.EncodeToString(dek.Bytes())
+		answer := []byte(`{"Plaintext":"` + encoded + `"`)
+		broken := &smithy.DeserializationError{Err: errors.New("unexpected EOF"), Snapshot: answer}
+		for name, client := range map[string]awskms.API{
+			"cut":      tampering(srv, func(b []byte) []byte { return b[:len(b)-2] }),
+			"followed": tampering(srv, func(b []byte) []byte { return append(b[:len(b)-1], `,"KeyId":7}`...) }),
+			"no_JSON":  tampering(srv, func(b []byte) []byte { return append([]byte("<"), b...) }),
+			// smithy-go keeps what it could not read, in some versions and protocols also of an answer that is no error.
+			"kept": failing{srv.Client(), &smithy.OperationError{ServiceID: "KMS", OperationName: "Decrypt", Err: broken}},
 		} {
-			p := provider(t, tampering(srv, change), key, awskms.Config{})
-			_, err := p.Unwrap(t.Context(), w, row(t, 1))
-			if err == nil {
-				t.Errorf("%s: no error", name)
-				continue
-			}
-			if broken, ok := errors.AsType[*smithy.DeserializationError](err); ok {
-				seen = true
-				if len(broken.Snapshot) != 0 {
-					t.Errorf("%s: the SDK's error still holds the answer", name)
-				}
-			}
-			text := fmt.Sprintf("%v %+v %#v", err, err, err)
-			for e := error(err); e != nil; {
-				text += fmt.Sprintf("%v %+v %#v", e, e, e)
-				if many, ok := e.(interface{ Unwrap() []error }); ok {
-					e = many.Unwrap()[len(many.Unwrap())-1]
-				} else {
-					e = errors.Unwrap(e)
-				}
-			}
-			if strings.Contains(text, base64.StdEncoding.EncodeToString(dek.Bytes())) || strings.Contains(text, string(dek.Bytes()[:8])) {
+			_, err := provider(t, client, key, awskms.Config{}).Unwrap(t.Context(), w, row(t, 1))
+			says(t, err, kmskey.ErrUnavailable, "")
+			text := everything(err)
+			if strings.Contains(text, encoded) || strings.Contains(text, string(dek.Bytes()[:8])) || strings.Contains(text, "0x50, 0x6c, 0x61, 0x69, 0x6e") {
 				t.Errorf("%s: the data key is in the error", name)
 			}
 		}
-		if !seen {
-			t.Error("no answer was broken in the way that the SDK keeps: the test proves nothing")
+		if bytes.Contains(answer, []byte(encoded)) {
+			t.Error("the answer that the SDK's error kept is still in memory")
 		}
 	})
 	t.Run("a_client_that_logs_bodies_does_not_log_data_keys", func(t *testing.T) {

@@ -141,7 +141,7 @@ func TestProvider(t *testing.T) {
 		p := newKey(t, testKey)
 		var log bytes.Buffer
 		slog.New(slog.NewJSONHandler(&log, nil)).Info("start", "provider", p, "inside", struct{ P *localkey.Provider }{p})
-		j, err := json.Marshal(p)
+		j, err := json.Marshal(map[string]any{"provider": p})
 		if err != nil {
 			t.Fatal(err)
 		}

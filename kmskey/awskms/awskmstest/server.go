@@ -142,7 +142,7 @@ func NewServer(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-const maxConns = 512
+const maxConns = 256
 
 // Close ends the server and its connections. The contexts of hooks that still block are cancelled; it does not wait for them.
 func (s *Server) Close() {
@@ -190,7 +190,7 @@ func (s *Server) TotalCalls() int {
 	return n
 }
 
-// MaxInFlight is the most requests that were in flight at once since the last ResetCounts, 512 at most.
+// MaxInFlight is the most requests that were in flight at once since the last ResetCounts, 256 at most.
 func (s *Server) MaxInFlight() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
