@@ -1,0 +1,237 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	sqlitedriver "github.com/glebarez/go-sqlite"
+	"github.com/glebarez/sqlite"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"database/sql/driver"
+
+	"github.com/rowseal/rowseal"
+	"github.com/rowseal/rowseal/integration/internal/pgtest"
+	"github.com/rowseal/rowseal/integration/internal/sqlspy"
+	"github.com/rowseal/rowseal/kmskey"
+	"github.com/rowseal/rowseal/kmskey/kmskeytest"
+	"github.com/rowseal/rowseal/kmskey/localkey"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// bench is one database with the plugin, and everything that a test may want to look at.
+type world struct {
+	db       *gorm.DB
+	spy      *sqlspy.Recorder
+	kms      *kmskeytest.Counter
+	keys     *kmskey.Keyring
+	plain    *sql.DB // a second connection without plugin or spy
+	postgres bool
+	log      *lockedBuffer
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// connect opens a fresh database of one kind.
+func connect(t testing.TB, kind string, r *sqlspy.Recorder, config *gorm.Config) (db *gorm.DB, plain *sql.DB) {
+	t.Helper()
+	var dialector gorm.Dialector
+	switch kind {
+	case "sqlite":
+		dsn := "file:" + filepath.Join(t.TempDir(), "test.db") + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_txlock=immediate"
+		spied := sql.OpenDB(r.Connector(dsnConnector{dsn, &sqlitedriver.Driver{}}))
+		t.Cleanup(func() { _ = spied.Close() })
+		dialector = sqlite.Dialector{Conn: spied}
+		var err error
+		if plain, err = sql.Open("sqlite", dsn); err != nil {
+			t.Fatal(err)
+		}
+	case "postgres":
+		dsn := pgtest.DSN(t)
+		parsed, err := pgx.ParseConfig(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spied := sql.OpenDB(r.Connector(stdlib.GetConnector(*parsed)))
+		t.Cleanup(func() { _ = spied.Close() })
+		dialector = postgres.New(postgres.Config{Conn: spied})
+		plain = stdlib.OpenDB(*parsed)
+	}
+	t.Cleanup(func() { _ = plain.Close() })
+	db, err := gorm.Open(dialector, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db, plain
+}
+
+type dsnConnector struct {
+	dsn    string
+	driver driver.Driver
+}
+
+func (c dsnConnector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn) }
+func (c dsnConnector) Driver() driver.Driver                        { return c.driver }
+
+// open gives a world with a keyring of one local key, and tables for the models.
+func open(t testing.TB, kind string, models ...any) *world {
+	t.Helper()
+	counter := kmskeytest.NewCounter(localkey.NewInsecure())
+	keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: counter}}, Namespace: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := openWith(t, kind, keys, rowseal.Config{Models: models}, &gorm.Config{})
+	w.kms = counter
+	counter.Before = func(context.Context, kmskeytest.Call) error { w.spy.Note("kms"); return nil }
+	return w
+}
+
+func openWith(t testing.TB, kind string, keys *kmskey.Keyring, config rowseal.Config, gormConfig *gorm.Config) *world {
+	t.Helper()
+	w := &world{spy: &sqlspy.Recorder{}, keys: keys, postgres: kind == "postgres", log: &lockedBuffer{}}
+	gormConfig.Logger = logger.New(log.New(w.log, "", 0), logger.Config{LogLevel: logger.Info})
+	w.db, w.plain = connect(t, kind, w.spy, gormConfig)
+	plugin, err := rowseal.New(keys, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.db.Use(plugin); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range config.Models {
+		if named, ok := m.(rowseal.Model); ok {
+			m = named.Value
+		}
+		if err := w.db.AutoMigrate(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.spy.Reset()
+	return w
+}
+
+// each runs a test on every database.
+func each(t *testing.T, f func(t *testing.T, kind string)) {
+	for _, kind := range []string{"sqlite", "postgres"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			f(t, kind)
+		})
+	}
+}
+
+// dump is every byte of a table, as a second connection sees it.
+func (w *world) dump(t testing.TB, table string) string {
+	t.Helper()
+	rows, err := w.plain.Query("SELECT * FROM " + table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for rows.Next() {
+		dest := make([]any, len(columns))
+		for i := range dest {
+			dest[i] = new(any)
+		}
+		if err := rows.Scan(dest...); err != nil {
+			t.Fatal(err)
+		}
+		for i, d := range dest {
+			v := *d.(*any)
+			if raw, ok := v.([]byte); ok {
+				v = string(raw)
+			}
+			fmt.Fprintf(&b, "%s=%v\n", columns[i], v)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// cell reads one column of one row as the database has it.
+func (w *world) cell(t testing.TB, table, column string, id any) []byte {
+	t.Helper()
+	var raw []byte
+	query := fmt.Sprintf("SELECT %s FROM %s WHERE id = %s", column, table, w.bind(1))
+	if err := w.plain.QueryRow(query, id).Scan(&raw); err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// tamper changes rows behind the plugin's back.
+func (w *world) tamper(t testing.TB, query string, args ...any) {
+	t.Helper()
+	for i := range args {
+		query = strings.Replace(query, "?", w.bind(i+1), 1)
+	}
+	if _, err := w.plain.Exec(query, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) bind(n int) string {
+	if w.postgres {
+		return fmt.Sprintf("$%d", n)
+	}
+	return "?"
+}
+
+func ok(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fails checks for a kind of error whose text names every part.
+func fails(t testing.TB, err, kind error, parts ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want %v", kind)
+	}
+	if !errors.Is(err, kind) {
+		t.Fatalf("error %v\nis not %v", err, kind)
+	}
+	for _, part := range parts {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("error %q\ndoes not name %q", err, part)
+		}
+	}
+}
