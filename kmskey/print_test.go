@@ -131,6 +131,14 @@ func TestDEK(t *testing.T) {
 			t.Error("a copy is left")
 		}
 	})
+	t.Run("is not gone from a clone", func(t *testing.T) {
+		dek := kmskey.NewDEK()
+		clone, want := dek.Clone(), bytes.Clone(dek.Bytes())
+		dek.Destroy()
+		if !bytes.Equal(clone.Bytes(), want) || !(kmskey.DEK{}).Clone().IsZero() {
+			t.Error("the clone shares its bytes")
+		}
+	})
 	t.Run("that is zero holds no key, and panics rather than being one of zeros", func(t *testing.T) {
 		var zero kmskey.DEK
 		zero.Destroy() // must not panic
