@@ -68,18 +68,30 @@ type Installed interface {
 // PluginName is the name under which the plugin stands in gorm.Config.Plugins.
 const PluginName = "rowseal"
 
+// The guard is a clause that is never built: GORM asks ModifyStatement in its place.
 func (*guard) Name() string               { return PluginName }
 func (*guard) Build(clause.Builder)       {}
 func (*guard) MergeClause(*clause.Clause) {}
+
+// ModifyStatement refuses the statement where it must.
 func (g *guard) ModifyStatement(stmt *gorm.Statement) {
-	plugin, ok := stmt.DB.Plugins[PluginName].(Installed)
-	if !ok {
-		_ = stmt.AddError(fmt.Errorf("rowseal: model %s has sealed fields: %w; call db.Use(plugin) first", g.plan.Schema.Name, ErrNoPlugin))
+	err := g.check(stmt)
+	if err == nil {
 		return
 	}
-	if err := plugin.Knows(g.plan); err != nil {
-		_ = stmt.AddError(err)
+	_ = stmt.AddError(err)
+	// GORM builds and logs the text of a statement that has failed already, plaintext included. It leaves alone a text that is
+	// there, and one with a value that no driver takes cannot run as part of a larger one either.
+	_, _ = stmt.WriteString("/* refused by rowseal */ ")
+	stmt.AddVar(stmt, Poison{err})
+}
+
+func (g *guard) check(stmt *gorm.Statement) error {
+	plugin, ok := stmt.DB.Plugins[PluginName].(Installed)
+	if !ok {
+		return fmt.Errorf("rowseal: model %s has sealed fields: %w; call db.Use(plugin) first", g.plan.Schema.Name, ErrNoPlugin)
 	}
+	return plugin.Knows(g.plan)
 }
 
 // adopt changes the schema: column types that hold ciphertext, no plaintext in DDL, and our own values, setters and scan targets.

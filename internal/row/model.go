@@ -115,6 +115,9 @@ func Bind(p *Plan, o Options) (*Model, error) {
 		return nil, fail("context: %w", err)
 	}
 	for version, c := range o.Contexts {
+		if !slices.Contains(m.versions, version) {
+			return nil, fail("Contexts names version %d, which the keyring does not have", version)
+		}
 		if m.contexts[version], err = m.declare(c); err != nil {
 			return nil, fail("context of version %d: %w", version, err)
 		}
@@ -158,7 +161,16 @@ func (m *Model) declare(c Context) (declared, error) {
 	for name, value := range c.Constants {
 		d.constants = append(d.constants, kmskey.Pair{Name: name, Value: kmskey.Text(value)})
 	}
-	return d, nil
+	// A first context of made-up values finds names that are given twice, or that no key service takes.
+	sample := []kmskey.Pair{{Name: "model_name", Value: kmskey.Text(m.Name)}}
+	for _, p := range m.ids {
+		sample = append(sample, kmskey.Pair{Name: m.idName(p), Value: kmskey.Int(1)})
+	}
+	for _, p := range d.columns {
+		sample = append(sample, kmskey.Pair{Name: p.column.DBName, Value: kmskey.Int(1)})
+	}
+	_, err := kmskey.NewContext(append(sample, d.constants...)...)
+	return d, err
 }
 
 func newPart(f *schema.Field) (part, error) {
@@ -388,11 +400,7 @@ func (m *Model) pairs(version int, ids []kmskey.Value, v reflect.Value) ([]kmske
 	pairs := append([]kmskey.Pair{{Name: "model_name", Value: kmskey.Text(m.Name)}}, d.constants...)
 	if !d.omitID {
 		for i, p := range m.ids {
-			name := "model_id"
-			if len(m.ids) > 1 {
-				name += "." + p.column.DBName
-			}
-			pairs = append(pairs, kmskey.Pair{Name: name, Value: ids[i]})
+			pairs = append(pairs, kmskey.Pair{Name: m.idName(p), Value: ids[i]})
 		}
 	}
 	for _, p := range d.columns {
@@ -403,6 +411,14 @@ func (m *Model) pairs(version int, ids []kmskey.Value, v reflect.Value) ([]kmske
 		pairs = append(pairs, kmskey.Pair{Name: p.column.DBName, Value: value})
 	}
 	return pairs, nil
+}
+
+// idName is the name of one part of the primary key in a context.
+func (m *Model) idName(p part) string {
+	if len(m.ids) == 1 {
+		return "model_id"
+	}
+	return "model_id." + p.column.DBName
 }
 
 // ask calls the model's own method, on a copy where v has no address.

@@ -172,6 +172,10 @@ func (p *Plan) addField(f *schema.Field, fail failFunc) {
 		return
 	}
 	typ, secret := f.FieldType, isSecret(f.FieldType)
+	if !secret && isSecret(f.IndirectFieldType) {
+		fail(f, "a pointer to a Secret; use rowseal.Secret without the pointer, which can be NULL by itself")
+		return
+	}
 	if secret {
 		typ = secretType(f.FieldType)
 	}
