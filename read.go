@@ -285,7 +285,8 @@ func (p *Plugin) beforeRow(db *gorm.DB) {
 		_ = db.AddError(p.checkRaw(stmt))
 		return
 	}
-	m := p.model(stmt)
+	// A table without a model gives its bytes as they are; GORM's migrator reads column types that way.
+	m := p.typed(stmt)
 	if m == nil {
 		return
 	}
