@@ -1,0 +1,58 @@
+package main
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// What differs from run to run: ciphertext, envelopes, and references that are derived from keys.
+var random = regexp.MustCompile(`[0-9a-f]{28}\.\.\.|v\d:[A-Za-z0-9+/]{25}\.\.\.|local:[0-9a-f]{16}`)
+
+func TestRun(t *testing.T) {
+	var out strings.Builder
+	if err := run(t.Context(), &out); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	t.Log("\n" + out.String())
+
+	steps := regexp.MustCompile(`(?m)^\d\. `).Split(out.String(), -1)
+	if len(steps) != 8 {
+		t.Fatalf("%d steps, want 7 after the title", len(steps)-1)
+	}
+	for i, phrases := range [][]string{
+		{"SQLite and a local key"},
+		{"ids 1 and 2"},
+		{"Ada Lovelace", "1815-12-10", "***", "likes engines"},
+		{"ward                  4  east", "f90101", "v1:"},
+		{"name               new bytes", "born               same bytes", "phone              same bytes", "notes              same bytes", "encrypted_kms_key  same bytes"},
+		{"open Patient.notes: not authentic", "open Patient.name: not authentic", "key encrypted_kms_key", "wrong row"},
+		{"a sealed column cannot be compared", "each of which has its own key"},
+		{"encrypted_kms_key  new bytes", "row 1  v1:", "->  v2:", "row 2  v1:", "db.First(&p, 1)  Augusta Ada King", "db.First(&p, 2)  Grace Hopper"},
+	} {
+		for _, phrase := range phrases {
+			if !strings.Contains(flat(steps[i]), flat(phrase)) {
+				t.Errorf("step %d does not say %q:\n%s", i, phrase, steps[i])
+			}
+		}
+	}
+	for _, value := range []string{"Ada", "likes engines", "7946"} {
+		if strings.Contains(steps[3], value) {
+			t.Errorf("the database shows %q:\n%s", value, steps[3])
+		}
+	}
+	if n := strings.Count(out.String(), "-> refused: "); n != 5 {
+		t.Errorf("%d refusals, want 5", n)
+	}
+
+	var again strings.Builder
+	if err := run(t.Context(), &again); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := random.ReplaceAllString(out.String(), "(random)"), random.ReplaceAllString(again.String(), "(random)"); a != b {
+		t.Errorf("two runs differ in more than ciphertext:\n%s\n%s", a, b)
+	}
+}
+
+// flat takes line breaks and alignment out.
+func flat(s string) string { return strings.Join(strings.Fields(s), " ") }
