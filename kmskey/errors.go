@@ -4,6 +4,7 @@ package kmskey
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -46,6 +47,7 @@ var (
 // Error is a failed call to a key service. It wraps its Kind and its Err.
 type Error struct {
 	Op      string // "wrap", "unwrap", "rewrap"
+	Version int    // the keyring's version; 0 where the call came from elsewhere
 	Service string // as in [Wrapped]
 	KeyRef  string // the key that was asked for; may be empty
 	Kind    error  // one of the kinds above
@@ -56,7 +58,11 @@ type Error struct {
 // Error names the act, the key, the kind, the cause and the next step, as far as they are known.
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString("kmskey: " + e.Op + " with " + e.Service)
+	b.WriteString("kmskey: " + e.Op)
+	if e.Version != 0 {
+		b.WriteString(" (version " + strconv.Itoa(e.Version) + ")")
+	}
+	b.WriteString(" with " + e.Service)
 	if e.KeyRef != "" {
 		b.WriteString(" key " + quote(e.KeyRef))
 	}
@@ -76,6 +82,16 @@ func (e *Error) Unwrap() []error {
 		return []error{e.Kind}
 	}
 	return []error{e.Kind, e.Err}
+}
+
+// atVersion tells a provider's error which version of the keyring it happened under.
+func atVersion(n int, err error) error {
+	if e, ok := err.(*Error); ok {
+		c := *e
+		c.Version = n
+		return &c
+	}
+	return fmt.Errorf("kmskey: version %d: %w", n, err)
 }
 
 // quote is strconv.Quote with a bound: a key reference may come from a damaged row, and an error is no place for 16 KiB.

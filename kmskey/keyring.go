@@ -160,7 +160,7 @@ func (k *Keyring) wrap(ctx context.Context, key DataKey, row Row) (sealedKey, er
 	}
 	w, err := v.provider.Wrap(ctx, key.DEK, ec)
 	if err != nil {
-		return sealedKey{}, fmt.Errorf("version %d: %w", k.current, err)
+		return sealedKey{}, atVersion(k.current, err)
 	}
 	if err := checkWrapped(w); err != nil {
 		return sealedKey{}, fmt.Errorf("kmskey: wrap: version %d: the provider broke its contract: %w", k.current, err)
@@ -224,7 +224,7 @@ func (k *Keyring) unwrap(ctx context.Context, s sealedKey, row Row) (DEK, error)
 	}
 	dek, err := unwrapAny(ctx, v.provider, s.wraps, ec)
 	if err != nil {
-		return DEK{}, fmt.Errorf("version %d: %w", s.version, err)
+		return DEK{}, atVersion(int(s.version), err)
 	}
 	if dek.IsZero() {
 		return DEK{}, fmt.Errorf("kmskey: unwrap: version %d: the provider broke its contract: no key and no error", s.version)
@@ -240,15 +240,19 @@ func (k *Keyring) unwrap(ctx context.Context, s sealedKey, row Row) (DEK, error)
 // unwrapAny asks for the wraps in turn: they are alternatives, so the first that opens is the answer. This is not a trial of keys:
 // each wrap names its own.
 func unwrapAny(ctx context.Context, p Provider, wraps []Wrapped, ec Context) (DEK, error) {
-	var errs []error
+	var failed error
 	for _, w := range wraps {
 		dek, err := p.Unwrap(ctx, w, ec)
-		if err == nil {
+		switch {
+		case err == nil:
 			return dek, nil
+		case failed == nil:
+			failed = err
+		default:
+			failed = fmt.Errorf("%w; %w", failed, err)
 		}
-		errs = append(errs, err)
 	}
-	return DEK{}, errors.Join(errs...)
+	return DEK{}, failed
 }
 
 // Rewrap moves every data key of an envelope to the current version, and from one row's binding to another's where they differ
@@ -318,7 +322,7 @@ func (k *Keyring) rewrapAtService(ctx context.Context, s sealedKey, from, to Row
 		return sealedKey{}, false, nil
 	}
 	if err != nil {
-		return sealedKey{}, false, fmt.Errorf("version %d to %d: %w", s.version, k.current, err)
+		return sealedKey{}, false, atVersion(k.current, err)
 	}
 	if err := checkWrapped(w); err != nil {
 		return sealedKey{}, false, fmt.Errorf("kmskey: rewrap: version %d: the provider broke its contract: %w", k.current, err)

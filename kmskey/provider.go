@@ -12,6 +12,8 @@ import "context"
 //   - Unwrap gives back the same key, and only under an equal context. It refuses, before any call, a Wrapped of another
 //     service and a key reference that lies outside the provider's configuration ([ErrForeignKey]): rows select among
 //     configured keys, they never add one.
+//   - A Wrapped that is cut short, too long or altered, and one from another row, is [ErrContextMismatch]: services do not tell
+//     these apart, and no caller may need to. A zero dek is [ErrInvalid].
 //   - Both fail with an error that wraps exactly one of this package's error kinds (see errors.go) and, where there is
 //     one, the cause; the text holds no plaintext and no key bytes. A cancelled ctx gives an error that wraps ctx's.
 //   - Both are safe for concurrent use and keep neither dek nor ec.

@@ -23,6 +23,7 @@
 package localkey
 
 import (
+	"bytes"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -53,8 +54,8 @@ type Config struct{}
 // is refused before any work. It is safe for concurrent use, keeps neither data keys nor contexts, and prints as its key
 // reference.
 type Provider struct {
-	// A pointer, and unexported: fmt shows a struct's array fields in full even where the struct is itself unexported.
-	key     *[KeySize]byte
+	// Two pointers, because fmt shows what one points to when a copied Provider meets a wrong verb; see kmskey.DEK.
+	key     **[KeySize]byte
 	service string
 	ref     string
 	// denyUnwrap makes the encrypt-only test key: it stands for a writer whose key service grants Encrypt alone.
@@ -92,8 +93,8 @@ func build(service string, key []byte) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Provider{key: new([KeySize]byte), service: service, ref: service + ":" + id}
-	copy(p.key[:], key)
+	held := (*[KeySize]byte)(bytes.Clone(key))
+	p := &Provider{key: &held, service: service, ref: service + ":" + id}
 	return p, nil
 }
 
@@ -111,7 +112,7 @@ func (p *Provider) Wrap(ctx context.Context, dek kmskey.DEK, ec kmskey.Context) 
 	if dek.IsZero() {
 		return kmskey.Wrapped{}, p.fail("wrap", p.ref, kmskey.ErrInvalid, "make the data key with kmskey.NewDEK", errors.New("the data key holds no key"))
 	}
-	blob, err := localwrap.Seal(p.key[:], p.service, p.ref, ec.Canonical(), dek.Bytes())
+	blob, err := localwrap.Seal((*p.key)[:], p.service, p.ref, ec.Canonical(), dek.Bytes())
 	if err != nil {
 		return kmskey.Wrapped{}, p.fail("wrap", p.ref, kmskey.ErrInvalid, "", err)
 	}
@@ -136,7 +137,7 @@ func (p *Provider) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Conte
 	if p.denyUnwrap {
 		return kmskey.DEK{}, p.fail("unwrap", w.KeyRef, kmskey.ErrDenied, "unwrap with localkey.NewInsecure", errors.New("this test key encrypts only"))
 	}
-	secret, err := localwrap.Open(p.key[:], p.service, p.ref, ec.Canonical(), w.Blob)
+	secret, err := localwrap.Open((*p.key)[:], p.service, p.ref, ec.Canonical(), w.Blob)
 	if err != nil {
 		kind := kmskey.ErrInvalid
 		if errors.Is(err, localwrap.ErrNotAuthentic) || errors.Is(err, localwrap.ErrMalformed) {
