@@ -273,6 +273,12 @@ func sqlWords(sql string) []word {
 		words = append(words, word{wordName, qualify, text})
 		qualify = ""
 	}
+	loose := func() { // a name and a dot with no name behind
+		if qualify != "" {
+			words = append(words, word{wordName, "", qualify})
+			qualify = ""
+		}
+	}
 	r := []rune(sql)
 	for i := 0; i < len(r); {
 		c := r[i]
@@ -305,10 +311,12 @@ func sqlWords(sql string) []word {
 			words = words[:len(words)-1]
 			i++
 		default:
+			loose()
 			words = append(words, word{wordSymbol, "", string(c)})
 			i++
 		}
 	}
+	loose()
 	return words
 }
 
