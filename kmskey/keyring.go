@@ -50,9 +50,12 @@ type Row struct {
 	Key string
 	// ID is the primary key, part by part. Without it a bound envelope is neither made nor opened.
 	ID []Value
-	// Unbound leaves ID out of the commitment of new envelopes, and admits envelopes that leave it out. It is for models whose
-	// context has no id and whose id the database assigns; docs/format.md, section 5, says what it costs.
+	// Unbound leaves ID out of the commitment of new envelopes. It is for models whose context has no id and whose id the
+	// database assigns; docs/format.md, section 5, says what it costs.
 	Unbound bool
+	// AdmitUnbound opens envelopes that leave ID out although new ones do not: the model was declared so under an older version.
+	// Unbound implies it.
+	AdmitUnbound bool
 	// Context gives the model's encryption context under a version.
 	Context func(version int) ([]Pair, error)
 }
@@ -175,7 +178,7 @@ func (k *Keyring) Unwrap(ctx context.Context, e Envelope, row Row) ([]DataKey, e
 	if e.IsZero() {
 		return nil, fmt.Errorf("kmskey: unwrap: %w: it holds no key", ErrCorrupt)
 	}
-	if e.unbound && !row.Unbound {
+	if e.unbound && !row.Unbound && !row.AdmitUnbound {
 		return nil, fmt.Errorf("kmskey: unwrap: %w: the envelope is not bound to a row, and rows of this model must be", ErrCommitment)
 	}
 	row.Unbound = e.unbound
@@ -263,7 +266,7 @@ func (k *Keyring) Rewrap(ctx context.Context, e Envelope, from, to Row) (Envelop
 	if e.IsZero() {
 		return Envelope{}, fmt.Errorf("kmskey: rewrap: %w: it holds no key", ErrCorrupt)
 	}
-	if e.unbound && !from.Unbound {
+	if e.unbound && !from.Unbound && !from.AdmitUnbound {
 		return Envelope{}, fmt.Errorf("kmskey: rewrap: %w: the envelope is not bound to a row, and rows of this model must be", ErrCommitment)
 	}
 	from.Unbound = e.unbound

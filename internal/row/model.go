@@ -68,6 +68,8 @@ type Model struct {
 	method   bool
 	places   [][]*field.Place // by group and field
 	assigned bool             // the database may assign the primary key
+	// admitUnbound: some version was declared so that rows were written before their id was known.
+	admitUnbound bool
 }
 
 // part is a column whose value goes into an identity or a context.
@@ -121,6 +123,9 @@ func Bind(p *Plan, o Options) (*Model, error) {
 		if m.contexts[version], err = m.declare(c); err != nil {
 			return nil, fail("context of version %d: %w", version, err)
 		}
+	}
+	for _, version := range m.versions {
+		m.admitUnbound = m.admitUnbound || (m.assigned && m.declaredFor(version).omitID)
 	}
 	_, m.method = reflect.New(p.Schema.ModelType).Interface().(Contexter)
 	if m.method && (len(o.Context.Columns) > 0 || len(o.Context.Constants) > 0 || o.Context.OmitID || len(o.Contexts) > 0) {
@@ -389,7 +394,7 @@ func (m *Model) Row(g *Group, v reflect.Value) (kmskey.Row, error) {
 		}
 		return pairs[i], nil
 	}
-	return kmskey.Row{Model: m.Name, Key: g.Name, ID: ids, Unbound: unbound, Context: read}, nil
+	return kmskey.Row{Model: m.Name, Key: g.Name, ID: ids, Unbound: unbound, AdmitUnbound: m.admitUnbound, Context: read}, nil
 }
 
 func (m *Model) pairs(version int, ids []kmskey.Value, v reflect.Value) ([]kmskey.Pair, error) {
