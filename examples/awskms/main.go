@@ -215,13 +215,11 @@ func connect(ctx context.Context, getenv func(string) string, fake bool) (*servi
 	if fake {
 		return connectFake()
 	}
-	// #region aws
 	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
 	client := kms.NewFromConfig(cfg)
-	// #endregion
 	s := &service{
 		title: "AWS KMS in region " + cfg.Region + ", key " + getenv("KMS_KEY_ID"),
 		names: map[int]string{1: getenv("KMS_KEY_ID"), 2: getenv("KMS_NEXT_KEY_ID")},

@@ -26,18 +26,17 @@ import (
 
 // #region model
 type Patient struct {
-	ID             uint64
-	Ward           string                 // not sealed: queries can use it
-	Name           string                 `gorm:"serializer:rowseal"`
-	Born           time.Time              `gorm:"serializer:rowseal"`
-	Phone          *string                `gorm:"serializer:rowseal"` // NULL stays NULL
-	Notes          rowseal.Secret[string] // opened only by Notes.Get(ctx)
-	rowseal.RowKey                        // column encrypted_kms_key: the row's own data key, wrapped
+	ID    uint64
+	Ward  string                 // not sealed: queries can use it
+	Name  string                 `gorm:"serializer:rowseal"`
+	Born  time.Time              `gorm:"serializer:rowseal"`
+	Phone *string                `gorm:"serializer:rowseal"` // NULL stays NULL
+	Notes rowseal.Secret[string] // opened only by Notes.Get(ctx)
+
+	rowseal.RowKey // column encrypted_kms_key: the row's own data key, wrapped
 }
 
 // #endregion
-
-// #region open
 
 // open connects GORM to the file and puts the plugin in.
 func open(file string, keys *kmskey.Keyring) (*gorm.DB, error) {
@@ -51,8 +50,6 @@ func open(file string, keys *kmskey.Keyring) (*gorm.DB, error) {
 	}
 	return db, db.Use(plugin)
 }
-
-// #endregion
 
 func main() {
 	if err := run(context.Background(), os.Stdout); err != nil {
@@ -70,7 +67,6 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	file := filepath.Join(dir, "clinic.db")
 	say := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
 
-	// #region keys
 	key, err := localkey.FromFileOrGenerate(filepath.Join(dir, "first.key"))
 	if err != nil {
 		return err
@@ -79,7 +75,6 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		Versions:  map[int]kmskey.Version{1: {Provider: key}},
 		Namespace: "clinic/quickstart",
 	})
-	// #endregion
 	if err != nil {
 		return err
 	}
@@ -118,9 +113,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	say("   name   %s", got.Name)
 	say("   born   %s", got.Born.Format(time.DateOnly))
 	say("   notes  %v                  (a Secret prints like this, whatever the verb)", got.Notes)
-	// #region secret
 	notes, err := got.Notes.Get(ctx)
-	// #endregion
 	if err != nil {
 		return err
 	}
@@ -186,13 +179,11 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	// #region versions
 	both, err := kmskey.New(kmskey.Config{
 		Current:   2,
 		Versions:  map[int]kmskey.Version{1: {Provider: key}, 2: {Provider: next}},
 		Namespace: "clinic/quickstart",
 	})
-	// #endregion
 	if err != nil {
 		return err
 	}
@@ -201,10 +192,8 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer closeDB(rotated, &err)
-	// #region rotate
 	row := Patient{ID: 1}
 	err = rowseal.Rotate(ctx, rotated, &row)
-	// #endregion
 	if err != nil {
 		return err
 	}
