@@ -1,0 +1,120 @@
+package rowseal_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/rowseal/rowseal"
+
+// imports is the import table: what each package of this module may import beside the standard library. Arrows point inward. A
+// package of this module is named by its folder; "x/..." allows x and all below it. What is not listed is an error, so that a new
+// package, and a new dependency, is a decision. docs/architecture.md draws it.
+var imports = map[string]struct{ code, tests []string }{
+	".": {
+		code:  []string{"internal/row", "kmskey", "gorm.io/gorm", "gorm.io/gorm/callbacks", "gorm.io/gorm/clause", "gorm.io/gorm/schema"},
+		tests: []string{".", "kmskey/localkey", "kmskey/kmskeytest", "gorm.io/gorm/logger", "gorm.io/gorm/utils/tests"},
+	},
+	"internal/row": {
+		code:  []string{"field", "kmskey", "internal/canon", "gorm.io/gorm", "gorm.io/gorm/clause", "gorm.io/gorm/schema"},
+		tests: []string{"internal/row", "kmskey/localkey", "kmskey/kmskeytest", "gorm.io/gorm/utils/tests"},
+	},
+	"internal/canon": {tests: []string{"internal/canon"}},
+
+	"field": {code: []string{"internal/canon"}, tests: []string{"field"}},
+
+	"kmskey":                    {code: []string{"internal/canon"}, tests: []string{"kmskey", "field"}},
+	"kmskey/internal/localwrap": {code: []string{"internal/canon"}, tests: []string{"kmskey/internal/localwrap"}},
+	"kmskey/localkey":           {code: []string{"kmskey", "kmskey/internal/localwrap"}, tests: []string{"kmskey/localkey", "kmskey/kmskeytest"}},
+	"kmskey/kmskeytest":         {code: []string{"kmskey"}, tests: []string{"kmskey/kmskeytest", "kmskey/localkey"}},
+	"kmskey/awskms": {
+		code: []string{"kmskey", "github.com/aws/aws-sdk-go-v2/aws", "github.com/aws/aws-sdk-go-v2/aws/retry",
+			"github.com/aws/aws-sdk-go-v2/service/kms/...", "github.com/aws/smithy-go/..."},
+		tests: []string{"kmskey/awskms/...", "kmskey/kmskeytest"},
+	},
+	"kmskey/awskms/awskmstest": {
+		code:  []string{"github.com/aws/aws-sdk-go-v2/aws/...", "github.com/aws/aws-sdk-go-v2/service/kms/..."},
+		tests: []string{"kmskey/awskms/awskmstest", "github.com/aws/smithy-go"},
+	},
+}
+
+// TestImports reads the sources itself: a result of the go command would be answered from the cache of tests when they change.
+func TestImports(t *testing.T) {
+	seen := map[string]bool{}
+	for _, file := range goFiles(t) {
+		pkg := path.Dir(file)
+		rule, listed := imports[pkg]
+		if !listed {
+			if !seen[pkg] {
+				t.Errorf("package %s is not in the import table; add it, and what it may import", pkg)
+			}
+			seen[pkg] = true
+			continue
+		}
+		seen[pkg] = true
+		allowed := rule.code
+		if strings.HasSuffix(file, "_test.go") {
+			allowed = append(slices.Clone(rule.code), rule.tests...)
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, spec := range parsed.Imports {
+			name, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first, _, _ := strings.Cut(name, "/"); !strings.Contains(first, ".") {
+				continue // the standard library
+			}
+			if name == module {
+				name = "."
+			}
+			name = strings.TrimPrefix(name, module+"/")
+			if !slices.ContainsFunc(allowed, func(pattern string) bool { return matches(pattern, name) }) {
+				t.Errorf("%s imports %s, which the import table does not allow in package %s", file, name, pkg)
+			}
+		}
+	}
+	for pkg := range imports {
+		if !seen[pkg] {
+			t.Errorf("the import table lists package %s, which is gone", pkg)
+		}
+	}
+}
+
+func matches(pattern, name string) bool {
+	prefix, all := strings.CutSuffix(pattern, "/...")
+	return name == prefix || all && strings.HasPrefix(name, prefix+"/")
+}
+
+// goFiles lists the Go files of the root module, whatever their build tags: nested modules have rules of their own.
+func goFiles(t *testing.T) (files []string) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && file != ".":
+			if _, err := os.Stat(filepath.Join(file, "go.mod")); err == nil || strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" {
+				return filepath.SkipDir
+			}
+		case strings.HasSuffix(file, ".go"):
+			files = append(files, filepath.ToSlash(file))
+		}
+		return nil
+	})
+	if err != nil || len(files) < 50 {
+		t.Fatalf("%d files of Go, %v", len(files), err)
+	}
+	return files
+}
