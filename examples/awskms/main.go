@@ -219,6 +219,9 @@ func connect(ctx context.Context, getenv func(string) string, fake bool) (*servi
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Region == "" {
+		return nil, fmt.Errorf("%w: KMS_KEY_ID is set and no region is; set AWS_REGION, or run with -fake", errUsage)
+	}
 	client := kms.NewFromConfig(cfg)
 	s := &service{
 		title: "AWS KMS in region " + cfg.Region + ", key " + getenv("KMS_KEY_ID"),
