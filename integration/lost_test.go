@@ -427,6 +427,64 @@ func TestLostRolledBackFirstKeyIsNotTakenForStored(t *testing.T) {
 	})
 }
 
+func TestLostRolledBackRotationIsNotTakenForStored(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w, rotator := ring(t, kind, &LostRow{})
+		id := ada(t, w.db)
+		r := load[LostRow](t, rotator, id)
+		fails(t, rotator.Transaction(func(tx *gorm.DB) error {
+			ok(t, rowseal.Rotate(t.Context(), tx, &r))
+			return errAbort
+		}), errAbort)
+		ok(t, rotator.Model(&r).Update("name", "Grace").Error)
+		r.Phone = new("556")
+		ok(t, rotator.Save(&r).Error)
+		holds(t, w.db, id, "Grace", "likes numbers", "556")
+	})
+}
+
+func TestLostRowDeletedAndCreatedAgainIsWhole(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w := open(t, kind, &LostRow{})
+		id := ada(t, w.db)
+		r := load[LostRow](t, w.db, id)
+		ok(t, w.db.Delete(&r).Error)
+		ok(t, w.db.Create(&r).Error)
+		holds(t, w.db, id, "Ada", "likes numbers", "555")
+	})
+}
+
+type LostSoft struct {
+	gorm.Model
+	Name string `gorm:"serializer:rowseal"`
+	More string `gorm:"serializer:rowseal"`
+	rowseal.RowKey
+}
+
+func TestLostSaveOfASoftlyDeletedRowLeavesItWhole(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w, rotator := ring(t, kind, &LostSoft{})
+		r := LostSoft{Name: "Ada", More: "more"}
+		ok(t, w.db.Create(&r).Error)
+		stale := load[LostSoft](t, w.db, r.ID)
+		ok(t, w.db.Delete(&LostSoft{}, r.ID).Error)
+		ok(t, rowseal.Rotate(t.Context(), rotator, &LostSoft{Model: gorm.Model{ID: r.ID}}))
+		stale.Name = "Grace"
+		want := "Grace"
+		if err := w.db.Save(&stale).Error; err != nil {
+			fails(t, err, rowseal.ErrStaleKey, "LostSoft")
+			want = "Ada"
+		}
+		got := load[LostSoft](t, rotator.Unscoped(), r.ID)
+		if got.Name != want || got.More != "more" {
+			t.Fatalf("row holds %q, %q", got.Name, got.More)
+		}
+		if key := w.cell(t, "lost_softs", "encrypted_kms_key", r.ID); !strings.HasPrefix(string(key), "v2:") {
+			t.Errorf("key is %.20q: the rotation is undone", key)
+		}
+	})
+}
+
 func TestLostFailedInsertCanBeRepeated(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
 		w := open(t, kind, &LostRow{})
