@@ -1,0 +1,217 @@
+// lex.go owns the words of SQL text, in the union of what Postgres, MySQL and SQLite take for one.
+
+package sqltext
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+type kind byte
+
+const (
+	name   kind = iota // an identifier or a keyword
+	quoted             // an identifier in quotes, never a keyword
+	value              // a literal or a bind value
+	symbol             // one character of anything else
+	block              // a dollar-quoted string, which may hold code
+	end                // nothing is left
+)
+
+type token struct {
+	kind kind
+	text string
+}
+
+// is reports a keyword.
+func (t token) is(keywords ...string) bool {
+	if t.kind != name {
+		return false
+	}
+	for _, k := range keywords {
+		if strings.EqualFold(t.text, k) {
+			return true
+		}
+	}
+	return false
+}
+
+func (t token) symbol(s string) bool { return t.kind == symbol && t.text == s }
+
+func (t token) identifier() bool { return t.kind == name || t.kind == quoted }
+
+// dialect is what databases read differently.
+type dialect struct {
+	nested    bool // comments nest: Postgres does, MySQL and SQLite do not
+	backslash bool // a backslash in a string hides the next character: MySQL, and E'…' in Postgres
+}
+
+// dialects lists the readings that text admits. Text that hides a name in one of them must not pass because of another.
+func dialects(sql string) []dialect {
+	out := []dialect{{}}
+	if strings.Contains(sql, "/*") {
+		out = append(out, dialect{nested: true})
+	}
+	if strings.Contains(sql, `\`) {
+		for _, d := range out {
+			out = append(out, dialect{d.nested, true})
+		}
+	}
+	return out
+}
+
+// lex splits SQL into tokens. It never fails: what is not closed goes on to the end.
+func lex(sql string, d dialect) []token {
+	tokens := make([]token, 0, len(sql)/4)
+	for i := 0; i < len(sql); {
+		c := sql[i]
+		switch {
+		case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v':
+			i++
+		case c == '-' && strings.HasPrefix(sql[i:], "--"):
+			i = line(sql, i)
+		case c == '/' && strings.HasPrefix(sql[i:], "/*"):
+			i = comment(sql, i, d.nested)
+		case c == '\'':
+			i = str(sql, i, d.backslash)
+			tokens = append(tokens, token{kind: value})
+		case c == '"' || c == '`':
+			next := ident(sql, i, c)
+			tokens = append(tokens, token{quoted, strings.Trim(sql[i:next], `"`+"`")})
+			i = next
+		case c == '[':
+			next := strings.IndexByte(sql[i:], ']')
+			// Brackets quote in SQL Server and SQLite, and index arrays in Postgres.
+			if next < 0 || next == 1 || sql[i+1] == '$' || sql[i+1] == '?' || sql[i+1] >= '0' && sql[i+1] <= '9' {
+				tokens = append(tokens, token{symbol, "["})
+				i++
+				continue
+			}
+			tokens = append(tokens, token{quoted, sql[i+1 : i+next]})
+			i += next + 1
+		case c == '$':
+			if next, inside, ok := dollar(sql, i); ok {
+				tokens = append(tokens, token{block, inside})
+				i = next
+				continue
+			}
+			i = word(sql, i+1)
+			tokens = append(tokens, token{kind: value})
+		case c == '?':
+			i++
+			tokens = append(tokens, token{kind: value})
+		case (c == ':' || c == '@') && i+1 < len(sql) && begins(sql[i+1:]) && (i == 0 || sql[i-1] != ':'):
+			i = word(sql, i+1)
+			tokens = append(tokens, token{kind: value})
+		case c >= '0' && c <= '9':
+			i = word(sql, i)
+			tokens = append(tokens, token{kind: value})
+		case begins(sql[i:]):
+			next := word(sql, i)
+			tokens = append(tokens, token{name, sql[i:next]})
+			i = next
+		default:
+			_, size := utf8.DecodeRuneInString(sql[i:])
+			tokens = append(tokens, token{symbol, sql[i : i+size]})
+			i += size
+		}
+	}
+	return tokens
+}
+
+// begins reports that an identifier begins here.
+func begins(s string) bool {
+	r, _ := utf8.DecodeRuneInString(s)
+	return r == '_' || unicode.IsLetter(r)
+}
+
+func word(s string, i int) int {
+	for i < len(s) {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		if r != '_' && r != '$' && !unicode.IsLetter(r) && !unicode.IsDigit(r) {
+			return i
+		}
+		i += size
+	}
+	return i
+}
+
+func line(s string, i int) int {
+	if n := strings.IndexByte(s[i:], '\n'); n >= 0 {
+		return i + n + 1
+	}
+	return len(s)
+}
+
+func comment(s string, i int, nested bool) int {
+	depth := 1
+	for i += 2; i < len(s); i++ {
+		switch {
+		case strings.HasPrefix(s[i:], "*/"):
+			i++
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		case nested && strings.HasPrefix(s[i:], "/*"):
+			i++
+			depth++
+		}
+	}
+	return len(s)
+}
+
+// str gives the position after a string; a doubled quote does not end it.
+func str(s string, i int, backslash bool) int {
+	for i++; i < len(s); i++ {
+		switch {
+		case backslash && s[i] == '\\':
+			i++
+		case s[i] == '\'':
+			if i+1 < len(s) && s[i+1] == '\'' {
+				i++
+				continue
+			}
+			return i + 1
+		}
+	}
+	return len(s)
+}
+
+func ident(s string, i int, quote byte) int {
+	for i++; i < len(s); i++ {
+		if s[i] != quote {
+			continue
+		}
+		if i+1 < len(s) && s[i+1] == quote {
+			i++
+			continue
+		}
+		return i + 1
+	}
+	return len(s)
+}
+
+// dollar reads $tag$…$tag$.
+func dollar(s string, i int) (next int, inside string, ok bool) {
+	tagEnd := i + 1
+	if tagEnd < len(s) && begins(s[tagEnd:]) {
+		for tagEnd < len(s) && s[tagEnd] != '$' {
+			r, size := utf8.DecodeRuneInString(s[tagEnd:])
+			if r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) {
+				return 0, "", false
+			}
+			tagEnd += size
+		}
+	}
+	if tagEnd >= len(s) || s[tagEnd] != '$' {
+		return 0, "", false
+	}
+	tag := s[i : tagEnd+1]
+	body := s[tagEnd+1:]
+	n := strings.Index(body, tag)
+	if n < 0 {
+		return len(s), body, true
+	}
+	return tagEnd + 1 + n + len(tag), body[:n], true
+}

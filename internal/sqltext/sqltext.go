@@ -1,0 +1,595 @@
+// Package sqltext finds what SQL text does with given columns: reads them, compares them, writes them. It is how the plugin looks at
+// a statement last of all, when nothing but its text is left: whatever clause, expression, sub-query or raw string it was made of,
+// the text is the same to this package.
+//
+// It is not a parser of SQL, and needs none of a parser's trust: it follows parentheses, the clauses of each query, and the tables
+// and aliases in its scope. Where text is unclear it reports more uses than there are, never fewer. What it cannot see is what the
+// text does not say: views, functions, SQL put together inside the database, whole rows turned into a value.
+package sqltext
+
+import (
+	"slices"
+	"strings"
+)
+
+// Columns are the columns of one table that a caller asks about. Names are in lower case.
+type Columns struct {
+	Table string
+	Has   func(column string) bool
+}
+
+// Lookup gives the columns of a table, by its name in lower case without schema; nil for tables that nobody asks about.
+type Lookup func(table string) *Columns
+
+// Kind is what is done with a column.
+type Kind byte
+
+const (
+	// Read: it stands alone in a select list, under its own name.
+	Read Kind = iota
+	// ReadAs: it stands alone in a select list, under the name in Use.As.
+	ReadAs
+	// Star: all columns of the table stand in a select list. Use.Column is empty.
+	Star
+	// Compared: it is part of a condition, an order, a group or an expression.
+	Compared
+	// Inserted: it is in the column list of an INSERT.
+	Inserted
+	// Set: it is assigned by an UPDATE or an upsert.
+	Set
+	// InsertedAll: an INSERT names no columns. Use.Column is empty.
+	InsertedAll
+	// Defaulted: a default or another expression is put on it by ALTER.
+	Defaulted
+)
+
+// Use is one thing that a statement does.
+type Use struct {
+	Table  *Columns
+	Column string
+	Kind   Kind
+	As     string // for ReadAs, in lower case
+	Query  bool   // in the outermost select list, or in RETURNING: it is part of the result
+}
+
+// Uses lists what a text of one or more statements does with the columns that lookup knows.
+func Uses(sql string, lookup Lookup) []Use {
+	var all []Use
+	for _, d := range dialects(sql) {
+		tokens := lex(sql, d)
+		if !mentions(tokens, lookup) {
+			continue
+		}
+		s := &scanner{tokens: tokens, lookup: lookup, ctes: map[string][]*Columns{}}
+		s.statements()
+		for _, u := range s.uses {
+			if !slices.Contains(all, u) {
+				all = append(all, u)
+			}
+		}
+	}
+	return all
+}
+
+// mentions is the short way for the many statements that have nothing to do with any table of interest.
+func mentions(tokens []token, lookup Lookup) bool {
+	for _, t := range tokens {
+		if t.kind == block || t.identifier() && lookup(strings.ToLower(t.text)) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// clause is where in a query a token stands.
+type clause byte
+
+const (
+	nowhere   clause = iota
+	with             // between WITH and the query itself
+	ddl              // CREATE, ALTER and the like, up to a query inside
+	list             // a select list, or RETURNING
+	from             // tables
+	condition        // anything that compares
+	columns          // the column list of an INSERT
+	target           // the table that is written
+	assign           // the left side in SET
+	conflict         // the columns behind ON CONFLICT
+	call             // arguments of a function
+)
+
+// level is one pair of parentheses, or a whole statement.
+type level struct {
+	outer    *level
+	clause   clause
+	distinct bool
+	counting bool   // arguments of count(…)
+	merged   bool   // its tables are those of a table expression of the outer level
+	cte      string // its tables go under this name
+	joining  bool   // between FROM and WHERE, where a comma brings another table
+
+	tables []table
+	refs   []ref
+	stars  []ref
+}
+
+// table is a name in scope.
+type table struct {
+	alias   string
+	columns []*Columns // several for a table expression; none for a table nobody asks about
+}
+
+// ref is a column's name, to be understood when the level's tables are known.
+type ref struct {
+	table, column string
+	kind          Kind
+	as            string
+	query         bool
+}
+
+type scanner struct {
+	tokens []token
+	at     int
+	lookup Lookup
+	uses   []Use
+	ctes   map[string][]*Columns
+	seen   []*Columns // every table of interest so far, for names that resolve nowhere
+	into   []*Columns // the table that the statement writes
+	verb   string
+	levels []*level // of the statement, resolved when all its tables are known
+}
+
+func (s *scanner) peek(n int) token {
+	if s.at+n < 0 || s.at+n >= len(s.tokens) {
+		return token{kind: end}
+	}
+	return s.tokens[s.at+n]
+}
+
+func (s *scanner) statements() {
+	for _, t := range s.tokens {
+		if t.identifier() {
+			if c := s.lookup(strings.ToLower(t.text)); c != nil && !slices.Contains(s.seen, c) {
+				s.seen = append(s.seen, c)
+			}
+		}
+	}
+	for s.at < len(s.tokens) {
+		s.verb, s.into = "", nil
+		root := &level{}
+		s.levels = []*level{root}
+		s.scan(root)
+		for _, l := range s.levels {
+			s.resolve(l)
+		}
+		s.at++ // the semicolon
+	}
+}
+
+// scan reads one level up to its closing parenthesis, a semicolon of the outermost level, or the end.
+func (s *scanner) scan(l *level) {
+	for s.at < len(s.tokens) {
+		t := s.peek(0)
+		switch {
+		case t.symbol(")"):
+			if l.outer != nil {
+				return
+			}
+		case t.symbol(";") && l.outer == nil:
+			return
+		case t.symbol("("):
+			s.open(l)
+			continue
+		case t.kind == block:
+			s.uses = append(s.uses, Uses(t.text, s.lookup)...)
+		case t.kind == name && s.keyword(l, t):
+		case t.identifier():
+			s.identifier(l)
+			continue
+		case t.symbol(",") && l.joining:
+			l.clause = from
+		case t.symbol("=") && l.clause == assign:
+			l.clause = condition
+			s.at++
+			s.value(l)
+			continue
+		case t.symbol("*") && l.clause == list && s.isStar():
+			l.stars = append(l.stars, ref{query: l.outer == nil})
+		}
+		s.at++
+	}
+}
+
+// value reads the right side of an assignment up to its comma, so that what follows is a left side again.
+func (s *scanner) value(l *level) {
+	for s.at < len(s.tokens) {
+		t := s.peek(0)
+		switch {
+		case t.symbol(","):
+			l.clause = assign
+			s.at++
+			return
+		case t.symbol(")"), t.symbol(";"), t.is("WHERE", "FROM", "RETURNING", "ON", "WHEN", "ORDER", "LIMIT") && !s.inCase():
+			l.clause = assign
+			return
+		case t.symbol("("):
+			s.open(l)
+		case t.identifier():
+			s.identifier(l)
+		default:
+			s.at++
+		}
+	}
+}
+
+// inCase reports that a WHEN belongs to a CASE, not to a MERGE.
+func (s *scanner) inCase() bool { return s.peek(0).is("WHEN") && s.verb != "MERGE" }
+
+// keyword moves the level to another clause; it reports false for a name that is none here.
+func (s *scanner) keyword(l *level, t token) bool {
+	if l.clause == call && !t.is("SELECT", "DISTINCT", "ORDER", "WITH") {
+		return false // EXTRACT(year FROM x), SUBSTRING(x FOR 2)
+	}
+	open := l.clause == nowhere || l.clause == with
+	switch {
+	case t.is("SELECT"):
+		l.clause, l.distinct, l.joining = list, false, false
+	case t.is("DISTINCT") && (l.clause == list || l.clause == call):
+		l.distinct = true
+	case t.is("ALL") && s.peek(-1).is("SELECT"):
+	case t.is("WITH") && open:
+		l.clause = with
+	case t.is("RECURSIVE") && l.clause == with:
+	case open && t.is("CREATE", "ALTER", "DROP", "COMMENT", "TRUNCATE", "GRANT", "REVOKE", "ANALYZE", "VACUUM", "PRAGMA", "SET", "SHOW", "REINDEX", "LOCK"):
+		l.clause = ddl
+		s.verb = strings.ToUpper(t.text)
+	case l.clause == ddl:
+		s.alter(t)
+		return false
+	case open && t.is("INSERT", "REPLACE", "MERGE", "DELETE", "UPDATE", "COPY"):
+		s.verb = strings.ToUpper(t.text)
+		l.clause = target
+		if s.verb == "DELETE" {
+			l.clause = from
+		}
+	case t.is("INTO") && (l.clause == target || l.clause == list):
+		l.clause = target
+	case t.is("ONLY", "IGNORE", "LATERAL", "TABLE") && (l.clause == target || l.clause == from):
+	case t.is("OR") && l.clause == target: // INSERT OR REPLACE
+		s.at++
+	case t.is("FROM") && s.peek(-1).is("DISTINCT"): // a IS DISTINCT FROM b
+	case t.is("USING") && s.peek(1).symbol("("):
+		l.clause = condition
+	case t.is("FROM", "USING", "JOIN", "STRAIGHT_JOIN"):
+		l.clause, l.joining = from, true
+	case t.is("LEFT", "RIGHT", "INNER", "OUTER", "FULL", "CROSS", "NATURAL") && l.clause != list:
+	case t.is("ON") && s.peek(1).is("CONFLICT"):
+		l.clause = conflict
+		s.at++
+	case t.is("ON") && s.peek(1).is("DUPLICATE"):
+		for s.at < len(s.tokens) && !s.peek(0).is("UPDATE") {
+			s.at++
+		}
+		l.clause = assign
+	case t.is("DO") && s.peek(1).is("UPDATE", "NOTHING"):
+		s.at++
+	case t.is("UPDATE") && s.peek(-1).is("THEN"): // MERGE … WHEN MATCHED THEN UPDATE
+	case t.is("INSERT") && s.peek(-1).is("THEN"):
+		l.clause = target
+	case t.is("SET"):
+		l.clause = assign
+	case t.is("VALUES"):
+		s.unlisted(l)
+		l.clause = condition
+	case t.is("DEFAULT") && s.peek(1).is("VALUES"):
+		l.clause = condition
+		s.at++
+	case t.is("RETURNING"):
+		l.clause, l.distinct, l.joining = list, false, false
+	case t.is("ON") && l.clause != nowhere:
+		l.clause = condition
+	case t.is("WHERE", "HAVING", "GROUP", "ORDER", "PARTITION", "WINDOW", "LIMIT", "OFFSET", "FOR", "FETCH", "QUALIFY") && l.clause != nowhere:
+		l.clause, l.joining = condition, false
+	case t.is("UNION", "INTERSECT", "EXCEPT"):
+		l.clause, l.joining = nowhere, false // the tables of all branches stay in scope: more is found, not less
+	case t.is("BEGIN", "START", "COMMIT", "EXPLAIN", "DECLARE", "CALL", "DO", "END", "ATOMIC") && open:
+	default:
+		return false
+	}
+	return true
+}
+
+// alter finds ALTER … SET DEFAULT and ADD CHECK on a column of interest.
+func (s *scanner) alter(t token) {
+	if s.verb != "ALTER" || !t.is("DEFAULT") || s.peek(1).is("NULL") {
+		return
+	}
+	for _, c := range s.seen {
+		for _, w := range s.tokens {
+			if w.identifier() && c.Has(strings.ToLower(w.text)) {
+				s.uses = append(s.uses, Use{Table: c, Column: strings.ToLower(w.text), Kind: Defaulted})
+			}
+		}
+	}
+}
+
+// unlisted reports an INSERT that goes on without a column list.
+func (s *scanner) unlisted(l *level) {
+	if l.clause != target || s.verb == "UPDATE" {
+		return
+	}
+	for _, c := range s.into {
+		s.uses = append(s.uses, Use{Table: c, Kind: InsertedAll})
+	}
+}
+
+// open reads a pair of parentheses.
+func (s *scanner) open(l *level) {
+	before := s.peek(-1)
+	inner := &level{clause: condition}
+	switch {
+	case l.clause == with:
+		// name [(columns)] AS [NOT MATERIALIZED] (query)
+		inner.clause = nowhere
+		inner.cte = s.cteName()
+	case l.clause == ddl:
+		inner.clause = ddl
+	case l.clause == target && s.peek(1).is("SELECT", "WITH"):
+		inner.clause = nowhere
+	case l.clause == target:
+		inner.clause = columns
+		s.nested(l, inner)
+		l.clause = nowhere // VALUES or a query follows
+		return
+	case l.clause == assign:
+		inner.clause = columns // (a, b) = (…)
+	case l.clause == from && !before.identifier():
+		inner.clause, inner.merged = nowhere, true
+		if !s.peek(1).is("SELECT", "WITH", "VALUES") {
+			inner.clause = from // a join in parentheses
+		}
+	case l.clause == conflict:
+		inner.clause = condition
+	case before.kind == quoted || before.kind == name && !before.is(operators...):
+		inner.clause, inner.counting = call, before.is("count")
+		if before.is("VALUES") && s.verb != "" && l.clause == condition && s.peek(2).symbol(")") && s.peek(1).identifier() {
+			s.at += 3 // MySQL's VALUES(column): what would have been inserted
+			return
+		}
+	}
+	inner.distinct = l.distinct && l.clause == list || l.distinct && l.clause == call
+	s.nested(l, inner)
+	if inner.merged {
+		s.addTable(l, "", merge(inner.tables))
+	}
+}
+
+func merge(tables []table) (out []*Columns) {
+	for _, t := range tables {
+		out = append(out, t.columns...)
+	}
+	return out
+}
+
+func (s *scanner) cteName() string {
+	for i := s.at - 1; i >= 0 && i > s.at-6; i-- {
+		if t := s.tokens[i]; t.identifier() && !t.is("AS", "NOT", "MATERIALIZED") {
+			return strings.ToLower(t.text)
+		}
+	}
+	return ""
+}
+
+func (s *scanner) nested(outer, inner *level) {
+	inner.outer = outer
+	s.levels = append(s.levels, inner)
+	s.at++ // the opening parenthesis
+	s.scan(inner)
+	s.at++ // the closing one
+	if inner.cte != "" {
+		s.ctes[inner.cte] = merge(inner.tables)
+	}
+}
+
+// operators are the names before a parenthesis that do not call a function, and those after a column that make it part of an expression.
+var operators = []string{"IN", "AND", "OR", "NOT", "LIKE", "ILIKE", "IS", "BETWEEN", "SIMILAR", "REGEXP", "RLIKE", "GLOB", "MATCH", "DIV", "MOD", "XOR",
+	"COLLATE", "WHEN", "THEN", "ELSE", "CASE", "ANY", "SOME", "ALL", "EXISTS", "AS", "ON", "WHERE", "HAVING", "BY", "VALUES", "SELECT", "FROM", "JOIN",
+	"UNION", "EXCEPT", "INTERSECT", "SET", "USING", "DISTINCT", "OVER", "FILTER", "ESCAPE", "TO", "ISNULL", "NOTNULL", "CONFLICT", "RETURNING", "OPERATOR"}
+
+// addTable puts a table or a table expression into scope, with the alias that follows it.
+func (s *scanner) addTable(l *level, alias string, cols []*Columns) {
+	if s.peek(0).is("AS") {
+		s.at++
+	}
+	if t := s.peek(0); t.kind == quoted || t.kind == name && !t.is(notAlias...) {
+		alias = strings.ToLower(t.text)
+		s.at++
+	}
+	l.tables = append(l.tables, table{alias, cols})
+}
+
+var notAlias = []string{"SET", "WHERE", "ON", "USING", "JOIN", "LEFT", "RIGHT", "INNER", "OUTER", "FULL", "CROSS", "NATURAL", "ORDER", "GROUP", "HAVING", "LIMIT",
+	"OFFSET", "FOR", "FETCH", "UNION", "EXCEPT", "INTERSECT", "RETURNING", "VALUES", "SELECT", "DEFAULT", "WINDOW", "FROM", "TABLESAMPLE", "WHEN",
+	"STRAIGHT_JOIN", "INDEXED", "FORCE", "USE", "IGNORE", "PARTITION", "WITH", "DO", "TO"}
+
+// identifier reads a name with its qualifiers and files it under the level's clause.
+func (s *scanner) identifier(l *level) {
+	before := s.peek(-1)
+	begin := s.at
+	qualifier, last := "", strings.ToLower(s.peek(0).text)
+	s.at++
+	for s.peek(0).symbol(".") {
+		switch next := s.peek(1); {
+		case next.identifier():
+			qualifier, last = last, strings.ToLower(next.text)
+			s.at += 2
+		case next.symbol("*"):
+			if l.clause == list {
+				l.stars = append(l.stars, ref{table: last, query: l.outer == nil})
+			}
+			s.at += 2
+			return
+		default:
+			s.at++
+		}
+	}
+	if s.peek(0).symbol("(") && !s.tokens[begin].is(operators...) && l.clause != from && l.clause != target && l.clause != with {
+		return // a function's name
+	}
+	switch l.clause {
+	case with, nowhere, ddl:
+	case target, from:
+		s.table(l, last)
+	case columns:
+		s.write(last, Inserted, Set, l)
+	case assign:
+		s.write(last, Set, Set, l)
+	case list:
+		s.listed(l, before, qualifier, last)
+	case call:
+		if !l.counting || l.distinct {
+			l.refs = append(l.refs, ref{table: qualifier, column: last, kind: Compared})
+		}
+	case condition, conflict:
+		if qualifier == "excluded" || s.isNullTest() {
+			return
+		}
+		l.refs = append(l.refs, ref{table: qualifier, column: last, kind: Compared})
+	}
+}
+
+func (s *scanner) table(l *level, name string) {
+	if s.peek(0).symbol("(") && l.clause == from {
+		s.addTable(l, name, nil) // a function that gives rows; its arguments are read next
+		return
+	}
+	var cols []*Columns
+	if c := s.lookup(name); c != nil {
+		cols = []*Columns{c}
+	} else if c, ok := s.ctes[name]; ok {
+		cols = c
+	}
+	if l.clause == target {
+		s.into = cols
+		if s.verb == "COPY" && !s.peek(0).symbol("(") {
+			s.unlisted(l)
+		}
+	}
+	writing := l.clause == target
+	s.addTable(l, name, cols)
+	if writing && s.verb != "UPDATE" && s.peek(0).is("SELECT", "WITH", "TABLE") {
+		s.unlisted(l)
+	}
+}
+
+// write files a column on the left side of an assignment.
+func (s *scanner) write(column string, insert, set Kind, l *level) {
+	kind := set
+	if l.clause == columns && (l.outer == nil || l.outer.clause != assign) {
+		kind = insert
+	}
+	into := s.into
+	if kind == set && l.outer == nil {
+		// UPDATE a JOIN b SET …: any table in scope may be the one.
+		for _, t := range l.tables {
+			into = append(into[:len(into):len(into)], t.columns...)
+		}
+	}
+	for _, c := range into {
+		if c.Has(column) {
+			s.uses = append(s.uses, Use{Table: c, Column: column, Kind: kind})
+		}
+	}
+}
+
+// listed files a column of a select list: alone there it is read, in an expression it is compared.
+func (s *scanner) listed(l *level, before token, qualifier, column string) {
+	if s.isNullTest() {
+		return
+	}
+	r := ref{table: qualifier, column: column, kind: Read, query: l.outer == nil}
+	alone := before.is("SELECT", "ALL", "RETURNING") || before.symbol(",")
+	next := s.peek(0)
+	switch {
+	case !alone || l.distinct:
+		r.kind = Compared
+	case next.is("AS") && s.peek(1).identifier():
+		r.kind, r.as = ReadAs, strings.ToLower(s.peek(1).text)
+		s.at += 2
+	case next.kind == quoted || next.kind == name && !next.is(notAlias...) && !next.is(operators...):
+		r.kind, r.as = ReadAs, strings.ToLower(next.text)
+		s.at++
+	case next.symbol(","), next.symbol(")"), next.symbol(";"), next.kind == end, next.is(notAlias...), next.is("INTO"):
+	default:
+		r.kind = Compared
+	}
+	if r.kind == ReadAs && r.as == column {
+		r.kind, r.as = Read, ""
+	}
+	l.refs = append(l.refs, r)
+}
+
+// isStar reports a star that stands for columns, and does not multiply.
+func (s *scanner) isStar() bool {
+	before := s.peek(-1)
+	return before.is("SELECT", "ALL", "RETURNING", "DISTINCT") || before.symbol(",")
+}
+
+// isNullTest reports that IS NULL or IS NOT NULL follows.
+func (s *scanner) isNullTest() bool {
+	return s.peek(0).is("IS") && (s.peek(1).is("NULL") || s.peek(1).is("NOT") && s.peek(2).is("NULL"))
+}
+
+// resolve understands the names of a level, whose tables are all known now.
+func (s *scanner) resolve(l *level) {
+	for _, r := range l.refs {
+		// A sub-query that is neither a table nor the result gives its columns to a comparison. One that is a table passes
+		// them on, to be found where they are used; under another name they would not be.
+		if !r.query && (r.kind == ReadAs || r.kind == Read && !l.merged && l.cte == "") {
+			r.kind, r.as = Compared, ""
+		}
+		for _, c := range s.find(l, r.table, r.column) {
+			s.uses = append(s.uses, Use{c, r.column, r.kind, r.as, r.query})
+		}
+	}
+	for _, r := range l.stars {
+		if !r.query {
+			continue // what a table expression passes on is found where it is used
+		}
+		for _, t := range l.tables {
+			if r.table == "" || r.table == t.alias {
+				for _, c := range t.columns {
+					s.uses = append(s.uses, Use{Table: c, Kind: Star, Query: true})
+				}
+			}
+		}
+	}
+}
+
+// find gives the tables of interest that a column may belong to: those of the innermost scope that has the name. A qualifier that is
+// nowhere in scope may be anything, so that every table of the statement counts.
+func (s *scanner) find(l *level, qualifier, column string) (out []*Columns) {
+	add := func(cols []*Columns) {
+		for _, c := range cols {
+			if c.Has(column) && !slices.Contains(out, c) {
+				out = append(out, c)
+			}
+		}
+	}
+	for at := l; at != nil; at = at.outer {
+		known := false
+		for _, t := range at.tables {
+			if qualifier == "" || qualifier == t.alias || slices.ContainsFunc(t.columns, func(c *Columns) bool { return c.Table == qualifier }) {
+				known = known || qualifier != ""
+				add(t.columns)
+			}
+		}
+		if known || len(out) > 0 {
+			return out
+		}
+	}
+	if qualifier != "" {
+		add(s.seen)
+	}
+	return out
+}
