@@ -22,7 +22,8 @@ import (
 type creation struct {
 	insert    *row.Insert
 	values    []reflect.Value
-	allocated []reflect.Value // rows whose id came from the sequence
+	allocated []reflect.Value // rows that came without id
+	compared  bool            // an upsert under a condition
 	selects   []string
 	omits     []string
 }
@@ -56,6 +57,13 @@ func (p *Plugin) prepareCreate(db *gorm.DB) {
 		return
 	}
 	c := &creation{insert: &row.Insert{Model: m}, values: values}
+	if m.Assigned() {
+		for _, v := range values {
+			if _, known := m.Identity(v); !known {
+				c.allocated = append(c.allocated, v)
+			}
+		}
+	}
 	keep(db, c)
 	if m.NeedsID() && !conflictsIgnored(stmt) {
 		if err := p.allocate(db, m, c); err != nil {
@@ -110,7 +118,6 @@ func (p *Plugin) allocate(db *gorm.DB, m *row.Model, c *creation) error {
 		if err := id.Set(ctx, v, ids[i]); err != nil {
 			return fmt.Errorf("rowseal: create %s: set id: %w", m.Plan.Schema.Name, err)
 		}
-		c.allocated = append(c.allocated, v)
 	}
 	return nil
 }
@@ -167,7 +174,33 @@ func (p *Plugin) beforeCreate(db *gorm.DB) {
 		return
 	}
 	c.force(stmt)
+	c.compare(stmt)
 	mark(db, true)
+}
+
+// compare makes an upsert of loaded rows leave alone those whose key another writer changed: the key that they bring would undo a
+// rotation.
+func (c *creation) compare(stmt *gorm.Statement) {
+	conflict, ok := stmt.Clauses["ON CONFLICT"].Expression.(clause.OnConflict)
+	if !ok || conflict.DoNothing || (!conflict.UpdateAll && len(conflict.DoUpdates) == 0) {
+		return
+	}
+	where := slices.Clone(conflict.Where.Exprs)
+	for _, g := range c.insert.Model.Plan.Groups {
+		texts := c.insert.Reused(g)
+		if len(texts) == 0 {
+			continue
+		}
+		if !conflict.UpdateAll && !slices.ContainsFunc(conflict.DoUpdates, func(a clause.Assignment) bool { return a.Column.Name == g.Column.DBName }) {
+			continue
+		}
+		own := stmt.Quote(clause.Column{Table: clause.CurrentTable, Name: g.Column.DBName})
+		theirs := stmt.Quote(clause.Column{Table: "excluded", Name: g.Column.DBName})
+		where = append(where, clause.Expr{SQL: "(" + own + " = " + theirs + " OR " + theirs + " NOT IN ?)", Vars: []any{texts}})
+		c.compared = true
+	}
+	conflict.Where.Exprs = where
+	stmt.AddClause(conflict)
 }
 
 // refuseReturning refuses what would replace the elements of a slice by new ones.
@@ -230,6 +263,10 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 	if db.Error != nil || db.DryRun {
 		return
 	}
+	if c.compared && db.RowsAffected < int64(len(c.values)) {
+		_ = db.AddError(fmt.Errorf("rowseal: upsert %s: %w; load the rows and try again", m.Plan.Schema.Name, ErrStaleKey))
+		return
+	}
 	if err := settle(db, c); err != nil {
 		_ = db.AddError(err)
 		return
@@ -261,6 +298,10 @@ const settleBatch = 200
 // put into the structs, since those can be on the wrong element (a batch with ON CONFLICT DO NOTHING).
 func settle(db *gorm.DB, c *creation) error {
 	pending := c.insert.Tokens()
+	// GORM may have put ids on the wrong structs; the tokens say which row is whose.
+	for _, p := range pending {
+		c.insert.Model.Plan.Schema.PrioritizedPrimaryField.ReflectValueOf(db.Statement.Context, p.Value).SetZero()
+	}
 	for batch := range slices.Chunk(pending, settleBatch) {
 		found, err := findTokens(db, c.insert.Model, batch)
 		if err != nil {

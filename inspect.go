@@ -357,8 +357,17 @@ func (p *Plugin) checkRaw(stmt *gorm.Statement) error {
 		return slices.Contains([]string{"INSERT", "UPDATE", "REPLACE", "MERGE", "COPY"}, strings.ToUpper(w.text))
 	})
 	for _, m := range models {
-		compared := false
+		compared, assigns := false, false
 		for i, w := range words {
+			switch strings.ToUpper(w.text) {
+			case "SET":
+				assigns = true
+			case "WHERE", "FROM", "RETURNING":
+				assigns = false
+			}
+			if assigns && w.kind == wordName && i+1 < len(words) && words[i+1].text == "=" && slices.Contains(m.Needed(), strings.ToLower(w.text)) {
+				return fmt.Errorf("rowseal: raw SQL on %s, column %s: %w: rows' keys are bound to it; use db.Model(&row)", m.Plan.Schema.Name, w.text, ErrIdentity)
+			}
 			if slices.Contains([]string{"WHERE", "ON", "HAVING", "ORDER", "GROUP", "SET", "USING"}, strings.ToUpper(w.text)) {
 				compared = true
 			}

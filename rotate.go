@@ -40,22 +40,13 @@ func Rotate(ctx context.Context, db *gorm.DB, value any) error {
 	if c.id, ok = m.Identity(c.value); !ok {
 		return fmt.Errorf("rowseal: rotate %s: %w, which is not set", m.Plan.Schema.Name, ErrIdentity)
 	}
-	stored := c
-	if !m.Computed() {
-		// The context comes from the database: the struct may hold changes that were never saved.
-		scratch := reflect.New(m.Plan.Schema.ModelType).Elem()
-		for _, f := range m.Plan.Schema.PrimaryFields {
-			f.ReflectValueOf(ctx, scratch).Set(f.ReflectValueOf(ctx, c.value))
-		}
-		stored = &change{model: m, value: scratch, id: c.id}
-	}
 	for _, g := range m.Plan.Groups {
-		next, err := rotateKey(stmt, stored, g)
+		next, from, err := rotateKey(stmt, c, g)
 		if err != nil {
 			return err
 		}
 		if next != nil {
-			c.adopt(g, next)
+			c.adopt(g, next, from)
 		}
 	}
 	return nil
@@ -65,43 +56,49 @@ func Rotate(ctx context.Context, db *gorm.DB, value any) error {
 const rotateTries = 3
 
 // rotateKey gives the state that the key column has afterwards; nil where the row has no key.
-func rotateKey(stmt *gorm.Statement, c *change, g *row.Group) (*row.State, error) {
+func rotateKey(stmt *gorm.Statement, c *change, g *row.Group) (state *row.State, from string, err error) {
 	for range rotateTries {
-		text, found, err := c.storedKey(stmt, g)
+		text, dbRow, err := c.storedKey(stmt, g)
 		if err != nil {
-			return nil, fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), err)
+			return nil, "", fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), err)
 		}
-		if !found {
-			return nil, fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), gorm.ErrRecordNotFound)
+		if !dbRow.IsValid() {
+			return nil, "", fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), gorm.ErrRecordNotFound)
 		}
 		if text == "" {
-			return nil, nil // no sealed field was ever stored under this key
+			return nil, "", nil // no sealed field was ever stored under this key
 		}
-		old, err := c.model.Closed(g, c.value, text)
+		old, err := c.model.Closed(g, dbRow, text)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		next, err := c.model.Rewrapped(stmt.Context, old, g, c.value)
+		next, err := c.model.Rewrapped(stmt.Context, old, g, dbRow)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		stored := next == old
 		if !stored {
 			if stored, err = swapKey(stmt, c, g, text, next.Text()); err != nil {
-				return nil, fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), err)
+				return nil, "", fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), err)
 			}
 		}
 		if stored {
-			return next, nil
+			return next, text, nil
 		}
 	}
-	return nil, fmt.Errorf("rowseal: rotate %s: %w, %d times; try again", c.model.Describe(c.value), ErrStaleKey, rotateTries)
+	return nil, "", fmt.Errorf("rowseal: rotate %s: %w, %d times; try again", c.model.Describe(c.value), ErrStaleKey, rotateTries)
 }
 
 // adopt gives the row in memory the envelope that the database has now, with what is open already.
-func (c *change) adopt(g *row.Group, next *row.State) {
+func (c *change) adopt(g *row.Group, next *row.State, from string) {
 	s := g.State(c.value)
 	if !s.Serves(c.model, c.id) || !c.value.CanAddr() {
+		return
+	}
+	if s.Text() != from {
+		// Another writer has replaced the data key since the row was read: what is open under the old one must seal nothing more.
+		next.Keep(s)
+		g.SetState(c.value, next)
 		return
 	}
 	g.SetState(c.value, s.WithEnvelope(next))

@@ -25,15 +25,18 @@ type change struct {
 	id      string
 	set     clause.Set
 	hadSet  bool            // SET was in the statement already
+	unread  map[string]bool // columns whose value is what a struct holds that was read without them
 	implied map[string]bool // columns whose value is just what the row's own struct holds
 	groups  []*regroup
 	retried bool
+	pinned  bool // the SET writes context columns
 }
 
 // regroup is what the statement does to one key group.
 type regroup struct {
 	group  *row.Group
 	state  *row.State    // what the row will have
+	origin *row.State    // what the row had
 	writes bool          // the key column is in the SET
 	expect *keyCondition // the key that the row must still have; nil for none
 	values []*row.Value  // sealed in this statement
@@ -66,7 +69,7 @@ func (p *Plugin) beforeUpdate(db *gorm.DB) {
 	if m == nil {
 		return
 	}
-	c := &change{model: m, value: reflect.Indirect(stmt.ReflectValue), implied: map[string]bool{}}
+	c := &change{model: m, value: reflect.Indirect(stmt.ReflectValue), implied: map[string]bool{}, unread: map[string]bool{}}
 	if c.value.IsValid() && c.value.Type() == m.Plan.Schema.ModelType {
 		c.id, _ = m.Identity(c.value)
 	}
@@ -107,7 +110,7 @@ func (p *Plugin) buildSet(stmt *gorm.Statement, c *change) error {
 	if err != nil {
 		return err
 	}
-	if len(touched) == 0 && !moved {
+	if len(touched) == 0 && !moved && !c.pinned {
 		return nil
 	}
 	if c.id == "" {
@@ -173,6 +176,7 @@ func (c *change) valueFor(stmt *gorm.Statement, f *row.Field, raw any) (*row.Val
 	if ours, ok := raw.(*row.Value); ok {
 		if ours.Field() == f {
 			c.implied[f.Column.DBName] = ours.State() != nil && ours.State() == f.Group.State(c.value)
+			c.unread[f.Column.DBName] = isZero(ours.Plain()) && ours.State().Unread(f)
 			return row.NewValue(f, nil, ours.Plain()), nil
 		}
 		raw = ours.Plain() // a struct of another type with the same column
@@ -214,11 +218,12 @@ func (c *change) contextMoved(stmt *gorm.Statement) (bool, error) {
 	if !writes && !m.Computed() {
 		return false, nil
 	}
+	c.pinned = writes
+	if m.Computed() && c.id == "" {
+		return false, fmt.Errorf("rowseal: update %s: %w: the model computes it, and any column may be part of it; load the rows and save each", m.Plan.Schema.Name, ErrContext)
+	}
 	if c.id == "" {
-		if writes {
-			return true, nil // refused with the other columns
-		}
-		return false, nil
+		return writes, nil // refused with the other columns
 	}
 	for _, a := range c.set {
 		if _, sql := a.Value.(clause.Expression); sql && slices.Contains(columns, a.Column.Name) {
@@ -228,6 +233,12 @@ func (c *change) contextMoved(stmt *gorm.Statement) (bool, error) {
 	for _, g := range m.Plan.Groups {
 		s := g.State(c.value)
 		if !s.Serves(m, c.id) {
+			if m.Computed() && !s.Keyless(m, c.id) && g.Present(c.value) && !c.contextGiven() && c.plainColumns() {
+				return false, fmt.Errorf("rowseal: update %s: %w: the model computes it, and any column may be part of it; load the row first", m.Describe(c.value), ErrContext)
+			}
+			if s.Keyless(m, c.id) || !g.Present(c.value) || c.count(g) == len(g.Fields) {
+				continue // nothing is sealed under it, or all of it is sealed anew
+			}
 			if writes && !m.Computed() {
 				return false, fmt.Errorf("rowseal: update %s: %w: %s would change, and the row was not loaded; load it, change it and save it",
 					m.Describe(c.value), ErrContext, strings.Join(columns, ", "))
@@ -263,14 +274,20 @@ func refuseOr(stmt *gorm.Statement) error {
 // rekey finds the key for every touched group, and for every group where the context moved.
 func (c *change) rekey(stmt *gorm.Statement, touched []*row.Group, moved bool) error {
 	for _, g := range c.model.Plan.Groups {
-		if !moved && !slices.Contains(touched, g) {
+		if !moved && !slices.Contains(touched, g) && !(c.pinned && g.State(c.value).Text() != "") {
 			continue
 		}
-		r := &regroup{group: g}
+		r := &regroup{group: g, origin: g.State(c.value)}
 		if err := c.chooseKey(stmt, r, moved); err != nil {
 			return err
 		}
 		c.groups = append(c.groups, r)
+	}
+	for _, f := range stmt.Schema.PrimaryFields {
+		// GORM leaves the zero parts of a composite key out of its condition, and other rows would get this row's ciphertext.
+		if value, zero := f.ValueOf(stmt.Context, c.value); zero {
+			stmt.AddClause(clause.Where{Exprs: []clause.Expression{clause.Eq{Column: clause.Column{Table: clause.CurrentTable, Name: f.DBName}, Value: value}}})
+		}
 	}
 	return c.bind(stmt)
 }
@@ -285,25 +302,39 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved bool) error {
 	s := r.group.State(c.value)
 	if s.Serves(m, c.id) {
 		c.keepUnread(r.group, s)
-		r.state, r.expect = s, &keyCondition{r.group.Column.DBName, s.Text()}
+		r.state, r.expect = s.Clone(), &keyCondition{r.group.Column.DBName, s.Text()}
 		if c.count(r.group) > 0 {
-			if err := m.Ready(ctx, s, c.value); err != nil {
+			if err := c.refuseForeign(r.group, nil); err != nil {
+				return err
+			}
+			if err := m.Ready(ctx, r.state, c.value); err != nil {
 				return err
 			}
 		}
 		if moved {
-			next, err := m.Rewrapped(ctx, s, r.group, c.value)
+			next, err := m.Rewrapped(ctx, r.state, r.group, c.value)
 			if err != nil {
 				return err
 			}
-			r.writes, r.state = next != s, next
+			r.writes, r.state = next != r.state, next
+		}
+		return nil
+	}
+	if s.Keyless(m, c.id) {
+		// First keys are stored only where none is.
+		c.keepUnread(r.group, s)
+		r.expect, r.state = &keyCondition{column: r.group.Column.DBName}, s.Clone()
+		if c.count(r.group) > 0 {
+			fresh, err := m.Fresh(ctx, r.group, c.value)
+			r.state, r.writes = fresh, true
+			return err
 		}
 		return nil
 	}
 	if err := c.refuseForeign(r.group, s); err != nil {
 		return err
 	}
-	if c.count(r.group) == len(r.group.Fields) {
+	if c.count(r.group) == len(r.group.Fields) && c.contextGiven() {
 		fresh, err := m.Fresh(ctx, r.group, c.value)
 		r.state, r.writes = fresh, true
 		return err
@@ -313,12 +344,9 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved bool) error {
 
 // refuseForeign refuses to write the zero value of a field that came with another row's key and was never opened: a copied struct.
 func (c *change) refuseForeign(g *row.Group, s *row.State) error {
-	if s == nil {
-		return nil
-	}
 	for _, a := range c.set {
 		v, ok := a.Value.(*row.Value)
-		if ok && v.Field().Group == g && s.Locked(v.Field()) && isZero(v.Plain()) {
+		if ok && v.Field().Group == g && (c.unread[a.Column.Name] || (s != nil && s.Locked(v.Field()) && isZero(v.Plain()))) {
 			return fmt.Errorf("rowseal: update %s: %s: %w and would be stored empty; load the row with it, or set it", c.model.Describe(c.value), v.Field().Place(), ErrNotLoaded)
 		}
 	}
@@ -351,31 +379,68 @@ func (c *change) count(g *row.Group) (n int) {
 	return n
 }
 
+// plainColumns reports that the SET has columns that are not sealed.
+func (c *change) plainColumns() bool {
+	return slices.ContainsFunc(c.set, func(a clause.Assignment) bool {
+		f := c.model.Plan.Schema.FieldsByDBName[a.Column.Name]
+		return c.model.Plan.Lookup(a.Column.Name) == nil && (f == nil || !f.PrimaryKey && f.AutoUpdateTime == 0)
+	})
+}
+
+// contextGiven reports that the statement writes all that the row's context is made of, so that the struct may be asked for it.
+func (c *change) contextGiven() bool {
+	writes := func(name string) bool {
+		return slices.ContainsFunc(c.set, func(a clause.Assignment) bool { return a.Column.Name == name })
+	}
+	if c.model.Computed() {
+		for _, name := range c.model.Plan.Schema.DBNames {
+			f := c.model.Plan.Schema.FieldsByDBName[name]
+			if !f.PrimaryKey && c.model.Plan.LookupKey(name) == nil && !writes(name) {
+				return false
+			}
+		}
+		return true
+	}
+	for _, name := range c.model.ContextColumns() {
+		if !writes(name) {
+			return false
+		}
+	}
+	return true
+}
+
 // readKey reads the row's key from the database and opens it. No lock is held while the key service answers; the condition on the key
 // is what makes it safe.
 func (c *change) readKey(stmt *gorm.Statement, r *regroup) error {
-	text, found, err := c.storedKey(stmt, r.group)
+	text, stored, err := c.storedKey(stmt, r.group)
 	switch {
 	case err != nil:
 		return err
-	case !found:
+	case !stored.IsValid():
 		// The statement must find no row; sealed under a key that is thrown away it does no harm if it is logged.
 		stmt.AddClause(clause.Where{Exprs: []clause.Expression{clause.Expr{SQL: "1 = 0"}}})
 		r.state, err = c.model.Idle(r.group)
 		return err
+	case text == "" && c.model.Computed():
+		return fmt.Errorf("rowseal: update %s: %w: the model computes it, and the row was not loaded", c.model.Describe(c.value), ErrContext)
 	case text == "":
 		r.writes, r.expect = true, &keyCondition{column: r.group.Column.DBName}
-		r.state, err = c.model.Fresh(stmt.Context, r.group, c.value)
+		r.state, err = c.model.Fresh(stmt.Context, r.group, stored)
 		return err
 	}
 	r.expect = &keyCondition{r.group.Column.DBName, text}
-	r.state, err = c.model.Stored(stmt.Context, r.group, c.value, text)
+	r.state, err = c.model.Stored(stmt.Context, r.group, stored, text)
 	return err
 }
 
-// storedKey reads a key column, and the context columns into the row, which may lack them.
-func (c *change) storedKey(stmt *gorm.Statement, g *row.Group) (text string, found bool, err error) {
+// storedKey reads a key column, and a row with the context columns as the database has them; no row where there is none. A model that
+// computes its context gets the struct as it is.
+func (c *change) storedKey(stmt *gorm.Statement, g *row.Group) (text string, stored reflect.Value, err error) {
 	m := c.model
+	scratch := reflect.New(m.Plan.Schema.ModelType).Elem()
+	if m.Computed() {
+		scratch.Set(c.value)
+	}
 	columns := []string{stmt.Quote(g.Column.DBName)}
 	for _, name := range m.ContextColumns() {
 		columns = append(columns, stmt.Quote(name))
@@ -385,31 +450,32 @@ func (c *change) storedKey(stmt *gorm.Statement, g *row.Group) (text string, fou
 	for _, f := range m.Plan.Schema.PrimaryFields {
 		value, _ := f.ValueOf(stmt.Context, c.value)
 		where, args = append(where, stmt.Quote(f.DBName)+" = ?"), append(args, value)
+		f.ReflectValueOf(stmt.Context, scratch).Set(f.ReflectValueOf(stmt.Context, c.value))
 	}
 	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(columns, ","), quotedTable(stmt), strings.Join(where, " AND "))
 	rows, err := inside(stmt.DB).Raw(query, args...).Rows()
 	if err != nil {
-		return "", false, err
+		return "", reflect.Value{}, err
 	}
 	defer rows.Close()
 	if !rows.Next() {
-		return "", false, rows.Err()
+		return "", reflect.Value{}, rows.Err()
 	}
 	var key sql.NullString
 	dest := []any{&key}
 	for _, name := range m.ContextColumns() {
-		dest = append(dest, reflect.New(m.Plan.Schema.LookUpField(name).FieldType).Interface())
+		// A pointer to a pointer, for NULL.
+		dest = append(dest, reflect.New(reflect.PointerTo(m.Plan.Schema.LookUpField(name).FieldType)).Interface())
 	}
 	if err := rows.Scan(dest...); err != nil {
-		return "", false, err
+		return "", reflect.Value{}, err
 	}
 	for i, name := range m.ContextColumns() {
-		target := m.Plan.Schema.LookUpField(name).ReflectValueOf(stmt.Context, c.value)
-		if target.CanSet() && target.IsZero() {
-			target.Set(reflect.ValueOf(dest[i+1]).Elem())
+		if p := reflect.ValueOf(dest[i+1]).Elem(); !p.IsNil() {
+			m.Plan.Schema.LookUpField(name).ReflectValueOf(stmt.Context, scratch).Set(p.Elem())
 		}
 	}
-	return key.String, true, rows.Close()
+	return key.String, scratch, rows.Close()
 }
 
 // bind gives every value its key, and the statement its key columns and conditions.
@@ -471,9 +537,12 @@ func (c *change) store() {
 		return
 	}
 	for _, r := range c.groups {
+		if len(r.values) == 0 && !r.writes {
+			continue // only compared
+		}
 		// RETURNING may have scanned the row already; it knows at least as much.
-		if s := r.group.State(c.value); s == nil || s.Text() != r.state.Text() {
-			if s != nil && s.Serves(c.model, c.id) {
+		if s := r.group.State(c.value); s == r.origin || s == nil || s.Text() != r.state.Text() {
+			if s != r.origin && s != nil && s.Serves(c.model, c.id) {
 				r.state.Keep(s)
 			}
 			r.group.SetState(c.value, r.state)
@@ -491,17 +560,17 @@ func (p *Plugin) retry(db *gorm.DB, c *change) error {
 		if r.expect == nil {
 			continue
 		}
-		text, found, err := c.storedKey(stmt, r.group)
+		text, stored, err := c.storedKey(stmt, r.group)
 		if err != nil {
 			return fmt.Errorf("rowseal: update %s: read the key again: %w", c.model.Describe(c.value), err)
 		}
-		if !found || text == r.expect.text {
+		if !stored.IsValid() || text == r.expect.text {
 			continue // the row is gone, or another condition left it out
 		}
-		if c.retried || r.writes {
+		if c.retried || r.writes || c.pinned && !c.sameContext(r, stored) || text == "" {
 			return fmt.Errorf("rowseal: update %s: %w; load the row and try again", c.model.Describe(c.value), ErrStaleKey)
 		}
-		next, err := c.model.Stored(stmt.Context, r.group, c.value, text)
+		next, err := c.model.Stored(stmt.Context, r.group, stored, text)
 		if err != nil {
 			return err
 		}
@@ -519,6 +588,16 @@ func (p *Plugin) retry(db *gorm.DB, c *change) error {
 		return p.retry(db, c)
 	}
 	return nil
+}
+
+// sameContext reports that the row in the database has the context that the struct writes.
+func (c *change) sameContext(r *regroup, stored reflect.Value) bool {
+	a, err := c.model.Closed(r.group, stored, "-")
+	if err != nil {
+		return false
+	}
+	same, err := c.model.SameContext(a, r.group, c.value)
+	return err == nil && same
 }
 
 // restart runs GORM's own UPDATE again with the values sealed anew.

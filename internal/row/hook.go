@@ -137,6 +137,9 @@ func (g *Group) adopt() {
 	c.Serializer = nil
 	c.NewValuePool = keyTargets
 	c.ValueOf = func(_ context.Context, v reflect.Value) (any, bool) {
+		if _, ok := follow(v, g.path); !ok {
+			return nil, true
+		}
 		s := g.State(v)
 		return &KeyValue{group: g, state: s}, s == nil || s.text == ""
 	}

@@ -18,8 +18,12 @@ import (
 type Insert struct {
 	Model *Model
 
-	undo []undo
+	undo   []undo
+	reused map[*Group][]any // envelopes that rows brought along, which the database may have replaced since
 }
+
+// Reused lists the envelopes of a group that were not made by this Insert.
+func (in *Insert) Reused(g *Group) []any { return in.reused[g] }
 
 type undo struct {
 	group *Group
@@ -101,7 +105,10 @@ func (in *Insert) reuse(g *Group, v reflect.Value, id string) (*State, error) {
 		return nil, nil
 	}
 	if in.made(g, s) && !in.Model.NeedsID() {
-		return s, nil
+		if same, err := in.Model.SameContext(s, g, v); err != nil || same {
+			return s, err
+		}
+		return nil, nil // a hook changed the context
 	}
 	serves := s.Serves(in.Model, id)
 	if serves {
@@ -122,6 +129,14 @@ func (in *Insert) reuse(g *Group, v reflect.Value, id string) (*State, error) {
 	}
 	if !serves {
 		return nil, nil
+	}
+	if !in.made(g, s) {
+		s = s.clone() // copies of the struct keep what they were read with
+		in.put(g, v, s)
+		if in.reused == nil {
+			in.reused = map[*Group][]any{}
+		}
+		in.reused[g] = append(in.reused[g], s.text)
 	}
 	return s, nil
 }

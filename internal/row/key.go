@@ -93,6 +93,12 @@ func (g *Group) State(v reflect.Value) *State {
 	return f.Interface().(Key).state
 }
 
+// Present reports whether the row in v has the key field: a nil embedded pointer does not.
+func (g *Group) Present(v reflect.Value) bool {
+	_, ok := follow(v, g.path)
+	return ok
+}
+
 // SetState puts a state into the row in v. It does nothing where v cannot be changed or an embedded pointer is nil.
 func (g *Group) SetState(v reflect.Value, s *State) {
 	if f, ok := follow(v, g.path); ok && f.CanSet() {

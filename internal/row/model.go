@@ -274,7 +274,7 @@ func encode(values []kmskey.Value) string {
 }
 
 func (m *Model) idValues(v reflect.Value) ([]kmskey.Value, bool) {
-	values := make([]kmskey.Value, len(m.ids))
+	values, zero := make([]kmskey.Value, len(m.ids)), true
 	for i, p := range m.ids {
 		f, ok := follow(v, p.path)
 		// Of a composite key, single parts may be zero; all of them zero is a key that was not set.
@@ -286,8 +286,9 @@ func (m *Model) idValues(v reflect.Value) ([]kmskey.Value, bool) {
 			return nil, false
 		}
 		values[i] = value
+		zero = zero && f.IsZero()
 	}
-	return values, true
+	return values, !zero
 }
 
 // IdentityOf is the canonical form of primary key values given part by part, in any Go type that the columns take. ok is false
@@ -404,6 +405,9 @@ func (m *Model) pairs(version int, ids []kmskey.Value, v reflect.Value) ([]kmske
 	d := m.declaredFor(version)
 	pairs := append([]kmskey.Pair{{Name: "model_name", Value: kmskey.Text(m.Name)}}, d.constants...)
 	if !d.omitID {
+		if len(ids) == 0 {
+			return nil, fmt.Errorf("%w, which is not known yet", ErrIdentity)
+		}
 		for i, p := range m.ids {
 			pairs = append(pairs, kmskey.Pair{Name: m.idName(p), Value: ids[i]})
 		}
@@ -451,15 +455,13 @@ func (m *Model) SameContext(s *State, g *Group, v reflect.Value) (bool, error) {
 	before := s.row
 	s.mu.Unlock()
 	for _, version := range m.versions {
-		a, err := before.Context(version)
-		if err != nil {
-			return false, err
+		a, aErr := before.Context(version)
+		b, bErr := now.Context(version)
+		if bErr != nil && aErr == nil {
+			return false, bErr
 		}
-		b, err := now.Context(version)
-		if err != nil {
-			return false, err
-		}
-		if !slices.Equal(a, b) {
+		// A column that only a later version needs may be unset on both sides.
+		if (aErr == nil) != (bErr == nil) || !slices.Equal(a, b) {
 			return false, nil
 		}
 	}

@@ -152,6 +152,11 @@ func run(ctx context.Context, limit int, jobs []*job, secrets bool) error {
 // reveal fills the Go fields of one job, as far as they open.
 func (j *job) reveal(ctx context.Context, secrets bool) (errs []error) {
 	if j.open && j.err != nil {
+		for _, f := range j.group.Fields {
+			if f.Secret && !secrets {
+				j.state.attach(f, j.value) // Get says why it does not open
+			}
+		}
 		return []error{fmt.Errorf("rowseal: open %s: key %s: %w", j.model.Describe(j.value), j.group.Column.DBName, j.err)}
 	}
 	for _, f := range j.group.Fields {

@@ -112,7 +112,8 @@ func (s Secret[T]) MarshalText() ([]byte, error) { return []byte(redacted), nil 
 // UnmarshalJSON sets the value. It refuses null and "***", which are what a Secret itself looks like in JSON and in print: a client
 // that sends back what it was shown must not overwrite the value with it.
 func (s *Secret[T]) UnmarshalJSON(b []byte) error {
-	if trimmed := bytes.TrimSpace(b); string(trimmed) == "null" || string(trimmed) == `"`+redacted+`"` {
+	var text string
+	if string(bytes.TrimSpace(b)) == "null" || (json.Unmarshal(b, &text) == nil && text == redacted) {
 		return errors.New("rowseal: secret from JSON: null and \"***\" stand for a value that was not shown; leave the field out to keep it")
 	}
 	var v T
@@ -209,11 +210,28 @@ func (v *Value) Untouched(s *State) bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.opened && !b.null && b.field == v.field && (b.state == s || sameRow(b.state, s))
+	if b.null && s.isNull(v.field) {
+		return true
+	}
+	return !b.opened && !b.null && b.field == v.field && (b.state == s || sameRow(b.state, s, v.field))
 }
 
-func sameRow(a, b *State) bool {
-	return a.id != "" && a.id == b.id && a.model == b.model && a.text == b.text
+func sameRow(a, b *State, f *Field) bool {
+	ai, am, at, ac := a.known(f)
+	bi, bm, bt, bc := b.known(f)
+	return ai != "" && ai == bi && am == bm && at == bt && bytes.Equal(ac, bc)
+}
+
+func (s *State) isNull(f *Field) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cells[f.pos].status == null
+}
+
+func (s *State) known(f *Field) (id string, m *Model, text string, sealed []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id, s.model, s.text, s.cells[f.pos].sealed
 }
 
 // sealSecret seals a Secret for s. One that belongs to another row, or to another field, is opened there first, without a call.

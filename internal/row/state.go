@@ -25,6 +25,8 @@ type State struct {
 	group *Group
 	epoch *Epoch // the statement that scanned it; nil for a row made in memory
 
+	opening sync.Mutex // held during the call that opens the key; before mu
+
 	mu     sync.Mutex
 	model  *Model     // who opened or made it; nil while only scanned
 	row    kmskey.Row // what the envelope is bound to; its Context answers from copies, not from the struct
@@ -57,6 +59,9 @@ func newState(g *Group) *State { return &State{group: g, cells: make([]cell, len
 
 // Text is the key column, "" for none.
 func (s *State) Text() string {
+	if s == nil {
+		return ""
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.text
@@ -79,6 +84,19 @@ func (s *State) Serves(m *Model, id string) bool {
 	return s.model == m && s.text != "" && !s.token && s.id == id && id != ""
 }
 
+// Keyless reports a row of m with this primary key that was read and whose key column was NULL.
+func (s *State) Keyless(m *Model, id string) bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.model == m && s.epoch != nil && s.text == "" && s.id == id && id != ""
+}
+
+// Unread reports that s was read from the database, and f was not: its Go value says nothing.
+func (s *State) Unread(f *Field) bool { return s != nil && s.epoch != nil && !s.Settled(f) }
+
 // Open reports whether the data key is at hand, so that sealing needs no call.
 func (s *State) Open() bool {
 	s.mu.Lock()
@@ -94,6 +112,9 @@ func (s *State) Settled(f *Field) bool {
 	c := s.cells[f.pos]
 	return c.status == opened || c.status == null
 }
+
+// Clone is a copy that a statement may change: copies of the struct keep what they were read with.
+func (s *State) Clone() *State { return s.clone() }
 
 // clone copies the state for a statement that returns part of a row.
 func (s *State) clone() *State {
@@ -205,6 +226,8 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }
 
 // unwrap reads the envelope and makes the field keys ready: one call to the key service, unless the state is open already.
 func (s *State) unwrap(ctx context.Context, m *Model) error {
+	s.opening.Lock() // one call, however many ask
+	defer s.opening.Unlock()
 	s.mu.Lock()
 	if s.ring != nil {
 		s.mu.Unlock()

@@ -89,6 +89,7 @@ func (m *Model) Rewrapped(ctx context.Context, s *State, g *Group, v reflect.Val
 	if err != nil {
 		return nil, fmt.Errorf("rowseal: rewrap %s: %w", m.Describe(v), err)
 	}
+	to.Unbound = !m.NeedsID()
 	env, err := kmskey.ParseEnvelope(text)
 	if err != nil {
 		return nil, fmt.Errorf("rowseal: rewrap %s: %w", m.Describe(v), err)

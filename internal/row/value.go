@@ -57,7 +57,7 @@ func (v *Value) Seal() error {
 	if err != nil {
 		return err
 	}
-	v.plain = nil // what is done with is not kept
+	// plain stays until the statement ends: a retry under another key seals it again.
 	switch {
 	case isNull:
 		v.result = nil
@@ -89,7 +89,7 @@ var errUnsealed = errors.New("rowseal: " + ErrPlaintext.Error())
 // values and drops errors, and must not find two values equal that were never compared.
 func (v *Value) Value() (driver.Value, error) {
 	if !v.done {
-		return "(sealed " + rand.Text() + ")", fmt.Errorf("%w: %s", errUnsealed, v.field.Place())
+		return "(sealed " + rand.Text() + ")", fmt.Errorf("%w: %s; is %w? call db.Use(plugin) first", errUnsealed, v.field.Place(), ErrNoPlugin)
 	}
 	return v.result, nil
 }
