@@ -44,9 +44,6 @@ func (p *Plugin) hook(db *gorm.DB) error {
 
 		del.Before("gorm:delete").Register("rowseal:before_delete", p.beforeDelete),
 		del.After("gorm:delete").Before("gorm:after_delete").Register("rowseal:after_delete", p.afterDelete),
-
-		cb.Row().Before("gorm:row").Register("rowseal:before_row", p.beforeRow),
-		cb.Raw().Before("gorm:raw").Register("rowseal:before_raw", p.beforeRaw),
 	)
 }
 

@@ -1,5 +1,6 @@
-// gate.go owns the last look before a statement's text exists: GORM builds every clause through here, whatever path the values took
-// and whatever other callbacks did. What it cannot account for it refuses, and puts a value in its place that no driver accepts.
+// gate.go owns sealing: GORM builds the clauses that carry values through here, whatever path the values took and whatever other callbacks
+// did. What it cannot account for it refuses, and puts a value in its place that no driver accepts. What it sealed it tells the last
+// look (look.go), which refuses every other way of writing a sealed column.
 
 package rowseal
 
@@ -19,11 +20,6 @@ func (p *Plugin) gate(db *gorm.DB) {
 		"VALUES":      p.checkValues,
 		"SET":         p.checkSet,
 		"ON CONFLICT": p.checkConflict,
-		"WHERE":       p.checkWhere,
-		"ORDER BY":    p.checkOrder,
-		"GROUP BY":    p.checkGroup,
-		"FROM":        p.checkFrom,
-		"SELECT":      p.checkSelect,
 	}
 	if db.ClauseBuilders == nil {
 		db.ClauseBuilders = map[string]clause.ClauseBuilder{}
@@ -59,10 +55,13 @@ func (p *Plugin) checkValues(c clause.Clause, stmt *gorm.Statement) error {
 		return nil
 	}
 	names := make([]string, len(values.Columns))
-	sealed := len(values.Columns) == 0 // INSERT … DEFAULT VALUES leaves the row without a key, and without anything to open
+	sealed := false
 	for i, column := range values.Columns {
 		names[i] = column.Name
 		sealed = sealed || m.Plan.Lookup(column.Name) != nil || m.Plan.LookupKey(column.Name) != nil
+	}
+	if l, ok := kept[look](stmt.DB); ok {
+		l.inserted = m
 	}
 	if stmt.DB.DryRun {
 		poison(values, m)
@@ -105,36 +104,38 @@ func (p *Plugin) checkSet(c clause.Clause, stmt *gorm.Statement) error {
 	if m == nil || !ok {
 		return nil
 	}
-	typed := p.typed(stmt) != nil
+	l, _ := kept[look](stmt.DB)
 	for i, a := range set {
 		name := a.Column.Name
 		f, g := m.Plan.Lookup(name), m.Plan.LookupKey(name)
 		switch {
-		case f != nil:
-			if a.Value == nil {
-				continue
-			}
+		case f != nil && a.Value != nil:
 			v, ok := a.Value.(*row.Value)
 			if !ok || v.Field() != f {
 				return fmt.Errorf("rowseal: update %s, column %s: %w; use db.Model(&row) with the row's primary key", m.Plan.Schema.Name, name, ErrPlaintext)
 			}
 			if stmt.DB.DryRun {
 				set[i].Value = dryValue(m, name)
-				continue
-			}
-			if err := v.Seal(); err != nil {
+			} else if err := v.Seal(); err != nil {
 				return err
 			}
 		case g != nil:
 			if k, ok := a.Value.(*row.KeyValue); !ok || k.Group() != g || !k.Armed() {
 				return fmt.Errorf("rowseal: update %s, column %s: %w", m.Plan.Schema.Name, name, ErrKeyColumn)
 			}
-		case !typed && slices.Contains(m.Needed(), name):
-			return fmt.Errorf("rowseal: update %s, column %s: %w: rows' keys are bound to it; use db.Model(&row)", m.Plan.Schema.Name, name, ErrIdentity)
+		case slices.Contains(m.Needed(), columnName(name)):
+			c, ok := kept[change](stmt.DB)
+			if !ok || c.model != m || !c.bound(stmt, a) {
+				return fmt.Errorf("rowseal: update %s, column %s: %w; create the row anew under the new one, and delete this one", m.Plan.Schema.Name, name, ErrIdentity)
+			}
 		}
+		l.admit(m, columnName(name))
 	}
 	return nil
 }
+
+// columnName is the bare name of a column, as a caller may have written it.
+func columnName(name string) string { return tableName(name) }
 
 // checkConflict admits two kinds of upsert: one that leaves sealed and key columns alone, and one by primary key that replaces all of a
 // group together with its key. In any other the row that exists would keep one of the two.
@@ -144,25 +145,27 @@ func (p *Plugin) checkConflict(c clause.Clause, stmt *gorm.Statement) error {
 	if m == nil || !ok || conflict.DoNothing {
 		return nil
 	}
+	l, _ := kept[look](stmt.DB)
 	updated := map[string]bool{}
 	refuse := func(column string, err error, advice string) error {
 		return fmt.Errorf("rowseal: upsert %s, column %s: %w; %s", m.Plan.Schema.Name, column, err, advice)
 	}
 	for _, a := range conflict.DoUpdates {
-		name := a.Column.Name
+		name := columnName(a.Column.Name)
 		updated[name] = true
+		l.admit(m, name)
 		if m.Plan.Lookup(name) == nil && m.Plan.LookupKey(name) == nil {
 			continue
 		}
-		if from, ok := a.Value.(clause.Column); !ok || from.Table != "excluded" || from.Name != name {
+		if from, ok := a.Value.(clause.Column); !ok || from.Table != "excluded" || columnName(from.Name) != name {
 			return refuse(name, ErrPlaintext, "take the value from the row, as clause.AssignmentColumns does")
 		}
 	}
 	replaced := false
 	for _, g := range m.Plan.Groups {
-		columns := []string{g.Column.DBName}
+		columns := []string{columnName(g.Column.DBName)}
 		for _, f := range g.Fields {
-			columns = append(columns, f.Column.DBName)
+			columns = append(columns, columnName(f.Column.DBName))
 		}
 		some := slices.ContainsFunc(columns, func(name string) bool { return updated[name] })
 		for _, name := range append(columns, m.ContextColumns()...) {
@@ -182,7 +185,7 @@ func (p *Plugin) checkConflict(c clause.Clause, stmt *gorm.Statement) error {
 	}
 	var target []string
 	for _, column := range conflict.Columns {
-		target = append(target, column.Name)
+		target = append(target, columnName(column.Name))
 	}
 	slices.Sort(target)
 	if id := slices.Sorted(slices.Values(m.Plan.Schema.PrimaryFieldDBNames)); conflict.OnConstraint != "" || !slices.Equal(target, id) {

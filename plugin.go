@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/rowseal/rowseal/internal/row"
+	"github.com/rowseal/rowseal/internal/sqltext"
 	"github.com/rowseal/rowseal/kmskey"
 )
 
@@ -51,6 +52,8 @@ type Plugin struct {
 
 	models map[reflect.Type]*row.Model
 	tables map[string]*row.Model
+	// columns is what the last look asks about, by table.
+	columns map[string]*sqltext.Columns
 }
 
 // New makes a plugin with a keyring. Models are checked when the plugin is given to db.Use.
@@ -78,7 +81,7 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 	if err := p.register(db); err != nil {
 		return err
 	}
-	if err := p.hook(db); err != nil {
+	if err := errors.Join(p.hook(db), p.hookLook(db)); err != nil {
 		return fmt.Errorf("rowseal: db.Use: %w", err)
 	}
 	p.gate(db)
@@ -105,7 +108,10 @@ func (p *Plugin) register(db *gorm.DB) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	p.models, p.tables = models, tables
+	p.models, p.tables, p.columns = models, tables, map[string]*sqltext.Columns{}
+	for name, m := range tables {
+		p.columns[name] = columnsOf(m, name)
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
 
 	"github.com/rowseal/rowseal/internal/row"
 )
@@ -28,34 +29,20 @@ func (p *Plugin) beforeQuery(db *gorm.DB) {
 	if db.Error != nil {
 		return
 	}
-	if stmt.SQL.Len() > 0 {
-		if err := p.checkRaw(stmt); err != nil {
-			_ = db.AddError(err)
-			return
-		}
-	}
-	for _, j := range stmt.Joins {
-		// GORM builds these conditions without asking a clause builder.
-		if j.On == nil || stmt.Schema == nil {
-			continue
-		}
-		joined := &gorm.Statement{DB: db, Schema: relation(stmt.Schema, strings.Split(j.Name, ".")), Joins: stmt.Joins}
-		if err := p.inspect(joined, j.On.Exprs); err != nil {
-			_ = db.AddError(err)
-			return
-		}
-	}
-	m := p.model(stmt)
-	if m == nil || p.typed(stmt) == nil || destType(stmt.ReflectValue) != m.Plan.Schema.ModelType {
-		if m != nil && stmt.SQL.Len() == 0 {
-			_ = db.AddError(refuseProjection(stmt, m))
-		}
-		if m == nil && p.joinsSealed(stmt) {
+	m := p.typed(stmt)
+	if m == nil || destType(stmt.ReflectValue) != m.Plan.Schema.ModelType {
+		if p.joinsSealed(stmt) {
 			mark(db, false)
 			keep(db, &reading{})
 			p.extendJoins(stmt)
 		}
 		return
+	}
+	for from, to := range stmt.ColumnMapping {
+		if m.Plan.Lookup(from) != nil || m.Plan.Lookup(to) != nil {
+			fail(db, "read", m, ErrUnsupported, "; MapColumns cannot name a sealed column")
+			return
+		}
 	}
 	keep(db, &reading{m, stmt.Selects, stmt.Omits})
 	if stmt.SQL.Len() == 0 {
@@ -134,6 +121,18 @@ func (p *Plugin) extendJoins(stmt *gorm.Statement) {
 	}
 }
 
+// relation follows the names of relations from a model.
+func relation(s *schema.Schema, names []string) *schema.Schema {
+	for _, name := range names {
+		rel, ok := s.Relationships.Relations[name]
+		if !ok {
+			return nil
+		}
+		s = rel.FieldSchema
+	}
+	return s
+}
+
 func (p *Plugin) joinsSealed(stmt *gorm.Statement) bool {
 	if stmt.Schema == nil {
 		return false
@@ -147,72 +146,6 @@ func (p *Plugin) joinsSealed(stmt *gorm.Statement) bool {
 		}
 	}
 	return false
-}
-
-// refuseProjection refuses sealed columns in results that are not the model: a map, a smaller struct, a single column.
-func refuseProjection(stmt *gorm.Statement, m *row.Model) error {
-	refuse := func(what string) error {
-		return fmt.Errorf("rowseal: read %s: %w: %s would come as ciphertext; load it into %s, or select other columns", m.Plan.Schema.Name, ErrUnsupported, what, m.Plan.Schema.Name)
-	}
-	if s, ok := stmt.Clauses["SELECT"].Expression.(clause.Select); ok && s.Expression != nil {
-		return refuseText(m, fmt.Sprint(s.Expression), refuse)
-	}
-	if e := stmt.Clauses["SELECT"].Expression; e != nil {
-		if text, ok := e.(clause.Expr); ok {
-			return refuseText(m, text.SQL, refuse)
-		}
-	}
-	if len(stmt.Selects) > 0 {
-		return refuseText(m, strings.Join(stmt.Selects, ","), refuse)
-	}
-	t := destType(stmt.ReflectValue)
-	if t == nil || t.Kind() != reflect.Struct {
-		if stmt.Dest == nil {
-			return nil
-		}
-		if t != nil && t.Kind() != reflect.Map && isCount(stmt) {
-			return nil
-		}
-		return refuse("its sealed columns")
-	}
-	dto := &gorm.Statement{DB: stmt.DB}
-	if err := dto.Parse(reflect.New(t).Interface()); err != nil {
-		return refuse("its sealed columns")
-	}
-	for _, name := range dto.Schema.DBNames {
-		if m.Plan.Lookup(name) != nil || m.Plan.LookupKey(name) != nil {
-			return refuse("column " + name)
-		}
-	}
-	return nil
-}
-
-// isCount reports a query that selects a bare expression put there by GORM, as Count does.
-func isCount(stmt *gorm.Statement) bool {
-	_, ok := stmt.Clauses["SELECT"]
-	return ok
-}
-
-// refuseText looks for sealed columns, or all columns, in a select list.
-func refuseText(m *row.Model, list string, refuse func(string) error) error {
-	words := sqlWords(list)
-	for i, w := range words {
-		star := w.text == "*" && (i == 0 || words[i-1].text != "(")
-		if star {
-			return refuse("its sealed columns")
-		}
-		if w.kind != wordName {
-			continue
-		}
-		name := w.text
-		if f := m.Plan.Schema.LookUpField(name); f != nil {
-			name = f.DBName
-		}
-		if m.Plan.Lookup(name) != nil {
-			return refuse("column " + name)
-		}
-	}
-	return nil
 }
 
 func (p *Plugin) afterQuery(db *gorm.DB) {
@@ -273,39 +206,6 @@ func (p *Plugin) afterDelete(db *gorm.DB) {
 		return
 	}
 	_ = db.AddError(epoch.Reveal(db.Statement.Context, p.config.MaxCalls, p.targets(db.Statement)))
-}
-
-// beforeRow stands before Row, Rows and Scan, whose results GORM hands out row by row, where nothing can open a page at once.
-func (p *Plugin) beforeRow(db *gorm.DB) {
-	stmt := db.Statement
-	if db.Error != nil || isInside(stmt) {
-		return
-	}
-	if stmt.SQL.Len() > 0 {
-		_ = db.AddError(p.checkRaw(stmt))
-		return
-	}
-	// A table without a model gives its bytes as they are; GORM's migrator reads column types that way.
-	m := p.typed(stmt)
-	if m == nil {
-		return
-	}
-	list := strings.Join(stmt.Selects, ",")
-	if s, ok := stmt.Clauses["SELECT"].Expression.(clause.Select); ok && s.Expression != nil {
-		list = fmt.Sprint(s.Expression)
-	}
-	if list == "" {
-		list = "*"
-	}
-	_ = db.AddError(refuseText(m, list, func(what string) error {
-		return fmt.Errorf("rowseal: read %s with Row, Rows or Scan: %w: %s would come as ciphertext; use Find, First, Take or FindInBatches with the model", m.Plan.Schema.Name, ErrUnsupported, what)
-	}))
-}
-
-func (p *Plugin) beforeRaw(db *gorm.DB) {
-	if db.Error == nil {
-		_ = db.AddError(p.checkRaw(db.Statement))
-	}
 }
 
 // Open opens the [Secret] fields of rows that were read before: a pointer to a row, or a slice of rows. It makes one call to the key

@@ -22,6 +22,8 @@ import (
 type change struct {
 	model   *row.Model
 	value   reflect.Value // the model's row
+	before  reflect.Value // a copy of it as it came: GORM puts the new values into the row while it collects them
+	after   reflect.Value // a copy of it as the statement would leave it, as far as that is known in Go
 	id      string
 	set     clause.Set
 	hadSet  bool            // SET was in the statement already
@@ -70,8 +72,11 @@ func (p *Plugin) beforeUpdate(db *gorm.DB) {
 		return
 	}
 	c := &change{model: m, value: reflect.Indirect(stmt.ReflectValue), implied: map[string]bool{}, unread: map[string]bool{}}
+	c.before, c.after = reflect.New(m.Plan.Schema.ModelType).Elem(), reflect.New(m.Plan.Schema.ModelType).Elem()
 	if c.value.IsValid() && c.value.Type() == m.Plan.Schema.ModelType {
 		c.id, _ = m.Identity(c.value)
+		c.before.Set(c.value)
+		c.after.Set(c.value)
 	}
 	if err := p.buildSet(stmt, c); err != nil {
 		_ = db.AddError(err)
@@ -92,14 +97,9 @@ func (p *Plugin) buildSet(stmt *gorm.Statement, c *change) error {
 	if given, ok := stmt.Clauses["SET"].Expression.(clause.Set); ok {
 		c.set, c.hadSet = slices.Clone(given), true
 	} else {
-		// GORM assigns the new values to the model while it collects them, so the old ones are read first.
-		before := m.Snapshot(c.value)
 		c.set = callbacks.ConvertToAssignments(stmt)
 		if stmt.DB.Error != nil {
 			return nil
-		}
-		if err := c.checkIdentity(stmt, before); err != nil {
-			return err
 		}
 	}
 	touched, err := c.sort(stmt)
@@ -117,26 +117,31 @@ func (p *Plugin) buildSet(stmt *gorm.Statement, c *change) error {
 		return fmt.Errorf("rowseal: update %s: %w: it would write %s of many rows, each of which has its own key; load the rows and save each, or name one row, as in db.Model(&%s{ID: id})",
 			m.Plan.Schema.Name, ErrUnsupported, strings.Join(c.columns(), ", "), m.Plan.Schema.Name)
 	}
+	if c.hadSet {
+		return fmt.Errorf("rowseal: update %s: %w: a SET clause of the caller's own with %s; use Updates or Update", m.Describe(c.value), ErrUnsupported, strings.Join(c.columns(), ", "))
+	}
 	if err := refuseOr(stmt); err != nil {
 		return fmt.Errorf("rowseal: update %s: %w", m.Describe(c.value), err)
 	}
 	return c.rekey(stmt, touched, moved)
 }
 
-// checkIdentity refuses a changed primary key, which the row's keys are bound to.
-func (c *change) checkIdentity(stmt *gorm.Statement, before string) error {
-	for _, a := range c.set {
-		f := stmt.Schema.LookUpField(a.Column.Name)
-		if f == nil || !f.PrimaryKey {
-			continue
-		}
-		now := c.model.Snapshot(c.value)
-		if c.id == "" || now != before {
-			return fmt.Errorf("rowseal: update %s: %w, and %s would change; create the row anew under the new key, and delete this one",
-				c.model.Plan.Schema.Name, ErrIdentity, a.Column.Name)
-		}
+// bound reports whether an assignment to a primary key or context column leaves the row where its keys are bound to: the same primary
+// key, and the context that the keys of this statement were made for.
+func (c *change) bound(stmt *gorm.Statement, a clause.Assignment) bool {
+	f := stmt.Schema.LookUpField(columnName(a.Column.Name))
+	if f == nil || c.id == "" {
+		return false
 	}
-	return nil
+	scratch := reflect.New(c.model.Plan.Schema.ModelType).Elem()
+	if f.Set(stmt.Context, scratch, a.Value) != nil {
+		return false
+	}
+	want := c.after
+	if f.PrimaryKey {
+		want = c.before
+	}
+	return c.model.SameColumn(f, scratch, want)
 }
 
 // sort takes key columns out of the SET and makes every sealed value one of ours. touched lists the groups with sealed columns in it.
@@ -152,12 +157,18 @@ func (c *change) sort(stmt *gorm.Statement) (touched []*row.Group, err error) {
 		}
 		f := plan.Lookup(a.Column.Name)
 		if f == nil {
+			if err := c.leave(stmt, a); err != nil {
+				return nil, err
+			}
 			set = append(set, a)
 			continue
 		}
 		v, err := c.valueFor(stmt, f, a.Value)
 		if err != nil {
 			return nil, err
+		}
+		if c.model.Computed() {
+			_ = f.Assign(stmt.Context, c.after, v.Plain())
 		}
 		a.Value = v
 		set = append(set, a)
@@ -168,6 +179,19 @@ func (c *change) sort(stmt *gorm.Statement) (touched []*row.Group, err error) {
 	}
 	c.set = set
 	return touched, nil
+}
+
+// leave notes in the copy of the row what an assignment to a column that is not sealed makes of it.
+func (c *change) leave(stmt *gorm.Statement, a clause.Assignment) error {
+	f := stmt.Schema.LookUpField(columnName(a.Column.Name))
+	if f == nil || f.PrimaryKey {
+		return nil
+	}
+	bound := slices.Contains(c.model.ContextColumns(), f.DBName)
+	if err := f.Set(stmt.Context, c.after, a.Value); err != nil && (bound || c.model.Computed()) {
+		return fmt.Errorf("rowseal: update %s, column %s: %w: it is part of the encryption context; compute the value in Go", c.model.Plan.Schema.Name, f.DBName, ErrContext)
+	}
+	return nil
 }
 
 // valueFor turns what stands in a SET into a value of ours: GORM gives our own from structs of the model, and anything at all from
@@ -225,11 +249,6 @@ func (c *change) contextMoved(stmt *gorm.Statement) (bool, error) {
 	if c.id == "" {
 		return writes, nil // refused with the other columns
 	}
-	for _, a := range c.set {
-		if _, sql := a.Value.(clause.Expression); sql && slices.Contains(columns, a.Column.Name) {
-			return false, fmt.Errorf("rowseal: update %s, column %s: %w: it is part of the encryption context; compute the value in Go", m.Plan.Schema.Name, a.Column.Name, ErrContext)
-		}
-	}
 	for _, g := range m.Plan.Groups {
 		s := g.State(c.value)
 		if !s.Serves(m, c.id) {
@@ -245,7 +264,7 @@ func (c *change) contextMoved(stmt *gorm.Statement) (bool, error) {
 			}
 			continue
 		}
-		same, err := m.SameContext(s, g, c.value)
+		same, err := m.SameContext(s, g, c.after)
 		if err != nil {
 			return false, fmt.Errorf("rowseal: update %s: %w", m.Describe(c.value), err)
 		}
@@ -312,7 +331,7 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved bool) error {
 			}
 		}
 		if moved {
-			next, err := m.Rewrapped(ctx, r.state, r.group, c.value)
+			next, err := m.Rewrapped(ctx, r.state, r.group, c.after)
 			if err != nil {
 				return err
 			}
@@ -325,7 +344,7 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved bool) error {
 		c.keepUnread(r.group, s)
 		r.expect, r.state = &keyCondition{column: r.group.Column.DBName}, s.Clone()
 		if c.count(r.group) > 0 {
-			fresh, err := m.Fresh(ctx, r.group, c.value)
+			fresh, err := m.Fresh(ctx, r.group, c.after)
 			r.state, r.writes = fresh, true
 			return err
 		}
@@ -335,7 +354,7 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved bool) error {
 		return err
 	}
 	if c.count(r.group) == len(r.group.Fields) && c.contextGiven() {
-		fresh, err := m.Fresh(ctx, r.group, c.value)
+		fresh, err := m.Fresh(ctx, r.group, c.after)
 		r.state, r.writes = fresh, true
 		return err
 	}
@@ -494,11 +513,37 @@ func (c *change) bind(stmt *gorm.Statement) error {
 			k.Arm(r.state.Text())
 			c.set = append(c.set, clause.Assignment{Column: clause.Column{Name: r.group.Column.DBName}, Value: k})
 		}
-		if r.expect != nil && !c.retried {
-			stmt.AddClause(clause.Where{Exprs: []clause.Expression{r.expect}})
-		}
+	}
+	if !c.retried {
+		c.narrow(stmt)
 	}
 	return nil
+}
+
+// narrow makes the statement's condition one that only this row with these keys can meet. GORM puts brackets around text with " OR " in
+// it, and only so spelt; each condition gets its own here, since one row's ciphertext must not reach another.
+func (c *change) narrow(stmt *gorm.Statement) {
+	w, _ := stmt.Clauses["WHERE"].Expression.(clause.Where)
+	exprs := make([]clause.Expression, 0, len(w.Exprs)+len(c.groups))
+	for _, e := range w.Exprs {
+		exprs = append(exprs, bracketed{e})
+	}
+	for _, r := range c.groups {
+		if r.expect != nil {
+			exprs = append(exprs, r.expect)
+		}
+	}
+	where := stmt.Clauses["WHERE"]
+	where.Name, where.Expression = "WHERE", clause.Where{Exprs: exprs}
+	stmt.Clauses["WHERE"] = where
+}
+
+type bracketed struct{ clause.Expression }
+
+func (e bracketed) Build(b clause.Builder) {
+	_ = b.WriteByte('(')
+	e.Expression.Build(b)
+	_ = b.WriteByte(')')
 }
 
 // afterUpdate settles what the statement did.
@@ -517,6 +562,11 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 		delete(db.Statement.Clauses, "SET")
 	}
 	if db.Error != nil || db.DryRun || epoch == nil {
+		return
+	}
+	if len(c.groups) > 0 && db.RowsAffected > 1 {
+		// Not a row of which there is one: the primary key is none, or a view or trigger stands behind the table.
+		_ = db.AddError(fmt.Errorf("rowseal: update %s: %w: the statement changed %d rows", c.model.Describe(c.value), ErrIdentity, db.RowsAffected))
 		return
 	}
 	if db.RowsAffected > 0 {
@@ -596,7 +646,7 @@ func (c *change) sameContext(r *regroup, stored reflect.Value) bool {
 	if err != nil {
 		return false
 	}
-	same, err := c.model.SameContext(a, r.group, c.value)
+	same, err := c.model.SameContext(a, r.group, c.after)
 	return err == nil && same
 }
 

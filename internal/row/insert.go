@@ -317,11 +317,11 @@ func (m *Model) InsertColumns(names []string) *InsertColumns {
 		c.keyAt = append(c.keyAt, -1)
 	}
 	for _, p := range m.ids {
-		c.idAt = append(c.idAt, slices.Index(names, p.column.DBName))
+		c.idAt = append(c.idAt, slices.IndexFunc(names, func(name string) bool { return fold(name) == fold(p.column.DBName) }))
 	}
 	for i, name := range names {
-		c.fields[i] = m.Plan.byColumn[name]
-		if g := m.Plan.keys[name]; g != nil {
+		c.fields[i] = m.Plan.Lookup(name)
+		if g := m.Plan.LookupKey(name); g != nil {
 			c.groups[i], c.keyAt[g.pos] = g, i
 		}
 	}

@@ -150,7 +150,7 @@ func (m *Model) declare(c Context) (declared, error) {
 		switch {
 		case f == nil || f.DBName == "":
 			return d, fmt.Errorf("no column %q", name)
-		case m.Plan.byColumn[f.DBName] != nil || m.Plan.keys[f.DBName] != nil:
+		case m.Plan.Lookup(f.DBName) != nil || m.Plan.LookupKey(f.DBName) != nil:
 			return d, fmt.Errorf("column %q is sealed, and the context is needed to open it", name)
 		case f.PrimaryKey:
 			return d, fmt.Errorf("column %q is a primary key, which model_id holds already", name)
@@ -313,13 +313,15 @@ func (m *Model) IdentityOf(get func(part int) (any, bool)) (id string, ok bool) 
 	return encode(values), true
 }
 
-// Snapshot is the primary key of the row in v as far as it is set, to tell whether it changes.
-func (m *Model) Snapshot(v reflect.Value) string {
-	if v.Kind() != reflect.Struct || v.Type() != m.Plan.Schema.ModelType {
-		return ""
+// SameColumn reports whether two rows agree in a primary key or context column.
+func (m *Model) SameColumn(f *schema.Field, a, b reflect.Value) bool {
+	p, err := newPart(f)
+	if err != nil {
+		return false
 	}
-	id, _ := m.Identity(v)
-	return id
+	x, xErr := p.value(a)
+	y, yErr := p.value(b)
+	return xErr == nil && yErr == nil && x == y
 }
 
 // Computed reports whether the model computes its context itself.

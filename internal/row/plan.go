@@ -60,17 +60,21 @@ type setter = func(ctx context.Context, v reflect.Value, value any) error
 // Place names the field in errors: "Patient.Email".
 func (f *Field) Place() string { return f.Column.Schema.Name + "." + f.Column.BindName() }
 
-// Lookup finds a sealed field by the name of its column.
-func (p *Plan) Lookup(column string) *Field { return p.byColumn[column] }
+// Lookup finds a sealed field by the name of its column, in any case, quoted or behind its table: databases take all of these.
+func (p *Plan) Lookup(column string) *Field { return p.byColumn[fold(column)] }
 
-// LookupKey finds a group by the name of its key column.
-func (p *Plan) LookupKey(column string) *Group { return p.keys[column] }
+// LookupKey finds a group by the name of its key column, as [Plan.Lookup] does.
+func (p *Plan) LookupKey(column string) *Group { return p.keys[fold(column)] }
+
+func fold(column string) string {
+	return strings.ToLower(strings.Trim(column[strings.LastIndexByte(column, '.')+1:], "`\"[]"))
+}
 
 // Sealed lists the sealed columns in the order of the schema.
 func (p *Plan) Sealed() []string {
 	var names []string
 	for _, name := range p.Schema.DBNames {
-		if p.byColumn[name] != nil {
+		if p.Lookup(name) != nil {
 			names = append(names, name)
 		}
 	}
@@ -137,7 +141,7 @@ func (p *Plan) addKey(f *schema.Field, fail failFunc) {
 		fail(f, "tag rowseal: %w", err)
 	case t.key != "" || t.json || t.text:
 		fail(f, "tag rowseal: a key column takes only name=logical")
-	case p.Schema.FieldsByDBName[f.DBName] != f || p.keys[f.DBName] != nil:
+	case p.Schema.FieldsByDBName[f.DBName] != f || p.keys[fold(f.DBName)] != nil:
 		fail(f, "two fields have the column %q, and GORM keeps only one; give each key a column of its own, as in gorm:\"column:encrypted_kms_key_phone\"", f.DBName)
 	case f.PrimaryKey || f.Unique || f.HasDefaultValue || !f.Creatable || !f.Updatable || !f.Readable:
 		fail(f, "a key column can have no default, permission, unique or primaryKey setting")
@@ -152,7 +156,7 @@ func (p *Plan) addKey(f *schema.Field, fail failFunc) {
 			}
 		}
 		p.Groups = append(p.Groups, g)
-		p.keys[f.DBName] = g
+		p.keys[fold(f.DBName)] = g
 	}
 }
 
@@ -195,7 +199,7 @@ func (p *Plan) addField(f *schema.Field, fail failFunc) {
 		}
 	}
 	g.Fields = append(g.Fields, sealed)
-	p.byColumn[f.DBName] = sealed
+	p.byColumn[fold(f.DBName)] = sealed
 }
 
 // checkField refuses settings that GORM would carry out with the plaintext, or that ciphertext makes void.

@@ -45,7 +45,11 @@ func (t token) identifier() bool { return t.kind == name || t.kind == quoted }
 type dialect struct {
 	nested    bool // comments nest: Postgres does, MySQL and SQLite do not
 	backslash bool // a backslash in a string hides the next character: MySQL, and E'…' in Postgres
+	depth     int  // dollar quotes around the text
 }
+
+// maxDepth bounds dollar quotes within dollar quotes. Deeper ones are read as plain text, which finds more names, not fewer.
+const maxDepth = 4
 
 // dialects lists the readings that text admits. Text that hides a name in one of them must not pass because of another.
 func dialects(sql string) []dialect {
@@ -55,7 +59,7 @@ func dialects(sql string) []dialect {
 	}
 	if strings.Contains(sql, `\`) {
 		for _, d := range out {
-			out = append(out, dialect{d.nested, true})
+			out = append(out, dialect{nested: d.nested, backslash: true})
 		}
 	}
 	return out
@@ -91,7 +95,7 @@ func lex(sql string, d dialect) []token {
 			tokens = append(tokens, token{quoted, sql[i+1 : i+next]})
 			i += next + 1
 		case c == '$':
-			if next, inside, ok := dollar(sql, i); ok {
+			if next, inside, ok := dollar(sql, i); ok && d.depth < maxDepth {
 				tokens = append(tokens, token{block, inside})
 				i = next
 				continue

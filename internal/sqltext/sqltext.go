@@ -56,19 +56,24 @@ type Use struct {
 func Uses(sql string, lookup Lookup) []Use {
 	var all []Use
 	for _, d := range dialects(sql) {
-		tokens := lex(sql, d)
-		if !mentions(tokens, lookup) {
-			continue
-		}
-		s := &scanner{tokens: tokens, lookup: lookup, ctes: map[string][]*Columns{}}
-		s.statements()
-		for _, u := range s.uses {
+		for _, u := range usesIn(sql, d, lookup) {
 			if !slices.Contains(all, u) {
 				all = append(all, u)
 			}
 		}
 	}
 	return all
+}
+
+// usesIn is Uses in one reading of the text.
+func usesIn(sql string, d dialect, lookup Lookup) []Use {
+	tokens := lex(sql, d)
+	if !mentions(tokens, lookup) {
+		return nil
+	}
+	s := &scanner{tokens: tokens, dialect: d, lookup: lookup, ctes: map[string][]*Columns{}}
+	s.statements()
+	return s.uses
 }
 
 // mentions is the short way for the many statements that have nothing to do with any table of interest.
@@ -100,13 +105,14 @@ const (
 
 // level is one pair of parentheses, or a whole statement.
 type level struct {
-	outer    *level
-	clause   clause
-	distinct bool
-	counting bool   // arguments of count(…)
-	merged   bool   // its tables are those of a table expression of the outer level
-	cte      string // its tables go under this name
-	joining  bool   // between FROM and WHERE, where a comma brings another table
+	outer     *level
+	clause    clause
+	distinct  bool
+	counting  bool   // arguments of count(…)
+	merged    bool   // its tables are those of a table expression of the outer level
+	cte       string // its tables go under this name
+	assigning bool   // on the right side of an assignment
+	joining   bool   // between FROM and WHERE, where a comma brings another table
 
 	tables []table
 	refs   []ref
@@ -128,15 +134,16 @@ type ref struct {
 }
 
 type scanner struct {
-	tokens []token
-	at     int
-	lookup Lookup
-	uses   []Use
-	ctes   map[string][]*Columns
-	seen   []*Columns // every table of interest so far, for names that resolve nowhere
-	into   []*Columns // the table that the statement writes
-	verb   string
-	levels []*level // of the statement, resolved when all its tables are known
+	tokens  []token
+	dialect dialect
+	at      int
+	lookup  Lookup
+	uses    []Use
+	ctes    map[string][]*Columns
+	seen    []*Columns // every table of interest so far, for names that resolve nowhere
+	into    []*Columns // the table that the statement writes
+	verb    string
+	levels  []*level // of the statement, resolved when all its tables are known
 }
 
 func (s *scanner) peek(n int) token {
@@ -181,7 +188,9 @@ func (s *scanner) scan(l *level) {
 			s.open(l)
 			continue
 		case t.kind == block:
-			s.uses = append(s.uses, Uses(t.text, s.lookup)...)
+			inside := s.dialect
+			inside.depth++
+			s.uses = append(s.uses, usesIn(t.text, inside, s.lookup)...)
 		case t.kind == name && s.keyword(l, t):
 		case t.identifier():
 			s.identifier(l)
@@ -202,6 +211,8 @@ func (s *scanner) scan(l *level) {
 
 // value reads the right side of an assignment up to its comma, so that what follows is a left side again.
 func (s *scanner) value(l *level) {
+	l.assigning = true
+	defer func() { l.assigning = false }()
 	for s.at < len(s.tokens) {
 		t := s.peek(0)
 		switch {
@@ -326,6 +337,10 @@ func (s *scanner) unlisted(l *level) {
 // open reads a pair of parentheses.
 func (s *scanner) open(l *level) {
 	before := s.peek(-1)
+	if l.assigning && before.is("VALUES") && s.peek(1).identifier() && s.peek(2).symbol(")") {
+		s.at += 3 // MySQL's VALUES(column): what would have been inserted
+		return
+	}
 	inner := &level{clause: condition}
 	switch {
 	case l.clause == with:
@@ -343,7 +358,7 @@ func (s *scanner) open(l *level) {
 		return
 	case l.clause == assign:
 		inner.clause = columns // (a, b) = (…)
-	case l.clause == from && !before.identifier():
+	case l.clause == from && (!before.identifier() || before.is("FROM", "JOIN", "USING", "LATERAL", "ONLY")):
 		inner.clause, inner.merged = nowhere, true
 		if !s.peek(1).is("SELECT", "WITH", "VALUES") {
 			inner.clause = from // a join in parentheses
@@ -352,10 +367,6 @@ func (s *scanner) open(l *level) {
 		inner.clause = condition
 	case before.kind == quoted || before.kind == name && !before.is(operators...):
 		inner.clause, inner.counting = call, before.is("count")
-		if before.is("VALUES") && s.verb != "" && l.clause == condition && s.peek(2).symbol(")") && s.peek(1).identifier() {
-			s.at += 3 // MySQL's VALUES(column): what would have been inserted
-			return
-		}
 	}
 	inner.distinct = l.distinct && l.clause == list || l.distinct && l.clause == call
 	s.nested(l, inner)
@@ -547,6 +558,9 @@ func (s *scanner) resolve(l *level) {
 		// them on, to be found where they are used; under another name they would not be.
 		if !r.query && (r.kind == ReadAs || r.kind == Read && !l.merged && l.cte == "") {
 			r.kind, r.as = Compared, ""
+		}
+		if !r.query && r.kind == Read {
+			continue
 		}
 		for _, c := range s.find(l, r.table, r.column) {
 			s.uses = append(s.uses, Use{c, r.column, r.kind, r.as, r.query})

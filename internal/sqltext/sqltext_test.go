@@ -105,7 +105,7 @@ func TestUses(t *testing.T) {
 		// Writing.
 		{"INSERT INTO charts (id, name) VALUES (1, 'x') RETURNING id", "inserted charts.name"},
 		{"INSERT INTO charts VALUES (1, 'x')", "inserted-all charts"},
-		{"INSERT INTO charts SELECT * FROM old", "inserted-all charts"},
+		{"INSERT INTO charts SELECT * FROM old", "inserted-all charts, star charts"},
 		{"INSERT INTO charts DEFAULT VALUES", ""},
 		{"INSERT INTO charts (ward) VALUES (1)", ""},
 		{"REPLACE INTO charts (name) VALUES (1)", "inserted charts.name"},

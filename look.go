@@ -1,0 +1,274 @@
+// look.go owns the last look at a statement: at its text, between GORM and the connection, when every clause, expression, sub-query and
+// raw string has become words. The gate (gate.go) seals what goes into a statement; the look makes sure that nothing else does.
+
+package rowseal
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+
+	"github.com/rowseal/rowseal/internal/row"
+	"github.com/rowseal/rowseal/internal/sqltext"
+)
+
+// look is one statement on its way to the connection.
+type look struct {
+	plugin *Plugin
+	stmt   *gorm.Statement
+	pool   gorm.ConnPool
+	raw    bool       // its text is the application's own
+	result bool       // its rows are handed on
+	dest   *row.Model // the model that the rows are opened into; nil for none
+	joins  bool       // with joined relations, whose columns carry the relation's name
+
+	// What the gate sealed or admitted, for which model.
+	inserted *row.Model
+	assigned *row.Model
+	columns  map[string]bool
+}
+
+// admit notes that the gate saw to these columns of an assignment.
+func (l *look) admit(m *row.Model, column string) {
+	if l == nil {
+		return
+	}
+	if l.assigned != m {
+		l.assigned, l.columns = m, map[string]bool{}
+	}
+	l.columns[strings.ToLower(column)] = true
+}
+
+// watch puts the look between GORM and the connection, for one processor.
+func (p *Plugin) watch(result bool) func(*gorm.DB) {
+	return func(db *gorm.DB) {
+		stmt := db.Statement
+		if isInside(stmt) || len(p.tables) == 0 {
+			return
+		}
+		l := &look{plugin: p, stmt: stmt, pool: stmt.ConnPool, raw: stmt.SQL.Len() > 0, result: result}
+		if r, reads := kept[reading](db); reads {
+			l.dest, l.joins = r.model, len(stmt.Joins) > 0
+		} else if m, marks := kept[marked](db); marks && m.epoch != nil {
+			l.dest = p.typed(stmt)
+		}
+		keep(db, l)
+		if _, tx := stmt.ConnPool.(gorm.TxCommitter); tx {
+			stmt.ConnPool = lookingTx{lookingPool{l.pool, l}}
+		} else {
+			stmt.ConnPool = lookingPool{l.pool, l}
+		}
+	}
+}
+
+// unwatch takes it out again. A dry run has no connection, and is looked at here, since its text is logged.
+func (p *Plugin) unwatch(db *gorm.DB) {
+	l, ok := kept[look](db)
+	if !ok || l.pool == nil {
+		return
+	}
+	db.Statement.ConnPool, l.pool = l.pool, nil
+	// A sub-query is built by a dry run with this logger; it is looked at as part of its statement.
+	if db.DryRun && db.Logger != logger.Discard {
+		if err := l.check(db.Statement.SQL.String(), nil); err != nil {
+			_ = db.AddError(err)
+		}
+	}
+}
+
+// lookingPool is a connection pool behind a look.
+type lookingPool struct {
+	gorm.ConnPool
+	look *look
+}
+
+func (p lookingPool) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if err := p.look.check(query, args); err != nil {
+		return nil, err
+	}
+	return p.ConnPool.ExecContext(ctx, query, args...)
+}
+
+func (p lookingPool) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if err := p.look.check(query, args); err != nil {
+		return nil, err
+	}
+	return p.ConnPool.QueryContext(ctx, query, args...)
+}
+
+func (p lookingPool) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if err := p.look.check(query, args); err != nil {
+		// A *sql.Row with an error of ours can only be had from a query that fails: its value never becomes one.
+		return p.ConnPool.QueryRowContext(ctx, "SELECT 1", row.Poison{Err: err})
+	}
+	return p.ConnPool.QueryRowContext(ctx, query, args...)
+}
+
+// BeginTx serves statements that other callbacks start on this one's connection.
+func (p lookingPool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
+	switch inner := p.ConnPool.(type) {
+	case gorm.TxBeginner:
+		return inner.BeginTx(ctx, opts)
+	case gorm.ConnPoolBeginner:
+		return inner.BeginTx(ctx, opts)
+	}
+	return nil, gorm.ErrInvalidTransaction
+}
+
+// lookingTx is the same inside a transaction.
+type lookingTx struct{ lookingPool }
+
+func (t lookingTx) Commit() error   { return t.ConnPool.(gorm.TxCommitter).Commit() }
+func (t lookingTx) Rollback() error { return t.ConnPool.(gorm.TxCommitter).Rollback() }
+
+// check is the verdict. On refusal it also empties the statement, which GORM logs even when it failed.
+func (l *look) check(text string, args []any) error {
+	err := l.verdict(text, args)
+	if err != nil {
+		l.stmt.SQL.Reset()
+		_, _ = l.stmt.WriteString("/* refused by rowseal */")
+		l.stmt.Vars = nil
+	}
+	return err
+}
+
+func (l *look) verdict(text string, args []any) error {
+	for _, a := range args {
+		if poison, ok := a.(row.Poison); ok {
+			return poison.Err
+		}
+	}
+	if !l.plugin.mentions(text) {
+		return nil
+	}
+	for _, u := range sqltext.Uses(text, l.plugin.lookup) {
+		if err := l.judge(u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// judge decides on one use of one column.
+func (l *look) judge(u sqltext.Use) error {
+	m := l.plugin.tables[u.Table.Table]
+	sealed, key := m.Plan.Lookup(u.Column) != nil, m.Plan.LookupKey(u.Column) != nil
+	refuse := func(act string, err error, advice string) error {
+		place := m.Plan.Schema.Name
+		if u.Column != "" {
+			place += ", column " + u.Column
+		}
+		return fmt.Errorf("rowseal: %s %s: %w; %s", act, place, err, advice)
+	}
+	switch u.Kind {
+	case sqltext.Inserted:
+		switch {
+		case l.inserted == m:
+		case sealed:
+			return refuse("insert", ErrPlaintext, "create rows from structs of the model")
+		case key:
+			return refuse("insert", ErrKeyColumn, "create rows from structs of the model")
+		}
+	case sqltext.InsertedAll:
+		return refuse("insert", ErrPlaintext, "without a column list it may fill sealed columns; create rows from structs of the model")
+	case sqltext.Defaulted:
+		if sealed || key {
+			return refuse("alter", ErrPlaintext, "a default or check would hold plaintext; set the value in Go")
+		}
+	case sqltext.Set:
+		switch {
+		case l.assigned == m && l.columns[u.Column]:
+		case sealed:
+			return refuse("update", ErrPlaintext, "use db.Model(&row) with the row's primary key")
+		case key:
+			return refuse("update", ErrKeyColumn, "rowseal.Rotate moves a row to another key")
+		default:
+			return refuse("update", ErrIdentity, "rows' keys are bound to it; load the row and save it")
+		}
+	case sqltext.Compared:
+		if sealed {
+			return refuse("query", ErrCondition, "compare it in Go after loading, or look the row up by another column")
+		}
+	case sqltext.Read, sqltext.ReadAs, sqltext.Star:
+		if !l.readable(m, u, sealed) {
+			return refuse("read", ErrUnsupported, "it would come as ciphertext; load "+m.Plan.Schema.Name+" with Find, First, Take or FindInBatches, or select other columns")
+		}
+	}
+	return nil
+}
+
+// readable reports whether a column in a select list comes to somebody who can open it, or to nobody.
+func (l *look) readable(m *row.Model, u sqltext.Use, sealed bool) bool {
+	switch {
+	case !l.result || !u.Query:
+		return true
+	case u.Kind == sqltext.Star:
+		// A table without a model gives its bytes as they are; GORM's migrator reads column types that way.
+		return l.dest == m || l.dest == nil && !l.raw && l.stmt.Schema == nil && l.stmt.Dest == nil
+	case !sealed:
+		return true
+	case u.Kind == sqltext.ReadAs:
+		return l.joins && strings.HasSuffix(u.As, "__"+u.Column)
+	default:
+		return l.dest == m
+	}
+}
+
+// mentions is the short way for the statements of an application's other models.
+func (p *Plugin) mentions(text string) bool {
+	for name := range p.tables {
+		if containsFold(text, name) {
+			return true
+		}
+	}
+	return strings.Contains(text, "$$")
+}
+
+// containsFold is strings.Contains for a lower-case ASCII needle, without regard to case and without an allocation.
+func containsFold(s, lower string) bool {
+	for i := 0; i+len(lower) <= len(s); i++ {
+		if s[i]|0x20 == lower[0]|0x20 && strings.EqualFold(s[i:i+len(lower)], lower) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Plugin) lookup(table string) *sqltext.Columns { return p.columns[table] }
+
+// columnsOf is what the look asks about in a model's table.
+func columnsOf(m *row.Model, table string) *sqltext.Columns {
+	bound := m.Needed()
+	for i, name := range bound {
+		bound[i] = strings.ToLower(name)
+	}
+	return &sqltext.Columns{Table: table, Has: func(column string) bool {
+		return m.Plan.Lookup(column) != nil || m.Plan.LookupKey(column) != nil || slices.Contains(bound, column)
+	}}
+}
+
+// hookLook registers the look around each of GORM's own callbacks, nearest to it.
+func (p *Plugin) hookLook(db *gorm.DB) error {
+	cb := db.Callback()
+	create, update, query, del, rows, raw := cb.Create(), cb.Update(), cb.Query(), cb.Delete(), cb.Row(), cb.Raw()
+	return errors.Join(
+		create.Before("gorm:create").Register("rowseal:watch_create", p.watch(true)),
+		create.After("gorm:create").Before("rowseal:after_create").Register("rowseal:unwatch_create", p.unwatch),
+		update.Before("gorm:update").Register("rowseal:watch_update", p.watch(true)),
+		update.After("gorm:update").Before("rowseal:after_update").Register("rowseal:unwatch_update", p.unwatch),
+		query.Before("gorm:query").Register("rowseal:watch_query", p.watch(true)),
+		query.After("gorm:query").Before("rowseal:after_query").Register("rowseal:unwatch_query", p.unwatch),
+		del.Before("gorm:delete").Register("rowseal:watch_delete", p.watch(true)),
+		del.After("gorm:delete").Before("rowseal:after_delete").Register("rowseal:unwatch_delete", p.unwatch),
+		rows.Before("gorm:row").Register("rowseal:watch_row", p.watch(true)),
+		rows.After("gorm:row").Register("rowseal:unwatch_row", p.unwatch),
+		raw.Before("gorm:raw").Register("rowseal:watch_raw", p.watch(false)),
+		raw.After("gorm:raw").Register("rowseal:unwatch_raw", p.unwatch),
+	)
+}
