@@ -20,14 +20,16 @@ const module = "github.com/rowseal/rowseal"
 // package, and a new dependency, is a decision. docs/architecture.md draws it.
 var imports = map[string]struct{ code, tests []string }{
 	".": {
-		code:  []string{"internal/row", "kmskey", "gorm.io/gorm", "gorm.io/gorm/callbacks", "gorm.io/gorm/clause", "gorm.io/gorm/schema"},
+		code: []string{"internal/row", "internal/sqltext", "kmskey", "gorm.io/gorm", "gorm.io/gorm/callbacks", "gorm.io/gorm/clause",
+			"gorm.io/gorm/logger", "gorm.io/gorm/schema"},
 		tests: []string{".", "kmskey/localkey", "kmskey/kmskeytest", "gorm.io/gorm/logger", "gorm.io/gorm/utils/tests"},
 	},
 	"internal/row": {
 		code:  []string{"field", "kmskey", "internal/canon", "gorm.io/gorm", "gorm.io/gorm/clause", "gorm.io/gorm/schema"},
 		tests: []string{"internal/row", "kmskey/localkey", "kmskey/kmskeytest", "gorm.io/gorm/utils/tests"},
 	},
-	"internal/canon": {tests: []string{"internal/canon"}},
+	"internal/canon":   {tests: []string{"internal/canon"}},
+	"internal/sqltext": {tests: []string{"internal/sqltext"}},
 
 	"field": {code: []string{"internal/canon"}, tests: []string{"field"}},
 

@@ -47,6 +47,9 @@ func (p *Plugin) prepareCreate(db *gorm.DB) {
 	}
 	values := structs(stmt.ReflectValue, m.Plan.Schema.ModelType)
 	switch {
+	case isList(stmt.ReflectValue) && stmt.ReflectValue.Type().Elem().Kind() == reflect.Interface:
+		fail(db, "create", m, ErrUnsupported, "; create rows from a slice of the model, not of interfaces")
+		return
 	case len(values) == 0 && isList(stmt.ReflectValue) && stmt.ReflectValue.Len() == 0:
 		return // GORM has an error for an empty slice
 	case len(values) == 0:

@@ -105,7 +105,10 @@ func (p lookingPool) QueryContext(ctx context.Context, query string, args ...any
 func (p lookingPool) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	if err := p.look.check(query, args); err != nil {
 		// A *sql.Row with an error of ours can only be had from a query that fails: its value never becomes one.
-		return p.ConnPool.QueryRowContext(ctx, "SELECT 1", row.Poison{Err: err})
+		poison, query := row.Poison{Err: err}, &strings.Builder{}
+		query.WriteString("SELECT ")
+		p.look.stmt.DB.Dialector.BindVarTo(query, &gorm.Statement{Vars: []any{poison}}, poison)
+		return p.ConnPool.QueryRowContext(ctx, query.String(), poison)
 	}
 	return p.ConnPool.QueryRowContext(ctx, query, args...)
 }
@@ -147,12 +150,22 @@ func (l *look) verdict(text string, args []any) error {
 	if !l.plugin.mentions(text) {
 		return nil
 	}
-	for _, u := range sqltext.Uses(text, l.plugin.lookup) {
+	uses := sqltext.Uses(text, l.plugin.lookup)
+	// What is written or compared weighs more than what is read.
+	slices.SortStableFunc(uses, func(a, b sqltext.Use) int { return reads(a) - reads(b) })
+	for _, u := range uses {
 		if err := l.judge(u); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func reads(u sqltext.Use) int {
+	if u.Kind == sqltext.Read || u.Kind == sqltext.ReadAs || u.Kind == sqltext.Star {
+		return 1
+	}
+	return 0
 }
 
 // judge decides on one use of one column.

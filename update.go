@@ -117,9 +117,6 @@ func (p *Plugin) buildSet(stmt *gorm.Statement, c *change) error {
 		return fmt.Errorf("rowseal: update %s: %w: it would write %s of many rows, each of which has its own key; load the rows and save each, or name one row, as in db.Model(&%s{ID: id})",
 			m.Plan.Schema.Name, ErrUnsupported, strings.Join(c.columns(), ", "), m.Plan.Schema.Name)
 	}
-	if c.hadSet {
-		return fmt.Errorf("rowseal: update %s: %w: a SET clause of the caller's own with %s; use Updates or Update", m.Describe(c.value), ErrUnsupported, strings.Join(c.columns(), ", "))
-	}
 	if err := refuseOr(stmt); err != nil {
 		return fmt.Errorf("rowseal: update %s: %w", m.Describe(c.value), err)
 	}
@@ -162,6 +159,9 @@ func (c *change) sort(stmt *gorm.Statement) (touched []*row.Group, err error) {
 			}
 			set = append(set, a)
 			continue
+		}
+		if a.Column.Name != f.Column.DBName {
+			return nil, fmt.Errorf("rowseal: update %s: %w: it is written as %q; write %q", f.Place(), ErrUnsupported, a.Column.Name, f.Column.DBName)
 		}
 		v, err := c.valueFor(stmt, f, a.Value)
 		if err != nil {
@@ -303,8 +303,9 @@ func (c *change) rekey(stmt *gorm.Statement, touched []*row.Group, moved bool) e
 		c.groups = append(c.groups, r)
 	}
 	for _, f := range stmt.Schema.PrimaryFields {
-		// GORM leaves the zero parts of a composite key out of its condition, and other rows would get this row's ciphertext.
-		if value, zero := f.ValueOf(stmt.Context, c.value); zero {
+		// GORM leaves the zero parts of a composite key out of its condition, and the whole key with a SET clause of the
+		// caller's; other rows would get this row's ciphertext.
+		if value, zero := f.ValueOf(stmt.Context, c.before); zero || c.hadSet {
 			stmt.AddClause(clause.Where{Exprs: []clause.Expression{clause.Eq{Column: clause.Column{Table: clause.CurrentTable, Name: f.DBName}, Value: value}}})
 		}
 	}

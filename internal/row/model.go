@@ -321,7 +321,7 @@ func (m *Model) SameColumn(f *schema.Field, a, b reflect.Value) bool {
 	}
 	x, xErr := p.value(a)
 	y, yErr := p.value(b)
-	return xErr == nil && yErr == nil && x == y
+	return (xErr == nil) == (yErr == nil) && x == y // both may be NULL
 }
 
 // Computed reports whether the model computes its context itself.

@@ -4,12 +4,16 @@ package row
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"database/sql/driver"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"reflect"
+	"sync"
 
 	"github.com/rowseal/rowseal/kmskey"
 )
@@ -85,14 +89,50 @@ func (s *State) sealAny(f *Field, plain any) ([]byte, bool, error) {
 // errUnsealed is what drivers get for a value the gate did not seal.
 var errUnsealed = errors.New("rowseal: " + ErrPlaintext.Error())
 
-// Value is the ciphertext. Before Seal it is an error, with a text that differs each time: GORM's Statement.Changed compares
-// values and drops errors, and must not find two values equal that were never compared.
+// Value is the ciphertext. Before Seal it is an error, beside a fingerprint: GORM's Statement.Changed compares values this way and drops
+// errors.
 func (v *Value) Value() (driver.Value, error) {
 	if !v.done {
-		return "(sealed " + rand.Text() + ")", fmt.Errorf("%w: %s; is %w? call db.Use(plugin) first", errUnsealed, v.field.Place(), ErrNoPlugin)
+		return v.fingerprint(), fmt.Errorf("%w: %s; is %w? call db.Use(plugin) first", errUnsealed, v.field.Place(), ErrNoPlugin)
 	}
 	return v.result, nil
 }
+
+// fingerprint is equal for equal values of a field within this process, and tells nothing else: it is keyed by a secret that is drawn
+// anew each time the program starts.
+func (v *Value) fingerprint() string {
+	plain := reflect.ValueOf(v.plain)
+	if v.field.Secret {
+		b := boxOf(v.plain)
+		if b == nil {
+			return "(sealed nothing)"
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if !b.opened {
+			return fmt.Sprintf("(sealed %p)", b)
+		}
+		plain = reflect.ValueOf(b.value)
+	}
+	if !plain.IsValid() {
+		return "(sealed nothing)"
+	}
+	plaintext, _, err := v.field.Codec.Append(nil, plain)
+	defer clear(plaintext)
+	if err != nil {
+		return "(sealed " + rand.Text() + ")"
+	}
+	mac := hmac.New(sha256.New, processKey())
+	mac.Write(plaintext)
+	return "(sealed " + hex.EncodeToString(mac.Sum(nil)[:16]) + ")"
+}
+
+// processKey is drawn when it is first needed.
+var processKey = sync.OnceValue(func() []byte {
+	key := make([]byte, 32)
+	rand.Read(key)
+	return key
+})
 
 // Format prints the field's name for every verb, never its value.
 func (v *Value) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, v.String()) }
