@@ -451,7 +451,6 @@ func (c *closed) show(tx *gorm.DB) error {
 	return tx.Error
 }
 
-func ptr[T any](v T) *T { return &v }
 
 func expect(got, want any) error {
 	if !reflect.DeepEqual(got, want) {
