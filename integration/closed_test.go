@@ -451,7 +451,6 @@ func (c *closed) show(tx *gorm.DB) error {
 	return tx.Error
 }
 
-
 func expect(got, want any) error {
 	if !reflect.DeepEqual(got, want) {
 		return fmt.Errorf("got %#v, want %#v", got, want)
