@@ -236,6 +236,10 @@ func TestREADME_refusals(t *testing.T) {
 		{`db.Model(&Patient{}).Find(&maps)`, rowseal.ErrUnsupported, func() error {
 			return db.Model(&Patient{}).Find(&maps).Error
 		}},
+		{`db.Model(&Patient{}).Pluck("name", &names)`, rowseal.ErrUnsupported, func() error {
+			var names []string
+			return db.Model(&Patient{}).Pluck("name", &names).Error
+		}},
 		{`db.Model(&Patient{}).Rows()`, rowseal.ErrUnsupported, func() error {
 			rows, err := db.Model(&Patient{}).Rows()
 			if err == nil {
