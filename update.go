@@ -78,7 +78,7 @@ func (p *Plugin) beforeUpdate(db *gorm.DB) {
 		c.before.Set(c.value)
 		c.after.Set(c.value)
 	}
-	if err := p.buildSet(stmt, c); err != nil {
+	if err := c.build(stmt); err != nil {
 		_ = db.AddError(err)
 		return
 	}
@@ -92,7 +92,8 @@ func (p *Plugin) beforeUpdate(db *gorm.DB) {
 	mark(db, true)
 }
 
-func (p *Plugin) buildSet(stmt *gorm.Statement, c *change) error {
+// build collects the assignments and finds the keys for them.
+func (c *change) build(stmt *gorm.Statement) error {
 	m := c.model
 	if given, ok := stmt.Clauses["SET"].Expression.(clause.Set); ok {
 		c.set, c.hadSet = slices.Clone(given), true
@@ -632,7 +633,7 @@ func (p *Plugin) retry(db *gorm.DB, c *change) error {
 		return nil
 	}
 	c.retried = true
-	if err := c.restart(db); err != nil {
+	if err := p.restart(db, c); err != nil {
 		return err
 	}
 	if db.Error == nil && db.RowsAffected == 0 {
@@ -652,7 +653,7 @@ func (c *change) sameContext(r *regroup, stored reflect.Value) bool {
 }
 
 // restart runs GORM's own UPDATE again with the values sealed anew.
-func (c *change) restart(db *gorm.DB) error {
+func (p *Plugin) restart(db *gorm.DB, c *change) error {
 	stmt := db.Statement
 	update := db.Callback().Update().Get("gorm:update")
 	if update == nil {
@@ -664,6 +665,8 @@ func (c *change) restart(db *gorm.DB) error {
 	stmt.AddClause(c.set)
 	stmt.SQL.Reset()
 	stmt.Vars = nil
+	p.watch(true)(db)
+	defer p.unwatch(db)
 	update(db)
 	return nil
 }
