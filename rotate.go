@@ -13,9 +13,9 @@ import (
 	"github.com/rowseal/rowseal/internal/row"
 )
 
-// Rotate moves the keys of one row to the keyring's current version, and gives row what it has then. The row's data key stays, so no
-// sealed field is touched, and neither is anything else in the row: no hook runs and updated_at stays. row is a pointer to a
-// registered model with its primary key set; the keys and the context are read from the database, whatever row holds.
+// Rotate moves the keys of one row to the keyring's current version, and gives value what the row has then. The row's data key stays, so no
+// sealed field is touched, and neither is anything else in the row: no hook runs and updated_at stays. value is a pointer to a
+// registered model with its primary key set; the keys and the context are read from the database, whatever value holds.
 //
 // Each key is stored only where the one that was read still stands. Rotate tries again when another writer was faster, and gives
 // [ErrStaleKey] when that keeps happening. A row that is current already costs one query and no call to the key service.

@@ -5,31 +5,58 @@ import (
 	"github.com/rowseal/rowseal/kmskey"
 )
 
-// RowKey gives a model its key column, encrypted_kms_key. Embed it in every model with sealed fields.
+// RowKey gives a model its key column, encrypted_kms_key. Embed it in every model with sealed fields. It has no methods, because the
+// methods of an embedded type become the model's own, and stays out of JSON.
 type RowKey = row.RowKey
 
-// Key is a key column. Further keys stand beside [RowKey], each with a column of its own; fields choose one with rowseal:"key=Name".
+// Key is a key column: the row's wrapped data key, which the plugin alone reads and writes. Further keys stand beside [RowKey], each with
+// a column of its own; fields choose one with rowseal:"key=Name":
+//
+//	PhoneKey rowseal.Key `gorm:"column:encrypted_kms_key_phone" json:"-"`
+//
+// Its method Envelope() string gives the column's text, "v1:…", which is not secret. It prints as no more than its version.
 type Key = row.Key
 
-// Secret is a sealed field that is opened only by Get. It needs no tag.
+// Secret is a sealed field that stays sealed in memory until it is asked for:
+//
+//	func (s Secret[T]) Get(ctx context.Context) (T, error)
+//
+// Get makes at most one call to the key service for all Secrets of a row; [Open] opens those of a whole page. NULL gives the zero value;
+// a Secret that was never set, or whose column was not selected, gives [ErrNotLoaded].
+//
+// A Secret needs no tag. It prints as "***" in every verb, marshals to null, refuses to be unmarshalled from null and "***", and refuses
+// to be a query argument. Assigned to a field of another row, it is sealed anew when that row is saved, if it was opened before, and
+// refused otherwise. Copies share the value. It is safe for concurrent use.
 type Secret[T any] = row.Secret[T]
 
 // NewSecret is a [Secret] that holds v.
 func NewSecret[T any](v T) Secret[T] { return row.NewSecret(v) }
 
-// Context declares the encryption context of a model's rows; see [Model].
+// Context declares the encryption context of a model's rows; see [Model]. The zero Context is model_name and model_id. Its fields:
+//
+//	Columns   []string          // columns added to it by name; always read and written with the key, never NULL
+//	Constants map[string]string // added as they are
+//	OmitID    bool              // leaves model_id out, at the price named in docs/format.md, section 5
+//
+// The key service writes the context to its audit log in the clear, so it must name no person.
 type Context = row.Context
 
 // Columns declares a context of the named columns beside model_name and model_id.
 func Columns(names ...string) Context { return row.Columns(names...) }
 
-// Contexter is a model that computes its encryption context itself.
+// Contexter is a model that computes its encryption context itself:
+//
+//	KMSContext(version int) ([]rowseal.Pair, error)
+//
+// The result is the whole context, to which only the constants of the key version are added. It must depend on nothing but the row's own
+// columns. Only the application can rotate such rows, and they must be loaded before they are changed.
 type Contexter = row.Contexter
 
 // Pair is one named value of an encryption context.
 type Pair = kmskey.Pair
 
-// OpenError lists the rows of a result that could not be opened. All others were.
+// OpenError lists what could not be opened in a result: Failed is the number of rows, Errs has one error for each key or field, in the
+// order of the result. Every other row, and every other field of these, was opened. errors.Is finds any kind among Errs.
 type OpenError = row.OpenError
 
 // The errors that applications branch on. Every error of the plugin wraps one of these, or one of package kmskey's or field's.
