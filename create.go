@@ -200,7 +200,7 @@ func (c *creation) compare(stmt *gorm.Statement) {
 		own := stmt.Quote(clause.Column{Table: clause.CurrentTable, Name: g.Column.DBName})
 		theirs := stmt.Quote(clause.Column{Table: "excluded", Name: g.Column.DBName})
 		where = append(where, clause.Expr{SQL: "(" + own + " = " + theirs + " OR " + theirs + " NOT IN ?)", Vars: []any{texts}})
-		c.compared = true
+		c.compared = len(conflict.Where.Exprs) == 0 // else rows may be left out on purpose
 	}
 	conflict.Where.Exprs = where
 	stmt.AddClause(conflict)

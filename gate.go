@@ -10,6 +10,7 @@ import (
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
 
 	"github.com/rowseal/rowseal/internal/row"
 )
@@ -123,7 +124,7 @@ func (p *Plugin) checkSet(c clause.Clause, stmt *gorm.Statement) error {
 			if k, ok := a.Value.(*row.KeyValue); !ok || k.Group() != g || !k.Armed() {
 				return fmt.Errorf("rowseal: update %s, column %s: %w", m.Plan.Schema.Name, name, ErrKeyColumn)
 			}
-		case slices.Contains(m.Needed(), columnName(name)):
+		case slices.Contains(folded(m.Needed()), columnName(name)):
 			c, ok := kept[change](stmt.DB)
 			if !ok || c.model != m || !c.bound(stmt, a) {
 				return fmt.Errorf("rowseal: update %s, column %s: %w; create the row anew under the new one, and delete this one", m.Plan.Schema.Name, name, ErrIdentity)
@@ -136,6 +137,24 @@ func (p *Plugin) checkSet(c clause.Clause, stmt *gorm.Statement) error {
 
 // columnName is the bare name of a column, as a caller may have written it.
 func columnName(name string) string { return tableName(name) }
+
+func folded(names []string) []string {
+	out := make([]string, len(names))
+	for i, name := range names {
+		out[i] = columnName(name)
+	}
+	return out
+}
+
+// column is the field behind a column's name, as a caller may have written it.
+func column(s *schema.Schema, name string) *schema.Field {
+	for _, f := range s.FieldsByDBName {
+		if columnName(f.DBName) == columnName(name) {
+			return f
+		}
+	}
+	return s.LookUpField(name)
+}
 
 // checkConflict admits two kinds of upsert: one that leaves sealed and key columns alone, and one by primary key that replaces all of a
 // group together with its key. In any other the row that exists would keep one of the two.
@@ -168,15 +187,16 @@ func (p *Plugin) checkConflict(c clause.Clause, stmt *gorm.Statement) error {
 			columns = append(columns, columnName(f.Column.DBName))
 		}
 		some := slices.ContainsFunc(columns, func(name string) bool { return updated[name] })
-		for _, name := range append(columns, m.ContextColumns()...) {
+		for _, name := range append(columns, folded(m.ContextColumns())...) {
 			if some && !updated[name] {
 				return refuse(name, ErrUnsupported, "the row that exists would keep it under another key; update all sealed columns together, as clause.OnConflict{UpdateAll: true} does")
 			}
 		}
 		replaced = replaced || some
 	}
-	for _, name := range m.Needed() {
-		if updated[name] && (!replaced || slices.Contains(m.Plan.Schema.PrimaryFieldDBNames, name)) {
+	ids := folded(m.Plan.Schema.PrimaryFieldDBNames)
+	for _, name := range folded(m.Needed()) {
+		if updated[name] && (!replaced || slices.Contains(ids, name)) {
 			return refuse(name, ErrIdentity, "leave it out of DoUpdates")
 		}
 	}
@@ -188,7 +208,7 @@ func (p *Plugin) checkConflict(c clause.Clause, stmt *gorm.Statement) error {
 		target = append(target, columnName(column.Name))
 	}
 	slices.Sort(target)
-	if id := slices.Sorted(slices.Values(m.Plan.Schema.PrimaryFieldDBNames)); conflict.OnConstraint != "" || !slices.Equal(target, id) {
+	if id := slices.Sorted(slices.Values(ids)); conflict.OnConstraint != "" || !slices.Equal(target, id) {
 		return refuse(fmt.Sprint(target), ErrUnsupported, "the row that exists has another primary key, which its key is bound to; find it and save it")
 	}
 	return nil

@@ -49,6 +49,13 @@ func (l *look) admit(m *row.Model, column string) {
 func (p *Plugin) watch(result bool) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		stmt := db.Statement
+		// A callback that starts a statement of its own hands on the pool of the one it runs in; each has its own look.
+		switch outer := stmt.ConnPool.(type) {
+		case lookingPool:
+			stmt.ConnPool = outer.ConnPool
+		case lookingTx:
+			stmt.ConnPool = outer.ConnPool
+		}
 		if isInside(stmt) || len(p.tables) == 0 {
 			return
 		}
@@ -74,11 +81,14 @@ func (p *Plugin) unwatch(db *gorm.DB) {
 		return
 	}
 	db.Statement.ConnPool, l.pool = l.pool, nil
-	// A sub-query is built by a dry run with this logger; it is looked at as part of its statement.
-	if db.DryRun && db.Logger != logger.Discard {
-		if err := l.check(db.Statement.SQL.String(), nil); err != nil {
-			_ = db.AddError(err)
-		}
+	if !db.DryRun {
+		return
+	}
+	// A sub-query is built by a dry run with this logger, and who reads it is its statement's to say.
+	l.result = l.result && db.Logger != logger.Discard
+	if err := l.check(db.Statement.SQL.String(), nil); err != nil {
+		_ = db.AddError(err)
+		db.Statement.AddVar(db.Statement, row.Poison{Err: err}) // the error of a sub-query never reaches its parent
 	}
 }
 
@@ -124,6 +134,11 @@ func (p lookingPool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.Con
 	return nil, gorm.ErrInvalidTransaction
 }
 
+// GetDBConn serves db.DB() in other callbacks.
+func (p lookingPool) GetDBConn() (*sql.DB, error) {
+	return (&gorm.DB{Config: &gorm.Config{ConnPool: p.ConnPool}}).DB()
+}
+
 // lookingTx is the same inside a transaction.
 type lookingTx struct{ lookingPool }
 
@@ -135,11 +150,14 @@ func (l *look) check(text string, args []any) error {
 	err := l.verdict(text, args)
 	if err != nil {
 		l.stmt.SQL.Reset()
-		_, _ = l.stmt.WriteString("/* refused by rowseal */")
+		_, _ = l.stmt.WriteString(refusedText)
 		l.stmt.Vars = nil
 	}
 	return err
 }
+
+// refusedText is what stands in place of a statement that was refused, or of a sub-query in the text of a larger one.
+const refusedText = "/* refused by rowseal */"
 
 func (l *look) verdict(text string, args []any) error {
 	for _, a := range args {
@@ -147,10 +165,25 @@ func (l *look) verdict(text string, args []any) error {
 			return poison.Err
 		}
 	}
-	if !l.plugin.mentions(text) {
+	if strings.Contains(text, refusedText) {
+		return fmt.Errorf("rowseal: %w: in a sub-query", ErrCondition) // its values were written into the text
+	}
+	lookup := l.plugin.lookup
+	if own, table := l.own(); own != nil {
+		columns := columnsOf(own, table)
+		lookup = func(name string) *sqltext.Columns {
+			if name == table {
+				return columns
+			}
+			return l.plugin.columns[name]
+		}
+		if !containsFold(text, table) && !l.plugin.mentions(text) {
+			return nil
+		}
+	} else if !l.plugin.mentions(text) {
 		return nil
 	}
-	uses := sqltext.Uses(text, l.plugin.lookup)
+	uses := sqltext.Uses(text, lookup)
 	// What is written or compared weighs more than what is read.
 	slices.SortStableFunc(uses, func(a, b sqltext.Use) int { return reads(a) - reads(b) })
 	for _, u := range uses {
@@ -159,6 +192,19 @@ func (l *look) verdict(text string, args []any) error {
 		}
 	}
 	return nil
+}
+
+// own is the statement's own model where the plugin does not know its table, or knows another model's of the same name in another
+// schema.
+func (l *look) own() (*row.Model, string) {
+	m, table := l.plugin.typed(l.stmt), statementTable(l.stmt)
+	if m == nil || table == "" || l.plugin.tables[table] == m {
+		return nil, ""
+	}
+	if l.plugin.tables[table] != nil && tableName(m.Plan.Schema.Table) != table {
+		return nil, "" // db.Model(&A{}).Table("bs")
+	}
+	return m, table
 }
 
 func reads(u sqltext.Use) int {
@@ -171,6 +217,9 @@ func reads(u sqltext.Use) int {
 // judge decides on one use of one column.
 func (l *look) judge(u sqltext.Use) error {
 	m := l.plugin.tables[u.Table.Table]
+	if own, table := l.own(); own != nil && table == u.Table.Table {
+		m = own
+	}
 	sealed, key := m.Plan.Lookup(u.Column) != nil, m.Plan.LookupKey(u.Column) != nil
 	refuse := func(act string, err error, advice string) error {
 		place := m.Plan.Schema.Name
@@ -206,8 +255,10 @@ func (l *look) judge(u sqltext.Use) error {
 		}
 	case sqltext.Compared:
 		if sealed {
-			return refuse("query", ErrCondition, "compare it in Go after loading, or look the row up by another column")
+			return refuse("query", ErrCondition, "compare it in Go after loading, or look the row up by another column; if another table's column is meant, write that table's name in front of it")
 		}
+	case sqltext.Renamed:
+		return refuse("query", ErrUnsupported, "its columns get other names in the text; keep their own")
 	case sqltext.Read, sqltext.ReadAs, sqltext.Star:
 		if !l.readable(m, u, sealed) {
 			return refuse("read", ErrUnsupported, "it would come as ciphertext; load "+m.Plan.Schema.Name+" with Find, First, Take or FindInBatches, or select other columns")
@@ -240,7 +291,7 @@ func (p *Plugin) mentions(text string) bool {
 			return true
 		}
 	}
-	return strings.Contains(text, "$$")
+	return false
 }
 
 // containsFold is strings.Contains for a lower-case ASCII needle, without regard to case and without an allocation.
@@ -257,10 +308,7 @@ func (p *Plugin) lookup(table string) *sqltext.Columns { return p.columns[table]
 
 // columnsOf is what the look asks about in a model's table.
 func columnsOf(m *row.Model, table string) *sqltext.Columns {
-	bound := m.Needed()
-	for i, name := range bound {
-		bound[i] = strings.ToLower(name)
-	}
+	bound := folded(m.Needed())
 	return &sqltext.Columns{Table: table, Has: func(column string) bool {
 		return m.Plan.Lookup(column) != nil || m.Plan.LookupKey(column) != nil || slices.Contains(bound, column)
 	}}

@@ -127,7 +127,7 @@ func (c *change) build(stmt *gorm.Statement) error {
 // bound reports whether an assignment to a primary key or context column leaves the row where its keys are bound to: the same primary
 // key, and the context that the keys of this statement were made for.
 func (c *change) bound(stmt *gorm.Statement, a clause.Assignment) bool {
-	f := stmt.Schema.LookUpField(columnName(a.Column.Name))
+	f := column(stmt.Schema, a.Column.Name)
 	if f == nil || c.id == "" {
 		return false
 	}
@@ -184,11 +184,14 @@ func (c *change) sort(stmt *gorm.Statement) (touched []*row.Group, err error) {
 
 // leave notes in the copy of the row what an assignment to a column that is not sealed makes of it.
 func (c *change) leave(stmt *gorm.Statement, a clause.Assignment) error {
-	f := stmt.Schema.LookUpField(columnName(a.Column.Name))
+	f := column(stmt.Schema, a.Column.Name)
 	if f == nil || f.PrimaryKey {
 		return nil
 	}
 	bound := slices.Contains(c.model.ContextColumns(), f.DBName)
+	if bound && a.Column.Name != f.DBName {
+		return fmt.Errorf("rowseal: update %s, column %s: %w: it is written as %q; write %q", c.model.Plan.Schema.Name, f.DBName, ErrUnsupported, a.Column.Name, f.DBName)
+	}
 	if err := f.Set(stmt.Context, c.after, a.Value); err != nil && (bound || c.model.Computed()) {
 		return fmt.Errorf("rowseal: update %s, column %s: %w: it is part of the encryption context; compute the value in Go", c.model.Plan.Schema.Name, f.DBName, ErrContext)
 	}
@@ -540,6 +543,27 @@ func (c *change) narrow(stmt *gorm.Statement) {
 	stmt.Clauses["WHERE"] = where
 }
 
+// widen takes the conditions on keys out again: the statement may be used once more, when the row has other keys.
+func (c *change) widen(stmt *gorm.Statement) {
+	where := stmt.Clauses["WHERE"]
+	w, ok := where.Expression.(clause.Where)
+	if !ok {
+		return
+	}
+	exprs := make([]clause.Expression, 0, len(w.Exprs))
+	for _, e := range w.Exprs {
+		switch e := e.(type) {
+		case *keyCondition:
+		case bracketed:
+			exprs = append(exprs, e.Expression)
+		default:
+			exprs = append(exprs, e)
+		}
+	}
+	where.Expression = clause.Where{Exprs: exprs}
+	stmt.Clauses["WHERE"] = where
+}
+
 type bracketed struct{ clause.Expression }
 
 func (e bracketed) Build(b clause.Builder) {
@@ -563,6 +587,7 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 	if !c.hadSet {
 		delete(db.Statement.Clauses, "SET")
 	}
+	c.widen(db.Statement)
 	if db.Error != nil || db.DryRun || epoch == nil {
 		return
 	}

@@ -43,9 +43,10 @@ func (t token) identifier() bool { return t.kind == name || t.kind == quoted }
 
 // dialect is what databases read differently.
 type dialect struct {
-	nested    bool // comments nest: Postgres does, MySQL and SQLite do not
-	backslash bool // a backslash in a string hides the next character: MySQL, and E'…' in Postgres
-	depth     int  // dollar quotes around the text
+	nested bool // comments nest: Postgres does, MySQL and SQLite do not
+	mysql  bool // a backslash in a string hides the next character, # begins a comment, and /*! … */ is none
+	square bool // square brackets quote whatever is in them: SQLite does, Postgres has arrays
+	depth  int  // dollar quotes around the text
 }
 
 // maxDepth bounds dollar quotes within dollar quotes. Deeper ones are read as plain text, which finds more names, not fewer.
@@ -54,13 +55,20 @@ const maxDepth = 4
 // dialects lists the readings that text admits. Text that hides a name in one of them must not pass because of another.
 func dialects(sql string) []dialect {
 	out := []dialect{{}}
-	if strings.Contains(sql, "/*") {
-		out = append(out, dialect{nested: true})
-	}
-	if strings.Contains(sql, `\`) {
+	also := func(change func(*dialect)) {
 		for _, d := range out {
-			out = append(out, dialect{nested: d.nested, backslash: true})
+			change(&d)
+			out = append(out, d)
 		}
+	}
+	if strings.Contains(sql, "/*") {
+		also(func(d *dialect) { d.nested = true })
+	}
+	if strings.ContainsAny(sql, `\#`) || strings.Contains(sql, "/*!") || strings.Contains(sql, "--") {
+		also(func(d *dialect) { d.mysql = true })
+	}
+	if strings.Contains(sql, "[") {
+		also(func(d *dialect) { d.square = true })
 	}
 	return out
 }
@@ -73,21 +81,33 @@ func lex(sql string, d dialect) []token {
 		switch {
 		case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v':
 			i++
-		case c == '-' && strings.HasPrefix(sql[i:], "--"):
+		case c == '-' && strings.HasPrefix(sql[i:], "--") && !(d.mysql && i+2 < len(sql) && sql[i+2] > ' '),
+			c == '#' && d.mysql:
 			i = line(sql, i)
+		case c == '/' && d.mysql && strings.HasPrefix(sql[i:], "/*!"):
+			i = word(sql, i+3) // a version may follow; its end is two symbols
 		case c == '/' && strings.HasPrefix(sql[i:], "/*"):
 			i = comment(sql, i, d.nested)
 		case c == '\'':
-			i = str(sql, i, d.backslash)
-			tokens = append(tokens, token{kind: value})
+			n := len(tokens)
+			escaped := n > 0 && tokens[n-1].is("E") && (sql[i-1] == 'e' || sql[i-1] == 'E')
+			next := str(sql, i, d.mysql || escaped)
+			if n > 0 && tokens[n-1].is("DO", "AS", "EXECUTE") && d.depth < maxDepth {
+				// DO '…', CREATE FUNCTION … AS '…' and EXECUTE '…' hold code as well.
+				inside := strings.TrimSuffix(sql[i+1:next], "'")
+				tokens = append(tokens, token{block, strings.ReplaceAll(inside, "''", "'")})
+			} else {
+				tokens = append(tokens, token{kind: value})
+			}
+			i = next
 		case c == '"' || c == '`':
-			next := ident(sql, i, c)
+			next := ident(sql, i, c, d.mysql && c == '"')
 			tokens = append(tokens, token{quoted, strings.Trim(sql[i:next], `"`+"`")})
 			i = next
 		case c == '[':
 			next := strings.IndexByte(sql[i:], ']')
 			// Brackets quote in SQL Server and SQLite, and index arrays in Postgres.
-			if next < 0 || next == 1 || sql[i+1] == '$' || sql[i+1] == '?' || sql[i+1] >= '0' && sql[i+1] <= '9' {
+			if next < 2 || !begins(sql[i+1:]) || !d.square && word(sql, i+1) != i+next {
 				tokens = append(tokens, token{symbol, "["})
 				i++
 				continue
@@ -104,9 +124,6 @@ func lex(sql string, d dialect) []token {
 			tokens = append(tokens, token{kind: value})
 		case c == '?':
 			i++
-			tokens = append(tokens, token{kind: value})
-		case (c == ':' || c == '@') && i+1 < len(sql) && begins(sql[i+1:]) && (i == 0 || sql[i-1] != ':'):
-			i = word(sql, i+1)
 			tokens = append(tokens, token{kind: value})
 		case c >= '0' && c <= '9':
 			i = word(sql, i)
@@ -182,8 +199,12 @@ func str(s string, i int, backslash bool) int {
 	return len(s)
 }
 
-func ident(s string, i int, quote byte) int {
+func ident(s string, i int, quote byte, backslash bool) int {
 	for i++; i < len(s); i++ {
+		if backslash && s[i] == '\\' {
+			i++
+			continue
+		}
 		if s[i] != quote {
 			continue
 		}

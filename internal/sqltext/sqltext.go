@@ -41,6 +41,8 @@ const (
 	InsertedAll
 	// Defaulted: a default or another expression is put on it by ALTER.
 	Defaulted
+	// Renamed: columns of the table get other names in the text, so that what is done with them cannot be seen. Use.Column is empty.
+	Renamed
 )
 
 // Use is one thing that a statement does.
@@ -108,11 +110,16 @@ type level struct {
 	outer     *level
 	clause    clause
 	distinct  bool
-	counting  bool   // arguments of count(…)
-	merged    bool   // its tables are those of a table expression of the outer level
-	cte       string // its tables go under this name
-	assigning bool   // on the right side of an assignment
-	joining   bool   // between FROM and WHERE, where a comma brings another table
+	counting  bool     // arguments of count(…)
+	merged    bool     // its tables are those of a table expression of the outer level
+	cte       string   // its tables go under this name
+	assigning bool     // on the right side of an assignment
+	joining   bool     // between FROM and WHERE, where a comma brings another table
+	renamed   bool     // its columns get other names from outside
+	branch    int      // of a UNION
+	matched   bool     // its branches are compared with each other: UNION without ALL
+	item      int      // of the select list
+	first     []string // the select list of the first branch, whose names hold for all
 
 	tables []table
 	refs   []ref
@@ -144,6 +151,7 @@ type scanner struct {
 	into    []*Columns // the table that the statement writes
 	verb    string
 	levels  []*level // of the statement, resolved when all its tables are known
+	plan    bool     // EXPLAIN: no row is given back
 }
 
 func (s *scanner) peek(n int) token {
@@ -162,7 +170,7 @@ func (s *scanner) statements() {
 		}
 	}
 	for s.at < len(s.tokens) {
-		s.verb, s.into = "", nil
+		s.verb, s.into, s.plan = "", nil, false
 		root := &level{}
 		s.levels = []*level{root}
 		s.scan(root)
@@ -197,13 +205,15 @@ func (s *scanner) scan(l *level) {
 			continue
 		case t.symbol(",") && l.joining:
 			l.clause = from
+		case t.symbol(",") && l.clause == list:
+			l.item++
 		case t.symbol("=") && l.clause == assign:
 			l.clause = condition
 			s.at++
 			s.value(l)
 			continue
 		case t.symbol("*") && l.clause == list && s.isStar():
-			l.stars = append(l.stars, ref{query: l.outer == nil})
+			s.star(l, "")
 		}
 		s.at++
 	}
@@ -244,19 +254,30 @@ func (s *scanner) keyword(l *level, t token) bool {
 	open := l.clause == nowhere || l.clause == with
 	switch {
 	case t.is("SELECT"):
-		l.clause, l.distinct, l.joining = list, false, false
+		l.clause, l.distinct, l.joining, l.item = list, false, false, 0
 	case t.is("DISTINCT") && (l.clause == list || l.clause == call):
 		l.distinct = true
 	case t.is("ALL") && s.peek(-1).is("SELECT"):
 	case t.is("WITH") && open:
 		l.clause = with
 	case t.is("RECURSIVE") && l.clause == with:
+	case open && t.is("EXPLAIN", "ANALYZE", "VERBOSE") && (t.is("EXPLAIN") || s.peek(-1).is("EXPLAIN", "ANALYZE", "VERBOSE")):
+		s.plan = true
 	case open && t.is("CREATE", "ALTER", "DROP", "COMMENT", "TRUNCATE", "GRANT", "REVOKE", "ANALYZE", "VACUUM", "PRAGMA", "SET", "SHOW", "REINDEX", "LOCK"):
 		l.clause = ddl
 		s.verb = strings.ToUpper(t.text)
+	case l.clause == ddl && t.is("BEGIN", "DO"): // of a trigger, of a rule
+		l.clause = nowhere
+	case l.clause == ddl && t.is("WHERE", "WHEN"): // of an index, of a trigger
+		l.clause = condition
+		for _, c := range s.seen {
+			l.tables = append(l.tables, table{columns: []*Columns{c}})
+		}
 	case l.clause == ddl:
 		s.alter(t)
 		return false
+	case t.is("LOOP"): // a statement follows
+		l.clause, l.joining = nowhere, false
 	case open && t.is("INSERT", "REPLACE", "MERGE", "DELETE", "UPDATE", "COPY"):
 		s.verb = strings.ToUpper(t.text)
 		l.clause = target
@@ -265,7 +286,7 @@ func (s *scanner) keyword(l *level, t token) bool {
 		}
 	case t.is("INTO") && (l.clause == target || l.clause == list):
 		l.clause = target
-	case t.is("ONLY", "IGNORE", "LATERAL", "TABLE") && (l.clause == target || l.clause == from):
+	case t.is("ONLY", "IGNORE", "LATERAL", "TABLE", "LOW_PRIORITY", "HIGH_PRIORITY", "DELAYED", "QUICK") && (l.clause == target || l.clause == from):
 	case t.is("OR") && l.clause == target: // INSERT OR REPLACE
 		s.at++
 	case t.is("FROM") && s.peek(-1).is("DISTINCT"): // a IS DISTINCT FROM b
@@ -302,8 +323,10 @@ func (s *scanner) keyword(l *level, t token) bool {
 	case t.is("WHERE", "HAVING", "GROUP", "ORDER", "PARTITION", "WINDOW", "LIMIT", "OFFSET", "FOR", "FETCH", "QUALIFY") && l.clause != nowhere:
 		l.clause, l.joining = condition, false
 	case t.is("UNION", "INTERSECT", "EXCEPT"):
+		l.branch++
+		l.matched = l.matched || !s.peek(1).is("ALL")
 		l.clause, l.joining = nowhere, false // the tables of all branches stay in scope: more is found, not less
-	case t.is("BEGIN", "START", "COMMIT", "EXPLAIN", "DECLARE", "CALL", "DO", "END", "ATOMIC") && open:
+	case t.is("BEGIN", "START", "COMMIT", "DECLARE", "CALL", "DO", "END", "ATOMIC") && open:
 	default:
 		return false
 	}
@@ -312,7 +335,7 @@ func (s *scanner) keyword(l *level, t token) bool {
 
 // alter finds ALTER … SET DEFAULT and ADD CHECK on a column of interest.
 func (s *scanner) alter(t token) {
-	if s.verb != "ALTER" || !t.is("DEFAULT") || s.peek(1).is("NULL") {
+	if s.verb != "ALTER" || !t.is("DEFAULT") || s.peek(1).is("NULL") || s.peek(-1).is("DROP") {
 		return
 	}
 	for _, c := range s.seen {
@@ -337,7 +360,7 @@ func (s *scanner) unlisted(l *level) {
 // open reads a pair of parentheses.
 func (s *scanner) open(l *level) {
 	before := s.peek(-1)
-	if l.assigning && before.is("VALUES") && s.peek(1).identifier() && s.peek(2).symbol(")") {
+	if l.assigning && before.is("VALUES") && s.peek(-2).symbol("=") && s.peek(1).identifier() && s.peek(2).symbol(")") && s.endsValue(3) {
 		s.at += 3 // MySQL's VALUES(column): what would have been inserted
 		return
 	}
@@ -346,9 +369,13 @@ func (s *scanner) open(l *level) {
 	case l.clause == with:
 		// name [(columns)] AS [NOT MATERIALIZED] (query)
 		inner.clause = nowhere
-		inner.cte = s.cteName()
+		if s.peek(-1).is("AS", "MATERIALIZED") {
+			inner.cte, inner.renamed = s.cteName()
+		}
 	case l.clause == ddl:
 		inner.clause = ddl
+	case l.clause == target && s.verb == "UPDATE": // UPDATE (a JOIN b)
+		inner.clause, inner.merged = from, true
 	case l.clause == target && s.peek(1).is("SELECT", "WITH"):
 		inner.clause = nowhere
 	case l.clause == target:
@@ -371,7 +398,7 @@ func (s *scanner) open(l *level) {
 	inner.distinct = l.distinct && l.clause == list || l.distinct && l.clause == call
 	s.nested(l, inner)
 	if inner.merged {
-		s.addTable(l, "", merge(inner.tables))
+		inner.renamed = s.addTable(l, "", merge(inner.tables))
 	}
 }
 
@@ -382,13 +409,23 @@ func merge(tables []table) (out []*Columns) {
 	return out
 }
 
-func (s *scanner) cteName() string {
-	for i := s.at - 1; i >= 0 && i > s.at-6; i-- {
-		if t := s.tokens[i]; t.identifier() && !t.is("AS", "NOT", "MATERIALIZED") {
-			return strings.ToLower(t.text)
-		}
+// cteName finds the name in front of "[(columns)] AS [NOT MATERIALIZED] (", and whether there are columns.
+func (s *scanner) cteName() (name string, renamed bool) {
+	i := s.at - 1
+	for i >= 0 && s.tokens[i].is("AS", "NOT", "MATERIALIZED") {
+		i--
 	}
-	return ""
+	if i >= 0 && s.tokens[i].symbol(")") {
+		renamed = true
+		for i >= 0 && !s.tokens[i].symbol("(") {
+			i--
+		}
+		i--
+	}
+	if i >= 0 && s.tokens[i].identifier() {
+		name = strings.ToLower(s.tokens[i].text)
+	}
+	return name, renamed
 }
 
 func (s *scanner) nested(outer, inner *level) {
@@ -407,21 +444,25 @@ var operators = []string{"IN", "AND", "OR", "NOT", "LIKE", "ILIKE", "IS", "BETWE
 	"COLLATE", "WHEN", "THEN", "ELSE", "CASE", "ANY", "SOME", "ALL", "EXISTS", "AS", "ON", "WHERE", "HAVING", "BY", "VALUES", "SELECT", "FROM", "JOIN",
 	"UNION", "EXCEPT", "INTERSECT", "SET", "USING", "DISTINCT", "OVER", "FILTER", "ESCAPE", "TO", "ISNULL", "NOTNULL", "CONFLICT", "RETURNING", "OPERATOR"}
 
-// addTable puts a table or a table expression into scope, with the alias that follows it.
-func (s *scanner) addTable(l *level, alias string, cols []*Columns) {
+// addTable puts a table or a table expression into scope, with the alias that follows it. It reports that names for its columns follow
+// the alias.
+func (s *scanner) addTable(l *level, alias string, cols []*Columns) (renamed bool) {
 	if s.peek(0).is("AS") {
 		s.at++
 	}
 	if t := s.peek(0); t.kind == quoted || t.kind == name && !t.is(notAlias...) {
 		alias = strings.ToLower(t.text)
 		s.at++
+		renamed = l.clause == from && s.peek(0).symbol("(") && s.peek(1).identifier() && (s.peek(2).symbol(",") || s.peek(2).symbol(")")) &&
+			!t.is("INDEX", "KEY")
 	}
 	l.tables = append(l.tables, table{alias, cols})
+	return renamed
 }
 
 var notAlias = []string{"SET", "WHERE", "ON", "USING", "JOIN", "LEFT", "RIGHT", "INNER", "OUTER", "FULL", "CROSS", "NATURAL", "ORDER", "GROUP", "HAVING", "LIMIT",
 	"OFFSET", "FOR", "FETCH", "UNION", "EXCEPT", "INTERSECT", "RETURNING", "VALUES", "SELECT", "DEFAULT", "WINDOW", "FROM", "TABLESAMPLE", "WHEN",
-	"STRAIGHT_JOIN", "INDEXED", "FORCE", "USE", "IGNORE", "PARTITION", "WITH", "DO", "TO"}
+	"STRAIGHT_JOIN", "LOOP", "INDEXED", "FORCE", "USE", "IGNORE", "PARTITION", "WITH", "DO", "TO"}
 
 // identifier reads a name with its qualifiers and files it under the level's clause.
 func (s *scanner) identifier(l *level) {
@@ -436,7 +477,7 @@ func (s *scanner) identifier(l *level) {
 			s.at += 2
 		case next.symbol("*"):
 			if l.clause == list {
-				l.stars = append(l.stars, ref{table: last, query: l.outer == nil})
+				s.star(l, last)
 			}
 			s.at += 2
 			return
@@ -452,18 +493,18 @@ func (s *scanner) identifier(l *level) {
 	case target, from:
 		s.table(l, last)
 	case columns:
-		s.write(last, Inserted, Set, l)
+		s.write(qualifier, last, Inserted, Set, l)
 	case assign:
-		s.write(last, Set, Set, l)
+		s.write(qualifier, last, Set, Set, l)
 	case list:
 		s.listed(l, before, qualifier, last)
 	case call:
-		if !l.counting || l.distinct {
+		if !l.counting || l.distinct || !before.symbol("(") || !s.peek(0).symbol(")") {
 			l.refs = append(l.refs, ref{table: qualifier, column: last, kind: Compared})
 		}
 	case condition, conflict:
-		if qualifier == "excluded" || s.isNullTest() {
-			return
+		if qualifier == "excluded" && l.assigning && before.symbol("=") && s.endsValue(0) || s.isNullTest(before) {
+			return // column = excluded.column
 		}
 		l.refs = append(l.refs, ref{table: qualifier, column: last, kind: Compared})
 	}
@@ -487,22 +528,28 @@ func (s *scanner) table(l *level, name string) {
 		}
 	}
 	writing := l.clause == target
-	s.addTable(l, name, cols)
+	if s.addTable(l, name, cols) {
+		s.rename(cols)
+	}
 	if writing && s.verb != "UPDATE" && s.peek(0).is("SELECT", "WITH", "TABLE") {
 		s.unlisted(l)
 	}
 }
 
 // write files a column on the left side of an assignment.
-func (s *scanner) write(column string, insert, set Kind, l *level) {
+func (s *scanner) write(qualifier, column string, insert, set Kind, l *level) {
 	kind := set
 	if l.clause == columns && (l.outer == nil || l.outer.clause != assign) {
 		kind = insert
 	}
 	into := s.into
-	if kind == set && l.outer == nil {
+	if kind == set && l.outer == nil && s.verb == "UPDATE" {
 		// UPDATE a JOIN b SET …: any table in scope may be the one.
 		for _, t := range l.tables {
+			if qualifier != "" && qualifier == t.alias {
+				into = t.columns
+				break
+			}
 			into = append(into[:len(into):len(into)], t.columns...)
 		}
 	}
@@ -515,7 +562,10 @@ func (s *scanner) write(column string, insert, set Kind, l *level) {
 
 // listed files a column of a select list: alone there it is read, in an expression it is compared.
 func (s *scanner) listed(l *level, before token, qualifier, column string) {
-	if s.isNullTest() {
+	for len(l.first) <= l.item && l.branch == 0 {
+		l.first = append(l.first, "")
+	}
+	if s.isNullTest(before) {
 		return
 	}
 	r := ref{table: qualifier, column: column, kind: Read, query: l.outer == nil}
@@ -537,6 +587,14 @@ func (s *scanner) listed(l *level, before token, qualifier, column string) {
 	if r.kind == ReadAs && r.as == column {
 		r.kind, r.as = Read, ""
 	}
+	if r.kind == Read && !r.query {
+		switch {
+		case l.branch == 0:
+			l.first[l.item] = column
+		case l.item >= len(l.first) || l.first[l.item] != column:
+			r.kind = Compared // the first branch has another name for it
+		}
+	}
 	l.refs = append(l.refs, r)
 }
 
@@ -546,17 +604,52 @@ func (s *scanner) isStar() bool {
 	return before.is("SELECT", "ALL", "RETURNING", "DISTINCT") || before.symbol(",")
 }
 
-// isNullTest reports that IS NULL or IS NOT NULL follows.
-func (s *scanner) isNullTest() bool {
+// star files the columns of a table, or of all, in a select list.
+func (s *scanner) star(l *level, table string) {
+	r := ref{table: table, query: l.outer == nil}
+	for len(l.first) <= l.item && l.branch == 0 {
+		l.first = append(l.first, "")
+	}
+	if l.branch == 0 {
+		l.first[l.item] = "*"
+	} else if l.item >= len(l.first) || l.first[l.item] != "*" {
+		r.kind = Compared
+	}
+	l.stars = append(l.stars, r)
+}
+
+func (s *scanner) rename(cols []*Columns) {
+	for _, c := range cols {
+		s.uses = append(s.uses, Use{Table: c, Kind: Renamed})
+	}
+}
+
+// endsValue reports that the right side of an assignment ends n tokens on.
+func (s *scanner) endsValue(n int) bool {
+	t := s.peek(n)
+	return t.kind == end || t.symbol(",") || t.symbol(";") || t.symbol(")") || t.is("WHERE", "RETURNING", "FROM", "ON", "WHEN")
+}
+
+// isNullTest reports that IS NULL or IS NOT NULL follows a name that no operator binds to what stands before it.
+func (s *scanner) isNullTest(before token) bool {
+	if before.kind == symbol && !before.symbol("(") && !before.symbol(",") || before.is("LIKE", "ILIKE", "IN", "BETWEEN", "SIMILAR", "REGEXP", "RLIKE", "GLOB", "MATCH", "FROM") {
+		return false
+	}
 	return s.peek(0).is("IS") && (s.peek(1).is("NULL") || s.peek(1).is("NOT") && s.peek(2).is("NULL"))
 }
 
 // resolve understands the names of a level, whose tables are all known now.
 func (s *scanner) resolve(l *level) {
 	for _, r := range l.refs {
+		if l.matched && r.kind == Read {
+			r.kind = Compared
+		}
+		if s.plan && r.query && r.kind != Compared {
+			continue
+		}
 		// A sub-query that is neither a table nor the result gives its columns to a comparison. One that is a table passes
 		// them on, to be found where they are used; under another name they would not be.
-		if !r.query && (r.kind == ReadAs || r.kind == Read && !l.merged && l.cte == "") {
+		if !r.query && (r.kind == ReadAs || r.kind == Read && (l.renamed || !l.merged && l.cte == "")) {
 			r.kind, r.as = Compared, ""
 		}
 		if !r.query && r.kind == Read {
@@ -564,9 +657,22 @@ func (s *scanner) resolve(l *level) {
 		}
 		for _, c := range s.find(l, r.table, r.column) {
 			s.uses = append(s.uses, Use{c, r.column, r.kind, r.as, r.query})
+			if r.kind == ReadAs && slices.ContainsFunc(l.refs, func(o ref) bool { return o.kind == Compared && o.table == "" && o.column == r.as }) {
+				s.uses = append(s.uses, Use{Table: c, Column: r.column, Kind: Compared}) // SQLite knows the alias in WHERE, all in ORDER BY
+			}
 		}
 	}
 	for _, r := range l.stars {
+		if r.kind == Compared || l.renamed {
+			for _, t := range l.tables {
+				if r.table == "" || r.table == t.alias {
+					s.rename(t.columns)
+				}
+			}
+		}
+		if s.plan {
+			continue
+		}
 		if !r.query {
 			continue // what a table expression passes on is found where it is used
 		}

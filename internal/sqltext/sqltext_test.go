@@ -18,7 +18,7 @@ var known = map[string]*Columns{
 func uses(sql string) string {
 	var out []string
 	for _, u := range Uses(sql, lookup) {
-		kind := [...]string{"read", "read-as", "star", "compared", "inserted", "set", "inserted-all", "defaulted"}[u.Kind]
+		kind := [...]string{"read", "read-as", "star", "compared", "inserted", "set", "inserted-all", "defaulted", "renamed"}[u.Kind]
 		s := kind + " " + u.Table.Table
 		if u.Column != "" {
 			s += "." + u.Column
