@@ -61,6 +61,13 @@ func kept[T any](db *gorm.DB) (*T, bool) {
 	return v, ok && v != nil
 }
 
+// forget drops what an earlier run of the same statement kept: GORM lets a *gorm.DB in the middle of a chain be used again.
+func forget[T any](db *gorm.DB) {
+	if _, ok := kept[T](db); ok {
+		keep[T](db, nil)
+	}
+}
+
 // marked is a statement while GORM runs it.
 type marked struct {
 	epoch *row.Epoch

@@ -31,6 +31,7 @@ type creation struct {
 // prepareCreate runs before the transaction.
 func (p *Plugin) prepareCreate(db *gorm.DB) {
 	stmt := db.Statement
+	forget[creation](db)
 	if db.Error != nil || stmt.Schema == nil {
 		return
 	}

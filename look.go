@@ -49,6 +49,7 @@ func (l *look) admit(m *row.Model, column string) {
 func (p *Plugin) watch(result bool) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		stmt := db.Statement
+		forget[look](db)
 		// A callback that starts a statement of its own hands on the pool of the one it runs in; each has its own look.
 		switch outer := stmt.ConnPool.(type) {
 		case lookingPool:

@@ -26,6 +26,7 @@ type reading struct {
 
 func (p *Plugin) beforeQuery(db *gorm.DB) {
 	stmt := db.Statement
+	forget[reading](db)
 	if db.Error != nil {
 		return
 	}

@@ -64,6 +64,7 @@ func (k *keyCondition) Build(b clause.Builder) {
 // beforeUpdate builds the SET itself, with GORM's own rules, and then sees to the sealed columns in it.
 func (p *Plugin) beforeUpdate(db *gorm.DB) {
 	stmt := db.Statement
+	forget[change](db)
 	if db.Error != nil || stmt.Schema == nil || stmt.SQL.Len() > 0 {
 		return
 	}
