@@ -60,6 +60,7 @@ func (p *Plugin) watch(result bool) func(*gorm.DB) {
 		if isInside(stmt) || len(p.tables) == 0 {
 			return
 		}
+		p.learn(stmt)
 		l := &look{plugin: p, stmt: stmt, pool: stmt.ConnPool, raw: stmt.SQL.Len() > 0, result: result}
 		if r, reads := kept[reading](db); reads {
 			l.dest, l.joins = r.model, len(stmt.Joins) > 0
@@ -184,7 +185,7 @@ func (l *look) verdict(text string, args []any) error {
 	} else if !l.plugin.mentions(text) {
 		return nil
 	}
-	uses := sqltext.Uses(text, lookup)
+	uses := sqltext.Uses(text, lookup, l.plugin.owns)
 	// What is written or compared weighs more than what is read.
 	slices.SortStableFunc(uses, func(a, b sqltext.Use) int { return reads(a) - reads(b) })
 	for _, u := range uses {
@@ -303,6 +304,23 @@ func containsFold(s, lower string) bool {
 		}
 	}
 	return false
+}
+
+// learn remembers the columns of other models' tables, so that a sub-query on one of them may name its own columns without the table.
+func (p *Plugin) learn(stmt *gorm.Statement) {
+	if stmt.Schema == nil {
+		return
+	}
+	name := tableName(stmt.Schema.Table)
+	if _, known := p.others.Load(name); known || p.tables[name] != nil {
+		return
+	}
+	p.others.Store(name, folded(stmt.Schema.DBNames))
+}
+
+func (p *Plugin) owns(table, column string) bool {
+	columns, ok := p.others.Load(table)
+	return ok && slices.Contains(columns.([]string), column)
 }
 
 func (p *Plugin) lookup(table string) *sqltext.Columns { return p.columns[table] }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 
 	"gorm.io/gorm"
 
@@ -54,6 +55,7 @@ type Plugin struct {
 	tables map[string]*row.Model
 	// columns is what the last look asks about, by table.
 	columns map[string]*sqltext.Columns
+	others  sync.Map // columns of other models' tables, as statements show them
 }
 
 // New makes a plugin with a keyring. Models are checked when the plugin is given to db.Use.

@@ -109,6 +109,9 @@ var morePaths = []path{
 	{name: "column in a sub-query of another table", run: func(c *closed) error {
 		return c.db.Where("id IN (?)", c.db.Model(&LogEntry{}).Select("chart_id").Where("log_entries.name = ?", "x")).Find(&[]Chart{}).Error
 	}, want: reading},
+	{name: "column in a sub-query of another table, without the table's name", run: func(c *closed) error {
+		return c.db.Where("id IN (?)", c.db.Model(&LogEntry{}).Select("chart_id").Where("name = ?", "x")).Find(&[]Chart{}).Error
+	}, want: reading},
 	{name: "DROP DEFAULT", on: "postgres", run: raws("ALTER TABLE charts ALTER COLUMN name DROP DEFAULT"), want: reading},
 	{name: "upsert of another table from the model's", run: func(c *closed) error {
 		return c.db.Exec("INSERT INTO log_entries (id, chart_id, ward, name) SELECT id, id, ward, ward FROM charts WHERE id = 77 ON CONFLICT (id) DO UPDATE SET name = 'x'").Error

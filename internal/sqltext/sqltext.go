@@ -54,11 +54,15 @@ type Use struct {
 	Query  bool   // in the outermost select list, or in RETURNING: it is part of the result
 }
 
-// Uses lists what a text of one or more statements does with the columns that lookup knows.
-func Uses(sql string, lookup Lookup) []Use {
+// Owner tells whether a table that nobody asks about has a column, as far as that is known. Names are in lower case.
+type Owner func(table, column string) bool
+
+// Uses lists what a text of one or more statements does with the columns that lookup knows. With owns, which may be nil, a name without
+// its table belongs to a table of the innermost query that owns it; without, it may be one of an outer query that lookup knows.
+func Uses(sql string, lookup Lookup, owns Owner) []Use {
 	var all []Use
 	for _, d := range dialects(sql) {
-		for _, u := range usesIn(sql, d, lookup) {
+		for _, u := range usesIn(sql, d, lookup, owns) {
 			if !slices.Contains(all, u) {
 				all = append(all, u)
 			}
@@ -68,12 +72,12 @@ func Uses(sql string, lookup Lookup) []Use {
 }
 
 // usesIn is Uses in one reading of the text.
-func usesIn(sql string, d dialect, lookup Lookup) []Use {
+func usesIn(sql string, d dialect, lookup Lookup, owns Owner) []Use {
 	tokens := lex(sql, d)
 	if !mentions(tokens, lookup) {
 		return nil
 	}
-	s := &scanner{tokens: tokens, dialect: d, lookup: lookup, ctes: map[string][]*Columns{}}
+	s := &scanner{tokens: tokens, dialect: d, lookup: lookup, owns: owns, ctes: map[string][]*Columns{}}
 	s.statements()
 	return s.uses
 }
@@ -128,6 +132,7 @@ type level struct {
 
 // table is a name in scope.
 type table struct {
+	name    string // "" for a table expression
 	alias   string
 	columns []*Columns // several for a table expression; none for a table nobody asks about
 }
@@ -145,6 +150,7 @@ type scanner struct {
 	dialect dialect
 	at      int
 	lookup  Lookup
+	owns    Owner
 	uses    []Use
 	ctes    map[string][]*Columns
 	seen    []*Columns // every table of interest so far, for names that resolve nowhere
@@ -198,7 +204,7 @@ func (s *scanner) scan(l *level) {
 		case t.kind == block:
 			inside := s.dialect
 			inside.depth++
-			s.uses = append(s.uses, usesIn(t.text, inside, s.lookup)...)
+			s.uses = append(s.uses, usesIn(t.text, inside, s.lookup, s.owns)...)
 		case t.kind == name && s.keyword(l, t):
 		case t.identifier():
 			s.identifier(l)
@@ -446,7 +452,8 @@ var operators = []string{"IN", "AND", "OR", "NOT", "LIKE", "ILIKE", "IS", "BETWE
 
 // addTable puts a table or a table expression into scope, with the alias that follows it. It reports that names for its columns follow
 // the alias.
-func (s *scanner) addTable(l *level, alias string, cols []*Columns) (renamed bool) {
+func (s *scanner) addTable(l *level, tableName string, cols []*Columns) (renamed bool) {
+	alias := tableName
 	if s.peek(0).is("AS") {
 		s.at++
 	}
@@ -456,7 +463,7 @@ func (s *scanner) addTable(l *level, alias string, cols []*Columns) (renamed boo
 		renamed = l.clause == from && s.peek(0).symbol("(") && s.peek(1).identifier() && (s.peek(2).symbol(",") || s.peek(2).symbol(")")) &&
 			!t.is("INDEX", "KEY")
 	}
-	l.tables = append(l.tables, table{alias, cols})
+	l.tables = append(l.tables, table{tableName, alias, cols})
 	return renamed
 }
 
@@ -686,6 +693,11 @@ func (s *scanner) resolve(l *level) {
 	}
 }
 
+// owned reports that a table of no interest has the column.
+func (s *scanner) owned(t table, column string) bool {
+	return s.owns != nil && t.name != "" && len(t.columns) == 0 && s.owns(t.name, column)
+}
+
 // find gives the tables of interest that a column may belong to: those of the innermost scope that has the name. A qualifier that is
 // nowhere in scope may be anything, so that every table of the statement counts.
 func (s *scanner) find(l *level, qualifier, column string) (out []*Columns) {
@@ -700,7 +712,7 @@ func (s *scanner) find(l *level, qualifier, column string) (out []*Columns) {
 		known := false
 		for _, t := range at.tables {
 			if qualifier == "" || qualifier == t.alias || slices.ContainsFunc(t.columns, func(c *Columns) bool { return c.Table == qualifier }) {
-				known = known || qualifier != ""
+				known = known || qualifier != "" || s.owned(t, column)
 				add(t.columns)
 			}
 		}
