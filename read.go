@@ -162,8 +162,24 @@ func (p *Plugin) afterQuery(db *gorm.DB) {
 	if epoch == nil || db.Error != nil || db.DryRun {
 		return
 	}
+	if leave, ok := db.Get(sealedSetting); ok && leave == true {
+		_ = db.AddError(epoch.Leave(p.targets(stmt)))
+		return
+	}
 	_ = db.AddError(epoch.Reveal(stmt.Context, p.config.MaxCalls, p.targets(stmt)))
 }
+
+const sealedSetting = "rowseal:sealed"
+
+// Sealed is a session that reads rows without opening them: no call to the key service, no decryption. It serves lists that show no
+// sealed field, and programs without the permission to decrypt. It stands before a query, or in its scopes, and holds for its preloads
+// and joins as well:
+//
+//	rowseal.Sealed(db).Find(&patients)
+//	db.Scopes(rowseal.Sealed).Find(&patients)
+//
+// The sealed fields have their zero values, which overwrite nothing when such a row is saved; [Open] opens them later.
+func Sealed(db *gorm.DB) *gorm.DB { return db.Set(sealedSetting, true) }
 
 // targets lists the rows of a result, joined relations included.
 func (p *Plugin) targets(stmt *gorm.Statement) []row.Target {
@@ -209,9 +225,10 @@ func (p *Plugin) afterDelete(db *gorm.DB) {
 	_ = db.AddError(epoch.Reveal(db.Statement.Context, p.config.MaxCalls, p.targets(db.Statement)))
 }
 
-// Open opens the [Secret] fields of rows that were read before: a pointer to a row, or a slice of rows. It makes one call to the key
-// service for each row that holds a sealed one, several at a time. Rows that do not open are listed in the error, an [*OpenError];
-// all others are open.
+// Open opens what is still sealed in rows that were read before: their [Secret] fields, and all sealed fields of rows read under [Sealed].
+// rows is a pointer to a row, or a slice of rows. It makes one call to the key service for each key that is needed, several at a time.
+// A field that was set since the row was read is left alone. Rows that do not open are listed in the error, an [*OpenError]; all others
+// are open.
 func Open(ctx context.Context, db *gorm.DB, rows any) error {
 	p, ok := db.Plugins[row.PluginName].(*Plugin)
 	if !ok {
@@ -230,5 +247,5 @@ func Open(ctx context.Context, db *gorm.DB, rows any) error {
 		}
 		targets = append(targets, row.Target{Model: m, Value: r})
 	}
-	return row.OpenSecrets(ctx, p.config.MaxCalls, targets)
+	return row.OpenLater(ctx, p.config.MaxCalls, targets)
 }

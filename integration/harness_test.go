@@ -235,3 +235,11 @@ func fails(t testing.TB, err, kind error, parts ...string) {
 		}
 	}
 }
+
+// writerOnly is a world whose key service wraps and does not unwrap.
+func writerOnly(t testing.TB, kind string, models ...any) *world {
+	t.Helper()
+	keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: localkey.NewInsecureEncryptOnly()}}})
+	ok(t, err)
+	return openWith(t, kind, keys, rowseal.Config{Models: models}, &gorm.Config{})
+}

@@ -45,21 +45,44 @@ func (e *OpenError) Unwrap() []error { return e.Errs }
 
 // job is one key group of one row on its way.
 type job struct {
-	model *Model
-	group *Group
-	state *State
-	value reflect.Value
-	open  bool // has fields to open now
-	err   error
+	model  *Model
+	group  *Group
+	state  *State
+	value  reflect.Value
+	open   bool // has something to open now
+	fields bool // has fields, not only Secrets, that a later call opens
+	err    error
 }
 
 // Reveal opens what the epoch's statement scanned into targets: first all keys, several at a time and at most limit, then the fields.
-// Secrets are left sealed, and a row of nothing else costs no call, unless secrets asks for them. Every row is handled, whatever
-// happens to others; the error is an [*OpenError].
+// Secrets are left sealed, and a row of nothing else costs no call. Every row is handled, whatever happens to others; the error is an
+// [*OpenError].
 //
 // It must run when the result set is closed, so that no connection waits for the key service.
 func (e *Epoch) Reveal(ctx context.Context, limit int, targets []Target) error {
-	var jobs []*job
+	jobs, lost := e.jobs(targets)
+	if err := run(ctx, limit, jobs, false); err != nil {
+		return err
+	}
+	return lost
+}
+
+// Leave ties what the epoch's statement scanned to its rows and opens nothing: no call, no decryption. The Go fields keep their zero
+// values, which stand for what is in the database and overwrite nothing; [OpenLater] opens them.
+func (e *Epoch) Leave(targets []Target) error {
+	jobs, lost := e.jobs(targets)
+	for _, j := range jobs {
+		for _, f := range j.group.Fields {
+			if f.Secret {
+				j.state.attach(f, j.value)
+			}
+		}
+	}
+	return lost
+}
+
+// jobs ties every state that the statement scanned to its row.
+func (e *Epoch) jobs(targets []Target) (jobs []*job, lost error) {
 	for _, t := range targets {
 		for _, g := range t.Model.Plan.Groups {
 			s := g.State(t.Value)
@@ -75,18 +98,17 @@ func (e *Epoch) Reveal(ctx context.Context, limit int, targets []Target) error {
 			jobs = append(jobs, j)
 		}
 	}
-	lost := len(e.pending)
-	e.pending = nil
-	err := run(ctx, limit, jobs, false)
-	if err == nil && lost > 0 {
+	if n := len(e.pending); n > 0 {
 		// A row whose fields look empty because nobody opened them would be taken for data.
-		err = fmt.Errorf("rowseal: %d rows were read into structs that could not be found again: %w; load them by a query of their own", lost, ErrUnsupported)
+		lost = fmt.Errorf("rowseal: %d rows were read into structs that could not be found again: %w; load them by a query of their own", n, ErrUnsupported)
 	}
-	return err
+	e.pending = nil
+	return jobs, lost
 }
 
-// OpenSecrets opens the secrets of rows that were read before, several keys at a time and at most limit.
-func OpenSecrets(ctx context.Context, limit int, targets []Target) error {
+// OpenLater opens what is still sealed in rows that were read before, Secrets included, several keys at a time and at most limit. A field
+// that was set since is left as it is.
+func OpenLater(ctx context.Context, limit int, targets []Target) error {
 	var jobs []*job
 	for _, t := range targets {
 		for _, g := range t.Model.Plan.Groups {
@@ -99,6 +121,14 @@ func OpenSecrets(ctx context.Context, limit int, targets []Target) error {
 				if b := f.box(t.Value); b != nil && b.sealed() {
 					j.open = true
 				}
+				if !f.Secret && s.Locked(f) {
+					j.open, j.fields = true, true
+				}
+			}
+			if j.fields {
+				// Copies of the struct were not opened, and their zero values must go on meaning that.
+				j.state = s.Clone()
+				g.SetState(t.Value, j.state)
 			}
 			jobs = append(jobs, j)
 		}
@@ -168,7 +198,7 @@ func (j *job) reveal(ctx context.Context, secrets bool) (errs []error) {
 			}
 		case f.Secret:
 			j.state.attach(f, j.value)
-		case !secrets:
+		case !secrets || j.fields && f.empty(j.value):
 			err = j.revealField(ctx, f)
 		}
 		if err != nil {
@@ -176,6 +206,12 @@ func (j *job) reveal(ctx context.Context, secrets bool) (errs []error) {
 		}
 	}
 	return errs
+}
+
+// empty reports that the Go field still has the zero value that it was read with.
+func (f *Field) empty(v reflect.Value) bool {
+	target, ok := follow(v, f.path)
+	return ok && target.IsZero()
 }
 
 func (j *job) revealField(ctx context.Context, f *Field) error {
