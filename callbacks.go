@@ -47,19 +47,20 @@ func (p *Plugin) hook(db *gorm.DB) error {
 	)
 }
 
-// keep and kept carry a value from one callback of a statement to a later one. Plain settings will not do: GORM copies them into
-// the statements of associations.
-func keep[T any](db *gorm.DB, v *T) { db.InstanceSet("rowseal:"+fmt.Sprintf("%T", v), v) }
+// keep and kept carry a value from one callback of a statement to a later one. The key holds the statement, since GORM copies settings
+// into the statements of associations; it is what InstanceSet does, without building a string each time.
+func keep[T any](db *gorm.DB, v *T) { db.Statement.Settings.Store(slot[T]{db.Statement}, v) }
 
 func kept[T any](db *gorm.DB) (*T, bool) {
-	var v *T
-	a, ok := db.InstanceGet("rowseal:" + fmt.Sprintf("%T", v))
+	a, ok := db.Statement.Settings.Load(slot[T]{db.Statement})
 	if !ok {
 		return nil, false
 	}
-	v, ok = a.(*T)
+	v, ok := a.(*T)
 	return v, ok && v != nil
 }
+
+type slot[T any] struct{ stmt *gorm.Statement }
 
 // forget drops what an earlier run of the same statement kept: GORM lets a *gorm.DB in the middle of a chain be used again.
 func forget[T any](db *gorm.DB) {
