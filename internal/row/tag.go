@@ -21,6 +21,13 @@ type tag struct {
 	text bool   // store as text
 }
 
+// CheckTag holds the text of a rowseal tag to the grammar, for tools that read source code. key is the Go name of the key field that
+// the tag chooses, "" where it leaves that to the model.
+func CheckTag(text string) (key string, err error) {
+	t, err := parseTag(text)
+	return t.key, err
+}
+
 func parseTag(s string) (tag, error) {
 	var t tag
 	seen := map[string]bool{}

@@ -1,0 +1,10 @@
+// Package rowseal is as much of github.com/rowseal/rowseal as the tests need.
+package rowseal
+
+import "github.com/rowseal/rowseal/internal/row"
+
+type (
+	RowKey        = row.RowKey
+	Key           = row.Key
+	Secret[T any] = row.Secret[T]
+)
