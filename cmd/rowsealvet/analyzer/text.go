@@ -89,7 +89,12 @@ func (c *checker) callee(e *ast.CallExpr) *types.Func {
 }
 
 // uses asks package sqltext what a text does with the tables of the catalog.
-func (c *checker) uses(sql string) []sqltext.Use { return sqltext.Uses(sql, c.tables.lookup) }
+func (c *checker) uses(sql string) []sqltext.Use {
+	return sqltext.Uses(named.ReplaceAllString(sql, "$1?"), c.tables.lookup, nil)
+}
+
+// named is a named argument of GORM's, which stands in the source and not in the statement.
+var named = regexp.MustCompile(`(^|[^\w@])@\w+`)
 
 // added are the uses of a text that another one does not have: those of the piece that makes the difference.
 func (c *checker) added(sql, without string) []sqltext.Use {
