@@ -178,7 +178,8 @@ const sealedSetting = "rowseal:sealed"
 //	rowseal.Sealed(db).Find(&patients)
 //	db.Scopes(rowseal.Sealed).Find(&patients)
 //
-// The sealed fields have their zero values, which overwrite nothing when such a row is saved; [Open] opens them later.
+// The sealed fields have their zero values, which overwrite nothing when such a row is saved; [Open] opens them later. Preloaded and joined
+// rows want an Open of their own, and until then their owner is saved with Omit(clause.Associations): GORM would insert them.
 func Sealed(db *gorm.DB) *gorm.DB { return db.Set(sealedSetting, true) }
 
 // targets lists the rows of a result, joined relations included.

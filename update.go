@@ -76,8 +76,7 @@ func (p *Plugin) beforeUpdate(db *gorm.DB) {
 	c.before, c.after = reflect.New(m.Plan.Schema.ModelType).Elem(), reflect.New(m.Plan.Schema.ModelType).Elem()
 	if c.value.IsValid() && c.value.Type() == m.Plan.Schema.ModelType {
 		c.id, _ = m.Identity(c.value)
-		c.before.Set(c.value)
-		c.after.Set(c.value)
+		c.before, c.after = m.Plan.Copy(c.value), m.Plan.Copy(c.value)
 	}
 	if err := c.build(stmt); err != nil {
 		_ = db.AddError(err)
@@ -386,7 +385,9 @@ func (c *change) keepUnread(g *row.Group, s *row.State) {
 		if !ok || v.Field().Group != g {
 			return false
 		}
-		return v.Untouched(s) || (c.implied[a.Column.Name] && !s.Settled(v.Field()) && isZero(v.Plain()))
+		f := v.Field()
+		silent := f.Secret || !s.Settled(f) || s.LeftNull(f) // a zero Secret is one that was not selected, whoever called Get on a copy
+		return v.Untouched(s) || (c.implied[a.Column.Name] && silent && isZero(v.Plain()))
 	})
 }
 
@@ -618,12 +619,13 @@ func (c *change) store() {
 		if len(r.values) == 0 && !r.writes {
 			continue // only compared
 		}
-		// RETURNING may have scanned the row already; it knows at least as much.
-		if s := r.group.State(c.value); s == r.origin || s == nil || s.Text() != r.state.Text() {
-			if s != r.origin && s != nil && s.Serves(c.model, c.id) {
-				r.state.Keep(s)
-			}
+		switch s := r.group.State(c.value); {
+		case s == r.origin || s == nil:
 			r.group.SetState(c.value, r.state)
+		case s.Text() != r.state.Text():
+			s.Fill(r.state, r.origin) // RETURNING scanned the row without its key column
+		default:
+			// RETURNING scanned the row with its key column, and knows at least as much.
 		}
 	}
 }

@@ -83,7 +83,7 @@ func (p *Place) fail(act string, err error) error {
 // Key seals and opens the fields of one row. It is safe for concurrent use, and holds the expanded key until it is collected.
 //
 // A key takes at most 2^32 messages (NIST SP 800-38D, section 8.3, for random nonces), which a row's fields do not reach: one
-// update a second for a century is 2^32.
+// update a second takes 136 years.
 type Key struct {
 	// Behind a pointer of its own, because fmt follows the first pointer that it meets under a wrong verb such as %s, wherever
 	// that stands, and then shows what lies there: a copied Key would end in the round keys of AES.

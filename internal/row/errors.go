@@ -18,7 +18,7 @@ var (
 	ErrCondition = errors.New("refused: a sealed column cannot be compared or ordered")
 	// ErrKeyColumn: something else than the plugin would write a key column.
 	ErrKeyColumn = errors.New("refused: a key column is written by the plugin alone")
-	// ErrStaleKey: the row's key changed twice while the row was being written. Load the row and try again.
+	// ErrStaleKey: another writer changed the row's key while it was being written. Load the row and try again.
 	ErrStaleKey = errors.New("the row's key was changed by another writer")
 	// ErrNotLoaded: a field's value is not in memory: it was not selected, or could not be opened.
 	ErrNotLoaded = errors.New("the field was not loaded")

@@ -141,7 +141,7 @@ func (g *Group) adopt() {
 			return nil, true
 		}
 		s := g.State(v)
-		return &KeyValue{group: g, state: s}, s == nil || s.text == ""
+		return &KeyValue{group: g, state: s}, s.Text() == ""
 	}
 	c.Set = func(ctx context.Context, v reflect.Value, value any) error {
 		switch value := value.(type) {

@@ -19,6 +19,7 @@ type Insert struct {
 	Model *Model
 
 	undo   []undo
+	own    map[*State]bool  // that this Insert made or copied
 	reused map[*Group][]any // envelopes that rows brought along, which the database may have replaced since
 }
 
@@ -104,7 +105,7 @@ func (in *Insert) reuse(g *Group, v reflect.Value, id string) (*State, error) {
 	if s == nil {
 		return nil, nil
 	}
-	if in.made(g, s) && !in.Model.NeedsID() {
+	if in.made(s) && !in.Model.NeedsID() {
 		if same, err := in.Model.SameContext(s, g, v); err != nil || same {
 			return s, err
 		}
@@ -130,8 +131,8 @@ func (in *Insert) reuse(g *Group, v reflect.Value, id string) (*State, error) {
 	if !serves {
 		return nil, nil
 	}
-	if !in.made(g, s) {
-		s = s.clone() // copies of the struct keep what they were read with
+	if !in.made(s) {
+		s = s.Clone() // copies of the struct keep what they were read with
 		in.put(g, v, s)
 		if in.reused == nil {
 			in.reused = map[*Group][]any{}
@@ -142,14 +143,7 @@ func (in *Insert) reuse(g *Group, v reflect.Value, id string) (*State, error) {
 }
 
 // made reports whether this Insert made the state.
-func (in *Insert) made(g *Group, s *State) bool {
-	for _, u := range in.undo {
-		if u.group == g && g.State(u.value) == s {
-			return true
-		}
-	}
-	return false
-}
+func (in *Insert) made(s *State) bool { return in.own[s] }
 
 // lost reports whether inserting the zero value of f would forget a value that the state stands for.
 func (s *State) lost(f *Field, sameRow bool) bool {
@@ -175,6 +169,9 @@ func (in *Insert) newState(g *Group, v reflect.Value, id string, known bool) (*S
 	}
 	s.ring = ring
 	if !known && in.Model.NeedsID() {
+		if !in.Model.Assigned() {
+			return nil, fmt.Errorf("rowseal: create %s: %w, which is not set; set it in Go", in.Model.Plan.Schema.Name, ErrIdentity)
+		}
 		s.text, s.token = newToken(), true
 		return s, nil
 	}
@@ -196,6 +193,10 @@ func newToken() string {
 }
 
 func (in *Insert) put(g *Group, v reflect.Value, s *State) {
+	if in.own == nil {
+		in.own = map[*State]bool{}
+	}
+	in.own[s] = true
 	in.undo = append(in.undo, undo{g, v, g.State(v)})
 	g.SetState(v, s)
 }
@@ -205,7 +206,7 @@ func (in *Insert) Undo() {
 	for i := len(in.undo) - 1; i >= 0; i-- {
 		in.undo[i].group.SetState(in.undo[i].value, in.undo[i].state)
 	}
-	in.undo = nil
+	in.undo, in.own = nil, nil
 }
 
 // Pending is one row that stands in the table under tokens.

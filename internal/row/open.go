@@ -72,6 +72,9 @@ func (e *Epoch) Reveal(ctx context.Context, limit int, targets []Target) error {
 func (e *Epoch) Leave(targets []Target) error {
 	jobs, lost := e.jobs(targets)
 	for _, j := range jobs {
+		j.state.mu.Lock()
+		j.state.left = true
+		j.state.mu.Unlock()
 		for _, f := range j.group.Fields {
 			if f.Secret {
 				j.state.attach(f, j.value)
@@ -124,11 +127,6 @@ func OpenLater(ctx context.Context, limit int, targets []Target) error {
 				if !f.Secret && s.Locked(f) {
 					j.open, j.fields = true, true
 				}
-			}
-			if j.fields {
-				// Copies of the struct were not opened, and their zero values must go on meaning that.
-				j.state = s.Clone()
-				g.SetState(t.Value, j.state)
 			}
 			jobs = append(jobs, j)
 		}
@@ -188,6 +186,12 @@ func (j *job) reveal(ctx context.Context, secrets bool) (errs []error) {
 			}
 		}
 		return []error{fmt.Errorf("rowseal: open %s: key %s: %w", j.model.Describe(j.value), j.group.Column.DBName, j.err)}
+	}
+	if j.fields {
+		// Copies of the struct were not opened, and their zero values must go on meaning that. The key is open in both by now.
+		j.state = j.group.State(j.value).Clone()
+		j.state.left = false
+		j.group.SetState(j.value, j.state)
 	}
 	for _, f := range j.group.Fields {
 		var err error

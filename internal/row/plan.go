@@ -319,6 +319,34 @@ func Related(v reflect.Value, f *schema.Field) (reflect.Value, bool) {
 	return r, ok && r.Kind() == reflect.Struct
 }
 
+// Copy is a copy of the row in v whose embedded pointers lead to copies of their own.
+func (p *Plan) Copy(v reflect.Value) reflect.Value {
+	c := reflect.New(p.Schema.ModelType).Elem()
+	c.Set(v)
+	done := map[any]bool{} // by the pointer's place
+	for _, f := range p.Schema.Fields {
+		at := c
+		path := pathOf(f)
+		for _, s := range path[:max(len(path)-1, 0)] {
+			at = at.Field(s.index)
+			if !s.pointer {
+				continue
+			}
+			if at.IsNil() || !at.CanSet() {
+				break
+			}
+			if place := at.Addr().Interface(); !done[place] {
+				done[place] = true
+				own := reflect.New(at.Type().Elem())
+				own.Elem().Set(at.Elem())
+				at.Set(own)
+			}
+			at = at.Elem()
+		}
+	}
+	return c
+}
+
 // follow walks a path through v without allocating: GORM's own ReflectValueOf would fill nil embedded pointers of a struct that
 // the caller only wants to read. ok is false where a pointer on the way is nil.
 func follow(v reflect.Value, path []step) (reflect.Value, bool) {

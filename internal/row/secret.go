@@ -26,7 +26,9 @@ import (
 // The zero Secret is not set: in a new row it is stored as NULL, in a loaded row it means that the column was not selected.
 type Secret[T any] struct {
 	// The tag reaches every field of this type: GORM takes the settings of a Valuer's own fields for those of the outer field.
-	box any `gorm:"serializer:rowseal"` // nil or *box
+	// Two pointers, because fmt under a wrong verb such as %s follows the first one that it meets in an unexported field, and prints
+	// what lies there.
+	box any `gorm:"serializer:rowseal"` // nil or **box
 }
 
 // box is what copies of a Secret share.
@@ -41,14 +43,16 @@ type box struct {
 }
 
 // NewSecret is a Secret that holds v.
-func NewSecret[T any](v T) Secret[T] { return Secret[T]{&box{opened: true, value: v}} }
+func NewSecret[T any](v T) Secret[T] { return Secret[T]{hold(&box{opened: true, value: v})} }
+
+func hold(b *box) any { return &b }
 
 // Get gives the value: at most one call to the key service for all the Secrets of a row. NULL gives the zero value. It fails with
 // [ErrNotLoaded] on the zero Secret, and otherwise as reading the row would.
 func (s Secret[T]) Get(ctx context.Context) (T, error) {
 	var zero T
-	b, ok := s.box.(*box)
-	if !ok {
+	b := s.boxed()
+	if b == nil {
 		return zero, fmt.Errorf("rowseal: get secret: %w: it was never set, or its column was not selected", ErrNotLoaded)
 	}
 	v, err := b.get(ctx)
@@ -148,17 +152,19 @@ type secret interface {
 }
 
 func (s *Secret[T]) boxed() *box {
-	b, _ := s.box.(*box)
-	return b
+	if b, ok := s.box.(**box); ok {
+		return *b
+	}
+	return nil
 }
-func (s *Secret[T]) attach(b *box)         { s.box = b }
+func (s *Secret[T]) attach(b *box)         { s.box = hold(b) }
 func (*Secret[T]) valueType() reflect.Type { return reflect.TypeFor[T]() }
 
 // accept takes what applications put into maps: a T, a Secret of it, or nil.
 func (s *Secret[T]) accept(v any) bool {
 	switch v := v.(type) {
 	case nil:
-		s.box = &box{null: true}
+		s.box = hold(&box{null: true})
 	case Secret[T]:
 		*s = v
 	case *Secret[T]:
@@ -216,10 +222,11 @@ func (v *Value) Untouched(s *State) bool {
 	return !b.opened && !b.null && b.field == v.field && (b.state == s || sameRow(b.state, s, v.field))
 }
 
+// sameRow reports that both states hold the same ciphertext of the same row. Their envelopes may differ: a rotation leaves the fields alone.
 func sameRow(a, b *State, f *Field) bool {
-	ai, am, at, ac := a.known(f)
-	bi, bm, bt, bc := b.known(f)
-	return ai != "" && ai == bi && am == bm && at == bt && bytes.Equal(ac, bc)
+	ai, am, ac := a.known(f)
+	bi, bm, bc := b.known(f)
+	return ai != "" && ai == bi && am == bm && ac != nil && bytes.Equal(ac, bc)
 }
 
 func (s *State) isNull(f *Field) bool {
@@ -228,10 +235,10 @@ func (s *State) isNull(f *Field) bool {
 	return s.cells[f.pos].status == null
 }
 
-func (s *State) known(f *Field) (id string, m *Model, text string, sealed []byte) {
+func (s *State) known(f *Field) (id string, m *Model, sealed []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.id, s.model, s.text, s.cells[f.pos].sealed
+	return s.id, s.model, s.cells[f.pos].sealed
 }
 
 // sealSecret seals a Secret for s. One that belongs to another row, or to another field, is opened there first, without a call.

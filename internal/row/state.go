@@ -28,13 +28,13 @@ type State struct {
 	opening sync.Mutex // held during the call that opens the key; before mu
 
 	mu     sync.Mutex
-	model  *Model     // who opened or made it; nil while only scanned
-	row    kmskey.Row // what the envelope is bound to; its Context answers from copies, not from the struct
-	rowErr error      // why row is not known
-	id     string     // canonical primary key; "" while the database has not assigned it
-	text   string     // the key column
-	token  bool       // text is the token of an insert in progress
-	env    kmskey.Envelope
+	model  *Model         // who opened or made it; nil while only scanned
+	row    kmskey.Row     // what the envelope is bound to; its Context answers from copies, not from the struct
+	rowErr error          // why row is not known
+	id     string         // canonical primary key; "" while the database has not assigned it
+	text   string         // the key column
+	token  bool           // text is the token of an insert in progress
+	left   bool           // read without opening: a NULL, too, is not in its Go field yet
 	dek    kmskey.DataKey // held only until it is wrapped
 	ring   []*field.Key   // opened data keys, oldest first; nil while closed
 	cells  []cell
@@ -113,14 +113,18 @@ func (s *State) Settled(f *Field) bool {
 	return c.status == opened || c.status == null
 }
 
-// Clone is a copy that a statement may change: copies of the struct keep what they were read with.
-func (s *State) Clone() *State { return s.clone() }
-
-// clone copies the state for a statement that returns part of a row.
-func (s *State) clone() *State {
+// LeftNull reports that the database had NULL when the row was read without opening it: the Go field's zero value says no more than that.
+func (s *State) LeftNull(f *Field) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &State{group: s.group, model: s.model, row: s.row, rowErr: s.rowErr, id: s.id, text: s.text, token: s.token, env: s.env, dek: s.dek, ring: s.ring}
+	return s.left && s.cells[f.pos].status == null
+}
+
+// Clone is a copy that a statement may change: copies of the struct keep what they were read with.
+func (s *State) Clone() *State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := &State{group: s.group, epoch: s.epoch, left: s.left, model: s.model, row: s.row, rowErr: s.rowErr, id: s.id, text: s.text, token: s.token, dek: s.dek, ring: s.ring}
 	c.cells = append([]cell(nil), s.cells...)
 	return c
 }
@@ -134,10 +138,10 @@ func (s *State) Locked(f *Field) bool {
 
 // WithEnvelope is a copy of s with the envelope of next, which wraps the same data keys.
 func (s *State) WithEnvelope(next *State) *State {
-	c := s.clone()
+	c := s.Clone()
 	next.mu.Lock()
 	defer next.mu.Unlock()
-	c.env, c.text, c.row, c.rowErr = next.env, next.text, next.row, nil
+	c.text, c.row, c.rowErr = next.text, next.row, nil
 	return c
 }
 
@@ -211,8 +215,7 @@ func (s *State) open(f *Field, sealed []byte) ([]byte, error) {
 	place := s.model.place(f)
 	id, err := field.KeyID(sealed)
 	if err != nil {
-		_, err = s.ring[0].Open(nil, place, sealed) // for the error with its place
-		return nil, err
+		return nil, fmt.Errorf("field: open %s: %w", place, err)
 	}
 	for _, k := range s.ring {
 		if k.ID() == id {
@@ -253,9 +256,10 @@ func (s *State) unwrap(ctx context.Context, m *Model) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.text == text { // another copy of the struct may have moved on
-		s.env, s.ring = env, ring
+	if s.text != text {
+		return ErrStaleKey // another copy of the struct has moved on
 	}
+	s.ring = ring
 	return nil
 }
 
@@ -281,6 +285,6 @@ func (s *State) wrap(ctx context.Context) error {
 	dek.DEK.Destroy()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.env, s.text, s.token, s.dek = env, env.String(), false, kmskey.DataKey{}
+	s.text, s.token, s.dek = env.String(), false, kmskey.DataKey{}
 	return nil
 }

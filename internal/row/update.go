@@ -4,6 +4,7 @@
 package row
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"reflect"
@@ -58,23 +59,47 @@ func (m *Model) Ready(ctx context.Context, s *State, v reflect.Value) error {
 	return nil
 }
 
-// Keep carries what is known of cells from an older state of the same row to a newer one, where the newer key opens them, so that
-// unchanged values keep their ciphertext.
+// Keep carries what is known of cells from an older state of the same row to a newer one that knows nothing of them. A value that was in
+// its Go field still was: its ciphertext goes along where the newer key opens it, so that an unchanged value keeps it. What was never
+// opened stays so, and its opening tells whether the newer key fits.
 func (s *State) Keep(old *State) {
 	old.mu.Lock()
-	cells := append([]cell(nil), old.cells...)
+	cells, left := append([]cell(nil), old.cells...), old.left
 	old.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.left = s.left || left
 	for _, f := range s.group.Fields {
 		c := cells[f.pos]
+		if c.status == absent || s.cells[f.pos].status != absent {
+			continue
+		}
 		if c.status == opened {
-			if _, err := s.open(f, c.sealed); err == nil {
-				s.cells[f.pos] = c
+			if _, err := s.open(f, c.sealed); err != nil {
+				c.sealed = nil
 			}
 		}
-		if c.status == null {
-			s.cells[f.pos] = c
+		s.cells[f.pos] = c
+	}
+}
+
+// Fill makes s, into which a statement scanned part of the row without its key column, a state under the key of next. origin is what the
+// row had before; nil for none.
+func (s *State) Fill(next, origin *State) {
+	was := make([]cell, len(s.cells))
+	if origin != nil {
+		origin.mu.Lock()
+		copy(was, origin.cells)
+		origin.mu.Unlock()
+	}
+	n := next.Clone()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.model, s.row, s.rowErr, s.id, s.left = n.model, n.row, n.rowErr, n.id, n.left
+	s.text, s.token, s.dek, s.ring = n.text, n.token, n.dek, n.ring
+	for i, c := range s.cells {
+		if c.status == was[i].status && bytes.Equal(c.sealed, was[i].sealed) { // not scanned
+			s.cells[i] = n.cells[i]
 		}
 	}
 }
@@ -89,7 +114,6 @@ func (m *Model) Rewrapped(ctx context.Context, s *State, g *Group, v reflect.Val
 	if err != nil {
 		return nil, fmt.Errorf("rowseal: rewrap %s: %w", m.Describe(v), err)
 	}
-	to.Unbound = !m.NeedsID()
 	env, err := kmskey.ParseEnvelope(text)
 	if err != nil {
 		return nil, fmt.Errorf("rowseal: rewrap %s: %w", m.Describe(v), err)
@@ -101,8 +125,8 @@ func (m *Model) Rewrapped(ctx context.Context, s *State, g *Group, v reflect.Val
 	if moved.String() == text {
 		return s, nil
 	}
-	c := s.clone()
-	c.env, c.text, c.row, c.rowErr = moved, moved.String(), to, nil
+	c := s.Clone()
+	c.text, c.row, c.rowErr = moved.String(), to, nil
 	return c, nil
 }
 

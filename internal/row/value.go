@@ -229,7 +229,7 @@ func (g *Group) touch(ctx context.Context, v reflect.Value) (*State, error) {
 	if k.state == nil || k.state.epoch != e {
 		s := newState(g)
 		if k.state != nil && e.Returning {
-			s = k.state.clone()
+			s = k.state.Clone()
 		}
 		s.epoch = e
 		e.pending[s] = struct{}{}
