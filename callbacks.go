@@ -62,12 +62,9 @@ func kept[T any](db *gorm.DB) (*T, bool) {
 
 type slot[T any] struct{ stmt *gorm.Statement }
 
-// forget drops what an earlier run of the same statement kept: GORM lets a *gorm.DB in the middle of a chain be used again.
-func forget[T any](db *gorm.DB) {
-	if _, ok := kept[T](db); ok {
-		keep[T](db, nil)
-	}
-}
+// forget drops what was kept: at the end, so that rows do not live on in a *gorm.DB that is used again, and at the beginning, since an
+// end may have been left out by a panic.
+func forget[T any](db *gorm.DB) { db.Statement.Settings.Delete(slot[T]{db.Statement}) }
 
 // marked is a statement while GORM runs it.
 type marked struct {
@@ -89,9 +86,9 @@ func unmark(db *gorm.DB) *row.Epoch {
 	if !ok || m.epoch == nil {
 		return nil
 	}
-	epoch := m.epoch
-	db.Statement.Context, m.epoch = m.outer, nil
-	return epoch
+	db.Statement.Context = m.outer
+	forget[marked](db)
+	return m.epoch
 }
 
 // structs lists the structs of type t in v, which is one, a pointer to one, or a slice or array of either.

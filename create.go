@@ -286,6 +286,7 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 // finishCreate runs last. A row that was not stored is given back as it came, so that creating it again works.
 func (p *Plugin) finishCreate(db *gorm.DB) {
 	c, ok := kept[creation](db)
+	forget[creation](db)
 	if !ok || db.Error == nil {
 		return
 	}

@@ -79,10 +79,11 @@ func (p *Plugin) watch(result bool) func(*gorm.DB) {
 // unwatch takes it out again. A dry run has no connection, and is looked at here, since its text is logged.
 func (p *Plugin) unwatch(db *gorm.DB) {
 	l, ok := kept[look](db)
-	if !ok || l.pool == nil {
+	if !ok {
 		return
 	}
-	db.Statement.ConnPool, l.pool = l.pool, nil
+	forget[look](db)
+	db.Statement.ConnPool = l.pool
 	if !db.DryRun {
 		return
 	}

@@ -154,6 +154,7 @@ func (p *Plugin) afterQuery(db *gorm.DB) {
 	if !ok {
 		return
 	}
+	forget[reading](db)
 	epoch := unmark(db)
 	stmt := db.Statement
 	if r.model != nil {

@@ -580,6 +580,7 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 	if !ok {
 		return
 	}
+	defer forget[change](db)
 	if db.Error == nil && !db.DryRun && db.RowsAffected == 0 {
 		if err := p.retry(db, c); err != nil {
 			_ = db.AddError(err)

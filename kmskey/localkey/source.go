@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 )
 
 // maxSource bounds what is read of a key file: a key has 64 characters at most, and a path may be a mistake.
@@ -131,8 +132,12 @@ func FromFileOrGenerate(path string) (*Provider, error) {
 	switch {
 	case err == nil:
 		// Another process may have linked the file this moment and not synced the directory yet; rows must not be sealed
-		// under a key that a crash could still lose. An old file on a read-only file system needs no sync: no error.
-		_ = syncDir(filepath.Dir(path))
+		// under a key that a crash could still lose. An old file on a read-only file system, or in a folder that this process
+		// cannot write to, was put there by others, and needs no sync.
+		err = syncDir(filepath.Dir(path))
+		if err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) && !errors.Is(err, syscall.EINVAL) {
+			return nil, fmt.Errorf("localkey: key file %s: sync its directory: %w", path, err)
+		}
 		return p, nil
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
