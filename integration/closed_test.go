@@ -231,13 +231,13 @@ var closedTables = []string{"consults", "files", "chart_labels", "labels", "char
 func (c *closed) seed(t *testing.T) {
 	t.Helper()
 	for _, table := range closedTables {
-		if c.postgres {
+		if c.kind == postgres {
 			c.tamper(t, "TRUNCATE "+table+" RESTART IDENTITY CASCADE")
 		} else {
 			c.tamper(t, "DELETE FROM "+table)
 		}
 	}
-	if !c.postgres {
+	if c.kind != postgres {
 		c.tamper(t, "DELETE FROM sqlite_sequence")
 	}
 	one, two := chart("seed"), chart("seed")

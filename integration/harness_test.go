@@ -14,15 +14,19 @@ import (
 
 	sqlitedriver "github.com/glebarez/go-sqlite"
 	"github.com/glebarez/sqlite"
+	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
-	"gorm.io/driver/postgres"
+	mysqldriver "gorm.io/driver/mysql"
+	postgresdriver "gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
 	"database/sql/driver"
 
 	"github.com/rowseal/rowseal"
+	"github.com/rowseal/rowseal/integration/internal/ephemeral"
+	"github.com/rowseal/rowseal/integration/internal/mariatest"
 	"github.com/rowseal/rowseal/integration/internal/pgtest"
 	"github.com/rowseal/rowseal/integration/internal/sqlspy"
 	"github.com/rowseal/rowseal/kmskey"
@@ -30,18 +34,32 @@ import (
 	"github.com/rowseal/rowseal/kmskey/localkey"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { ephemeral.Main(m) }
 
 // bench is one database with the plugin, and everything that a test may want to look at.
 type world struct {
-	db       *gorm.DB
-	spy      *sqlspy.Recorder
-	kms      *kmskeytest.Counter
-	keys     *kmskey.Keyring
-	plain    *sql.DB // a second connection without plugin or spy
-	postgres bool
-	log      *lockedBuffer
+	db    *gorm.DB
+	spy   *sqlspy.Recorder
+	kms   *kmskeytest.Counter
+	keys  *kmskey.Keyring
+	plain *sql.DB // a second connection without plugin or spy
+	kind  string
+	log   *lockedBuffer
 }
+
+// The kinds of database, and of reaching one.
+const (
+	sqliteGo  = "sqlite"     // without a C compiler
+	sqliteCgo = "sqlite-cgo" // SQLite's own C code
+	postgres  = "postgres"
+	mariadb   = "mariadb"
+	// mysqlLike is MariaDB as MySQL is: without RETURNING, so that ids are counted up from the first of a batch. It also has the
+	// driver count the rows that an UPDATE found, not those it changed, and put values into the text itself.
+	mysqlLike = "mysql-like"
+)
+
+func isSQLite(kind string) bool { return kind == sqliteGo || kind == sqliteCgo }
+func isMySQL(kind string) bool  { return kind == mariadb || kind == mysqlLike }
 
 type lockedBuffer struct {
 	mu sync.Mutex
@@ -63,34 +81,66 @@ func (l *lockedBuffer) String() string {
 // connect opens a fresh database of one kind.
 func connect(t testing.TB, kind string, r *sqlspy.Recorder, config *gorm.Config) (db *gorm.DB, plain *sql.DB) {
 	t.Helper()
-	var dialector gorm.Dialector
-	switch kind {
-	case "sqlite":
-		dsn := "file:" + filepath.Join(t.TempDir(), "test.db") + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_txlock=immediate"
-		spied := sql.OpenDB(r.Connector(dsnConnector{dsn, &sqlitedriver.Driver{}}))
-		t.Cleanup(func() { _ = spied.Close() })
-		dialector = sqlite.Dialector{Conn: spied}
-		var err error
-		if plain, err = sql.Open("sqlite", dsn); err != nil {
-			t.Fatal(err)
+	var spied, own driver.Connector
+	switch {
+	case isSQLite(kind):
+		file := filepath.Join(t.TempDir(), "test.db")
+		own = goSQLite(file)
+		if kind == sqliteCgo {
+			own = cgoSQLite(file)
 		}
-	case "postgres":
-		dsn := pgtest.DSN(t)
-		parsed, err := pgx.ParseConfig(dsn)
+		spied = own
+	case kind == postgres:
+		parsed, err := pgx.ParseConfig(pgtest.DSN(t))
 		if err != nil {
 			t.Fatal(err)
 		}
-		spied := sql.OpenDB(r.Connector(stdlib.GetConnector(*parsed)))
-		t.Cleanup(func() { _ = spied.Close() })
-		dialector = postgres.New(postgres.Config{Conn: spied})
-		plain = stdlib.OpenDB(*parsed)
+		own = stdlib.GetConnector(*parsed)
+		spied = own
+	case isMySQL(kind):
+		c := mariatest.Config(t)
+		c.ParseTime = true
+		own = mysqlConnector(t, c)
+		if kind == mysqlLike {
+			c.ClientFoundRows, c.InterpolateParams = true, true
+		}
+		spied = mysqlConnector(t, c)
 	}
-	t.Cleanup(func() { _ = plain.Close() })
-	db, err := gorm.Open(dialector, config)
+	pool := sql.OpenDB(r.Connector(spied))
+	plain = sql.OpenDB(own)
+	t.Cleanup(func() { _, _ = pool.Close(), plain.Close() })
+	db, err := gorm.Open(dialector(kind, pool), config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return db, plain
+}
+
+func dialector(kind string, pool gorm.ConnPool) gorm.Dialector {
+	switch kind {
+	case sqliteGo:
+		return sqlite.Dialector{Conn: pool}
+	case sqliteCgo:
+		return cgoDialector(pool)
+	case postgres:
+		return postgresdriver.New(postgresdriver.Config{Conn: pool})
+	case mariadb, mysqlLike:
+		return mysqldriver.New(mysqldriver.Config{Conn: pool, DisableWithReturning: kind == mysqlLike})
+	}
+	panic("no kind " + kind)
+}
+
+func goSQLite(file string) driver.Connector {
+	return dsnConnector{"file:" + file + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_txlock=immediate", &sqlitedriver.Driver{}}
+}
+
+func mysqlConnector(t testing.TB, c *mysql.Config) driver.Connector {
+	t.Helper()
+	connector, err := mysql.NewConnector(c.Clone())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return connector
 }
 
 type dsnConnector struct {
@@ -117,7 +167,7 @@ func open(t testing.TB, kind string, models ...any) *world {
 
 func openWith(t testing.TB, kind string, keys *kmskey.Keyring, config rowseal.Config, gormConfig *gorm.Config) *world {
 	t.Helper()
-	w := &world{spy: &sqlspy.Recorder{}, keys: keys, postgres: kind == "postgres", log: &lockedBuffer{}}
+	w := &world{spy: &sqlspy.Recorder{}, keys: keys, kind: kind, log: &lockedBuffer{}}
 	gormConfig.Logger = logger.New(log.New(w.log, "", 0), logger.Config{LogLevel: logger.Info})
 	w.db, w.plain = connect(t, kind, w.spy, gormConfig)
 	plugin, err := rowseal.New(keys, config)
@@ -140,14 +190,32 @@ func openWith(t testing.TB, kind string, keys *kmskey.Keyring, config rowseal.Co
 }
 
 // each runs a test on every database.
-func each(t *testing.T, f func(t *testing.T, kind string)) {
-	for _, kind := range []string{"sqlite", "postgres"} {
+func each(t *testing.T, f func(t *testing.T, kind string)) { on(t, f, sqliteGo, postgres, mariadb) }
+
+// eachDriver runs a test on every database, and on those that have several ways to be reached by each.
+func eachDriver(t *testing.T, f func(t *testing.T, kind string)) {
+	kinds := []string{sqliteGo, postgres, mariadb, mysqlLike}
+	if cgoSQLite != nil {
+		kinds = append(kinds, sqliteCgo)
+	}
+	on(t, f, kinds...)
+}
+
+// on runs a test on some databases.
+func on(t *testing.T, f func(t *testing.T, kind string), kinds ...string) {
+	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			f(t, kind)
 		})
 	}
 }
+
+// The cgo driver, where there is one.
+var (
+	cgoSQLite    func(file string) driver.Connector
+	cgoDialector func(gorm.ConnPool) gorm.Dialector
+)
 
 // dump is every byte of a table, as a second connection sees it.
 func (w *world) dump(t testing.TB, table string) string {
@@ -207,7 +275,7 @@ func (w *world) tamper(t testing.TB, query string, args ...any) {
 }
 
 func (w *world) bind(n int) string {
-	if w.postgres {
+	if w.kind == postgres {
 		return fmt.Sprintf("$%d", n)
 	}
 	return "?"

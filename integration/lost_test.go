@@ -12,8 +12,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/glebarez/sqlite"
-	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 	"gorm.io/gorm/logger"
@@ -63,11 +61,7 @@ func (w *world) also(t testing.TB, keys *kmskey.Keyring, config rowseal.Config) 
 // bare is another process on the same database, which forgot the plugin.
 func (w *world) bare(t testing.TB) *gorm.DB {
 	t.Helper()
-	var dialector gorm.Dialector = sqlite.Dialector{Conn: w.db.ConnPool}
-	if w.postgres {
-		dialector = postgres.New(postgres.Config{Conn: w.db.ConnPool})
-	}
-	db, err := gorm.Open(dialector, &gorm.Config{Logger: logger.Discard})
+	db, err := gorm.Open(dialector(w.kind, w.db.ConnPool), &gorm.Config{Logger: logger.Discard})
 	ok(t, err)
 	return db
 }

@@ -231,7 +231,7 @@ func TestAutoMigrateMakesColumnsForCiphertext(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
 		w := open(t, kind, &Everything{})
 		binary, text := "blob", "text"
-		if w.postgres {
+		if w.kind == postgres {
 			binary = "bytea"
 		}
 		types, err := w.db.Migrator().ColumnTypes(&Everything{})

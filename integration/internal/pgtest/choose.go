@@ -8,9 +8,10 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rowseal/rowseal/integration/internal/ephemeral"
 )
 
 // defaultImage is pinned to a major version, so that a new one is a change of this repository.
@@ -20,7 +21,7 @@ const defaultImage = "postgres:17"
 // broken.
 var (
 	errNoEngine   = errors.New("no Docker engine answers")
-	errNoBinaries = errors.New("no server binaries")
+	errNoBinaries = ephemeral.ErrNoBinaries
 )
 
 // errNoServer is the end of the list.
@@ -42,12 +43,11 @@ func fromEnv() config {
 		image: os.Getenv("TEST_POSTGRES_IMAGE"),
 		bin:   os.Getenv("TEST_POSTGRES_BIN"),
 		ci:    os.Getenv("CI") != "",
+
+		require: ephemeral.Required(),
 	}
 	if cfg.image == "" {
 		cfg.image = defaultImage
-	}
-	for part := range strings.SplitSeq(os.Getenv("TEST_REQUIRE"), ",") {
-		cfg.require = append(cfg.require, strings.TrimSpace(part))
 	}
 	return cfg
 }

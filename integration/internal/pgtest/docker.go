@@ -15,6 +15,8 @@ import (
 	"github.com/testcontainers/testcontainers-go"
 	"github.com/testcontainers/testcontainers-go/modules/postgres"
 	"github.com/testcontainers/testcontainers-go/wait"
+
+	"github.com/rowseal/rowseal/integration/internal/ephemeral"
 )
 
 const (
@@ -35,7 +37,7 @@ func startDocker(cfg config) (*server, error) {
 
 	ctx, cancel := context.WithTimeout(context.Background(), dockerTimeout)
 	defer cancel()
-	password := randomHex(16)
+	password := ephemeral.RandomHex(16)
 	container, err := postgres.Run(ctx, cfg.image,
 		postgres.WithUsername("postgres"),
 		postgres.WithPassword(password),

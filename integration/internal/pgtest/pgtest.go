@@ -1,26 +1,35 @@
 // Package pgtest gives every test a fresh database on a real PostgreSQL server.
 //
-// One server serves a test binary. It starts when the first test asks for a database and stops when [Main] returns.
-// Where it comes from is settled by the environment, see [Main].
+// One server serves a test binary. It starts when the first test asks for a database and stops when [ephemeral.Main]
+// returns. The first of these that the environment allows provides it:
+//
+//   - TEST_DATABASE_URL, a server that is already there. The role must be allowed to create databases.
+//   - A container, through testcontainers-go, when a Docker engine answers. TEST_POSTGRES_IMAGE names the image.
+//     Defaults to the official one.
+//   - The server's own binaries, run as a throw-away cluster. They are looked for in TEST_POSTGRES_BIN, PATH, what
+//     pg_config names, and /usr/lib/postgresql.
+//
+// TEST_POSTGRES=docker or =local allows only that way, and an obstacle is then an error instead of a step down the
+// list. TEST_REQUIRE=docker (a comma-separated list) does not allow a step past Docker either. Where no way is left the
+// test fails; with -short it is skipped, unless CI is set or TEST_REQUIRE names postgres.
 package pgtest
 
 // pgtest.go owns what a test sees: the server's life and a database per test.
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/rowseal/rowseal/integration/internal/ephemeral"
 )
 
 // dropTimeout bounds the clean-up of one test, whose own context has ended by then.
@@ -35,49 +44,22 @@ type server struct {
 }
 
 var shared struct {
-	mainRuns atomic.Bool
-	start    sync.Once
-	server   *server
-	err      error
-}
-
-// Main runs a package's tests and stops the server that they shared. A package that calls [DSN] needs it:
-//
-//	func TestMain(m *testing.M) { pgtest.Main(m) }
-//
-// The first of these that the environment allows provides the server:
-//
-//   - TEST_DATABASE_URL, a server that is already there. The role must be allowed to create databases.
-//   - A container, through testcontainers-go, when a Docker engine answers. TEST_POSTGRES_IMAGE names the image.
-//     Defaults to the official one.
-//   - The server's own binaries, run as a throw-away cluster. They are looked for in TEST_POSTGRES_BIN, PATH, what
-//     pg_config names, and /usr/lib/postgresql.
-//
-// TEST_POSTGRES=docker or =local allows only that way, and an obstacle is then an error instead of a step down the
-// list. TEST_REQUIRE=docker (a comma-separated list) does not allow a step past Docker either. Where no way is left the
-// test fails; with -short it is skipped, unless CI is set or TEST_REQUIRE names postgres.
-func Main(m *testing.M) {
-	shared.mainRuns.Store(true)
-	code := m.Run()
-	if s := shared.server; s != nil {
-		if err := s.stop(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = max(code, 1)
-		}
-	}
-	os.Exit(code)
+	start  sync.Once
+	server *server
+	err    error
 }
 
 // DSN creates a database for t alone and returns its URL. The database is dropped when t ends, connections to it
 // included. DSN ends t when there is no server, and is safe for parallel tests.
 func DSN(t testing.TB) string {
 	t.Helper()
-	if !shared.mainRuns.Load() {
-		t.Fatal("pgtest: nothing would stop the server; add to the package: func TestMain(m *testing.M) { pgtest.Main(m) }")
-	}
+	ephemeral.NeedsMain(t)
 	shared.start.Do(func() {
 		cfg := fromEnv()
 		shared.server, shared.err = announce(choose(cfg, starters{url: startURL, docker: startDocker, local: startLocal}))
+		if shared.err == nil {
+			ephemeral.AtExit(shared.server.stop)
+		}
 	})
 	if err := shared.err; err != nil {
 		if maySkip(fromEnv(), testing.Short(), err) {
@@ -115,7 +97,7 @@ func announce(s *server, err error) (*server, error) {
 
 func (s *server) dsn(t testing.TB) string {
 	t.Helper()
-	name := "pgtest_" + randomHex(8)
+	name := "pgtest_" + ephemeral.RandomHex(8)
 	dsn, err := withDatabase(s.url, name)
 	if err != nil {
 		t.Fatal(err)
@@ -168,10 +150,4 @@ func withDatabase(dsn, name string) (string, error) {
 	q.Del("database")
 	u.RawQuery = q.Encode()
 	return u.String(), nil
-}
-
-func randomHex(n int) string {
-	b := make([]byte, n)
-	rand.Read(b) // never fails, see crypto/rand
-	return hex.EncodeToString(b)
 }

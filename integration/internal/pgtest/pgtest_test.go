@@ -16,6 +16,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/testcontainers/testcontainers-go"
+
+	"github.com/rowseal/rowseal/integration/internal/ephemeral"
 )
 
 // hungTest bounds waits for an event that comes at once unless something is broken.
@@ -26,7 +28,7 @@ func TestMain(m *testing.M) {
 		ownServer()
 		return
 	}
-	Main(m)
+	ephemeral.Main(m)
 }
 
 func TestDSN(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -112,8 +114,11 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 	if !ok {
 		return nil, driver.ErrSkip
 	}
-	c.r.add(Event{"exec", query, values(args)})
-	return e.ExecContext(ctx, query, args)
+	result, err := e.ExecContext(ctx, query, args)
+	if err != driver.ErrSkip { // nothing was sent: database/sql prepares it now
+		c.r.add(Event{"exec", query, values(args)})
+	}
+	return result, err
 }
 
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
@@ -121,8 +126,10 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 	if !ok {
 		return nil, driver.ErrSkip
 	}
-	c.r.add(Event{"query", query, values(args)})
 	rows, err := q.QueryContext(ctx, query, args)
+	if err != driver.ErrSkip {
+		c.r.add(Event{"query", query, values(args)})
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -138,6 +145,55 @@ type spiedRows struct {
 func (s *spiedRows) Close() error {
 	s.r.add(Event{Kind: "close"})
 	return s.Rows.Close()
+}
+
+// What database/sql may ask of rows is answered as the driver would, and else as database/sql itself.
+
+func (s *spiedRows) ColumnTypeDatabaseTypeName(i int) string {
+	if r, ok := s.Rows.(driver.RowsColumnTypeDatabaseTypeName); ok {
+		return r.ColumnTypeDatabaseTypeName(i)
+	}
+	return ""
+}
+
+func (s *spiedRows) ColumnTypeScanType(i int) reflect.Type {
+	if r, ok := s.Rows.(driver.RowsColumnTypeScanType); ok {
+		return r.ColumnTypeScanType(i)
+	}
+	return reflect.TypeFor[any]()
+}
+
+func (s *spiedRows) ColumnTypeNullable(i int) (nullable, ok bool) {
+	if r, ok := s.Rows.(driver.RowsColumnTypeNullable); ok {
+		return r.ColumnTypeNullable(i)
+	}
+	return false, false
+}
+
+func (s *spiedRows) ColumnTypeLength(i int) (length int64, ok bool) {
+	if r, ok := s.Rows.(driver.RowsColumnTypeLength); ok {
+		return r.ColumnTypeLength(i)
+	}
+	return 0, false
+}
+
+func (s *spiedRows) ColumnTypePrecisionScale(i int) (precision, scale int64, ok bool) {
+	if r, ok := s.Rows.(driver.RowsColumnTypePrecisionScale); ok {
+		return r.ColumnTypePrecisionScale(i)
+	}
+	return 0, 0, false
+}
+
+func (s *spiedRows) HasNextResultSet() bool {
+	r, ok := s.Rows.(driver.RowsNextResultSet)
+	return ok && r.HasNextResultSet()
+}
+
+func (s *spiedRows) NextResultSet() error {
+	if r, ok := s.Rows.(driver.RowsNextResultSet); ok {
+		return r.NextResultSet()
+	}
+	return io.EOF
 }
 
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
