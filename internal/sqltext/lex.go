@@ -64,7 +64,7 @@ func dialects(sql string) []dialect {
 	if strings.Contains(sql, "/*") {
 		also(func(d *dialect) { d.nested = true })
 	}
-	if strings.ContainsAny(sql, `\#`) || strings.Contains(sql, "/*!") || strings.Contains(sql, "--") {
+	if strings.ContainsAny(sql, `\#`) || strings.Contains(sql, "/*!") || strings.Contains(sql, "/*M!") || strings.Contains(sql, "--") {
 		also(func(d *dialect) { d.mysql = true })
 	}
 	if strings.Contains(sql, "[") {
@@ -86,6 +86,8 @@ func lex(sql string, d dialect) []token {
 			i = line(sql, i)
 		case c == '/' && d.mysql && strings.HasPrefix(sql[i:], "/*!"):
 			i = word(sql, i+3) // a version may follow; its end is two symbols
+		case c == '/' && d.mysql && strings.HasPrefix(sql[i:], "/*M!"):
+			i = word(sql, i+4) // the same for MariaDB alone
 		case c == '/' && strings.HasPrefix(sql[i:], "/*"):
 			i = comment(sql, i, d.nested)
 		case c == '\'':

@@ -261,7 +261,8 @@ func (s *scanner) keyword(l *level, t token) bool {
 	switch {
 	case t.is("SELECT"):
 		l.clause, l.distinct, l.joining, l.item = list, false, false, 0
-	case t.is("DISTINCT") && (l.clause == list || l.clause == call):
+	case l.clause == list && t.is(modifiers...) && s.peek(-1).is(selects...):
+	case t.is("DISTINCT", "DISTINCTROW") && (l.clause == list || l.clause == call):
 		l.distinct = true
 	case t.is("ALL") && s.peek(-1).is("SELECT"):
 	case t.is("WITH") && open:
@@ -269,7 +270,7 @@ func (s *scanner) keyword(l *level, t token) bool {
 	case t.is("RECURSIVE") && l.clause == with:
 	case open && t.is("EXPLAIN", "ANALYZE", "VERBOSE") && (t.is("EXPLAIN") || s.peek(-1).is("EXPLAIN", "ANALYZE", "VERBOSE")):
 		s.plan = true
-	case open && t.is("CREATE", "ALTER", "DROP", "COMMENT", "TRUNCATE", "GRANT", "REVOKE", "ANALYZE", "VACUUM", "PRAGMA", "SET", "SHOW", "REINDEX", "LOCK"):
+	case open && t.is("CREATE", "ALTER", "DROP", "COMMENT", "TRUNCATE", "GRANT", "REVOKE", "ANALYZE", "VACUUM", "PRAGMA", "SET", "SHOW", "REINDEX", "LOCK") && !(t.is("SET") && s.verb == "LOAD"):
 		l.clause = ddl
 		s.verb = strings.ToUpper(t.text)
 	case l.clause == ddl && t.is("BEGIN", "DO"): // of a trigger, of a rule
@@ -284,10 +285,10 @@ func (s *scanner) keyword(l *level, t token) bool {
 		return false
 	case t.is("LOOP"): // a statement follows
 		l.clause, l.joining = nowhere, false
-	case open && t.is("INSERT", "REPLACE", "MERGE", "DELETE", "UPDATE", "COPY"):
+	case open && t.is("INSERT", "REPLACE", "MERGE", "DELETE", "UPDATE", "COPY", "LOAD", "HANDLER"):
 		s.verb = strings.ToUpper(t.text)
 		l.clause = target
-		if s.verb == "DELETE" {
+		if s.verb == "DELETE" || s.verb == "HANDLER" {
 			l.clause = from
 		}
 	case t.is("INTO") && (l.clause == target || l.clause == list):
@@ -450,6 +451,11 @@ var operators = []string{"IN", "AND", "OR", "NOT", "LIKE", "ILIKE", "IS", "BETWE
 	"COLLATE", "WHEN", "THEN", "ELSE", "CASE", "ANY", "SOME", "ALL", "EXISTS", "AS", "ON", "WHERE", "HAVING", "BY", "VALUES", "SELECT", "FROM", "JOIN",
 	"UNION", "EXCEPT", "INTERSECT", "SET", "USING", "DISTINCT", "OVER", "FILTER", "ESCAPE", "TO", "ISNULL", "NOTNULL", "CONFLICT", "RETURNING", "OPERATOR"}
 
+// modifiers are the names that MySQL takes between SELECT and its list, and selects those that a list follows.
+var modifiers = []string{"HIGH_PRIORITY", "STRAIGHT_JOIN", "SQL_NO_CACHE", "SQL_CACHE", "SQL_CALC_FOUND_ROWS", "SQL_SMALL_RESULT", "SQL_BIG_RESULT", "SQL_BUFFER_RESULT"}
+
+var selects = append([]string{"SELECT", "ALL"}, modifiers...)
+
 // addTable puts a table or a table expression into scope, with the alias that follows it. It reports that names for its columns follow
 // the alias.
 func (s *scanner) addTable(l *level, tableName string, cols []*Columns) (renamed bool) {
@@ -530,7 +536,7 @@ func (s *scanner) table(l *level, name string) {
 	}
 	if l.clause == target {
 		s.into = cols
-		if s.verb == "COPY" && !s.peek(0).symbol("(") {
+		if (s.verb == "COPY" || s.verb == "LOAD") && !s.peek(0).symbol("(") {
 			s.unlisted(l)
 		}
 	}
@@ -576,7 +582,7 @@ func (s *scanner) listed(l *level, before token, qualifier, column string) {
 		return
 	}
 	r := ref{table: qualifier, column: column, kind: Read, query: l.outer == nil}
-	alone := before.is("SELECT", "ALL", "RETURNING") || before.symbol(",")
+	alone := before.is("RETURNING") || before.is(selects...) || before.symbol(",")
 	next := s.peek(0)
 	switch {
 	case !alone || l.distinct:
@@ -608,7 +614,7 @@ func (s *scanner) listed(l *level, before token, qualifier, column string) {
 // isStar reports a star that stands for columns, and does not multiply.
 func (s *scanner) isStar() bool {
 	before := s.peek(-1)
-	return before.is("SELECT", "ALL", "RETURNING", "DISTINCT") || before.symbol(",")
+	return before.is("RETURNING", "DISTINCT", "DISTINCTROW") || before.is(selects...) || before.symbol(",")
 }
 
 // star files the columns of a table, or of all, in a select list.

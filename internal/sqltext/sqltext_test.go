@@ -111,6 +111,18 @@ func TestUses(t *testing.T) {
 		{"SELECT id FROM clinic.charts WHERE clinic.charts.name = ?", "compared charts.name"},
 		{"SELECT id FROM ONLY charts WHERE name = ?", "compared charts.name"},
 		{"SELECT id FROM doctors UNION SELECT id FROM charts WHERE score = 1", "compared charts.score"},
+		// What MySQL and MariaDB alone take.
+		{"SELECT SQL_NO_CACHE name FROM charts", "read charts.name"},
+		{"SELECT HIGH_PRIORITY SQL_CALC_FOUND_ROWS name AS ward FROM charts", "read-as charts.name as ward"},
+		{"SELECT STRAIGHT_JOIN name FROM charts", "read charts.name"},
+		{"SELECT SQL_BIG_RESULT * FROM charts", "star charts"},
+		{"SELECT DISTINCTROW name FROM charts", "compared charts.name"},
+		{"HANDLER charts READ FIRST WHERE name = 'x'", "compared charts.name"},
+		{"LOAD DATA LOCAL INFILE 'x' INTO TABLE charts (id, name)", "inserted charts.name"},
+		{"LOAD DATA INFILE 'x' INTO TABLE charts (id) SET name = 'x'", "set charts.name"},
+		{"LOAD DATA INFILE 'x' INTO TABLE charts FIELDS TERMINATED BY ',' (id, name)", "inserted-all charts"},
+		{"UPDATE charts SET ward = 1 /*M! , name = 'x' */", "set charts.name"},
+		{"UPDATE charts SET ward = 1 /*M!100100 , name = 'x' */", "set charts.name"},
 		// Writing.
 		{"INSERT INTO charts (id, name) VALUES (1, 'x') RETURNING id", "inserted charts.name"},
 		{"INSERT INTO charts VALUES (1, 'x')", "inserted-all charts"},
