@@ -349,7 +349,7 @@ func findTokens(db *gorm.DB, m *row.Model, batch []row.Pending) ([]row.Pending, 
 		for _, f := range m.Plan.Schema.PrimaryFields {
 			columns = append(columns, stmt.Quote(f.DBName))
 		}
-		query := fmt.Sprintf("SELECT %s FROM %s WHERE %s IN ?", strings.Join(columns, ","), quotedTable(stmt), columns[0])
+		query := fmt.Sprintf("SELECT %s FROM %s WHERE %s IN ?", strings.Join(columns, ","), quotedTable(stmt), exact(db, columns[0]))
 		rows, err := inside(db).Raw(query, tokens).Rows()
 		if err != nil {
 			return nil, err
@@ -401,7 +401,7 @@ func replaceTokens(db *gorm.DB, m *row.Model, rows []row.Pending, envelopes map[
 				}
 			}
 			if cases.Len() > 0 {
-				sets = append(sets, fmt.Sprintf("%s = CASE %s%s ELSE %s END", column, column, cases.String(), column))
+				sets = append(sets, fmt.Sprintf("%s = CASE %s%s ELSE %s END", column, exact(db, column), cases.String(), column))
 			}
 		}
 		var tokens []any
@@ -409,7 +409,7 @@ func replaceTokens(db *gorm.DB, m *row.Model, rows []row.Pending, envelopes map[
 			_, token := lead(m, p)
 			tokens = append(tokens, token)
 		}
-		query := fmt.Sprintf("UPDATE %s SET %s WHERE %s IN ?", quotedTable(stmt), strings.Join(sets, ", "), stmt.Quote(first.Column.DBName))
+		query := fmt.Sprintf("UPDATE %s SET %s WHERE %s IN ?", quotedTable(stmt), strings.Join(sets, ", "), exact(db, stmt.Quote(first.Column.DBName)))
 		result := inside(db).Exec(query, append(args, tokens)...)
 		if result.Error != nil {
 			return result.Error

@@ -106,11 +106,8 @@ func (c *change) adopt(g *row.Group, next *row.State, from string) {
 
 func swapKey(stmt *gorm.Statement, c *change, g *row.Group, old, next string) (bool, error) {
 	column := stmt.Quote(g.Column.DBName)
-	where, args := []string{column + " = ?"}, []any{next, old}
-	for _, f := range c.model.Plan.Schema.PrimaryFields {
-		value, _ := f.ValueOf(stmt.Context, c.value)
-		where, args = append(where, stmt.Quote(f.DBName)+" = ?"), append(args, value)
-	}
+	where, args := identify(stmt, c.model, c.value)
+	where, args = append(where, exact(stmt.DB, column)+" = ?"), append(append([]any{next}, args...), old)
 	result := inside(stmt.DB).Exec(fmt.Sprintf("UPDATE %s SET %s = ? WHERE %s", quotedTable(stmt), column, strings.Join(where, " AND ")), args...)
 	return result.RowsAffected == 1, result.Error
 }

@@ -52,10 +52,16 @@ type keyCondition struct {
 }
 
 func (k *keyCondition) Build(b clause.Builder) {
-	b.WriteQuoted(clause.Column{Table: clause.CurrentTable, Name: k.column})
+	column := clause.Column{Table: clause.CurrentTable, Name: k.column}
 	if k.text == "" {
+		b.WriteQuoted(column)
 		_, _ = b.WriteString(" IS NULL")
 		return
+	}
+	if stmt, ok := b.(*gorm.Statement); ok {
+		_, _ = b.WriteString(exact(stmt.DB, stmt.Quote(column)))
+	} else {
+		b.WriteQuoted(column)
 	}
 	_, _ = b.WriteString(" = ")
 	b.AddVar(b, k.text)
@@ -312,6 +318,10 @@ func (c *change) rekey(stmt *gorm.Statement, touched []*row.Group, moved bool) e
 		if value, zero := f.ValueOf(stmt.Context, c.before); zero || c.hadSet {
 			stmt.AddClause(clause.Where{Exprs: []clause.Expression{clause.Eq{Column: clause.Column{Table: clause.CurrentTable, Name: f.DBName}, Value: value}}})
 		}
+		if value, _ := f.ValueOf(stmt.Context, c.before); isMySQL(stmt.DB) && row.Literal(f) {
+			quoted := stmt.Quote(clause.Column{Table: clause.CurrentTable, Name: f.DBName})
+			stmt.AddClause(clause.Where{Exprs: []clause.Expression{clause.Expr{SQL: exact(stmt.DB, quoted) + " = ?", Vars: []any{value}}}})
+		}
 	}
 	return c.bind(stmt)
 }
@@ -471,13 +481,10 @@ func (c *change) storedKey(stmt *gorm.Statement, g *row.Group) (text string, sto
 	for _, name := range m.ContextColumns() {
 		columns = append(columns, stmt.Quote(name))
 	}
-	var where []string
-	var args []any
 	for _, f := range m.Plan.Schema.PrimaryFields {
-		value, _ := f.ValueOf(stmt.Context, c.value)
-		where, args = append(where, stmt.Quote(f.DBName)+" = ?"), append(args, value)
 		f.ReflectValueOf(stmt.Context, scratch).Set(f.ReflectValueOf(stmt.Context, c.value))
 	}
+	where, args := identify(stmt, m, c.value)
 	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(columns, ","), quotedTable(stmt), strings.Join(where, " AND "))
 	rows, err := inside(stmt.DB).Raw(query, args...).Rows()
 	if err != nil {

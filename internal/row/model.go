@@ -313,6 +313,20 @@ func (m *Model) IdentityOf(get func(part int) (any, bool)) (id string, ok bool) 
 	return encode(values), true
 }
 
+// Literal reports a primary key column of text, which names a row by its very characters, whatever a collation takes for equal.
+func Literal(f *schema.Field) bool {
+	column := strings.ToLower(string(f.DataType))
+	text := column == string(schema.String) || strings.Contains(column, "char") || strings.Contains(column, "text")
+	switch f.IndirectFieldType.Kind() {
+	case reflect.String:
+		return column != "uuid"
+	case reflect.Slice, reflect.Array: // bytes, and UUIDs, which are one in either case
+		return false
+	default:
+		return text // a Valuer
+	}
+}
+
 // SameColumn reports whether two rows agree in a primary key or context column.
 func (m *Model) SameColumn(f *schema.Field, a, b reflect.Value) bool {
 	p, err := newPart(f)
