@@ -1,6 +1,7 @@
 // mysql.go owns what MySQL and MariaDB do otherwise, where a row's key could be lost by it:
 //
 //   - Text compares without regard to case, accents and trailing spaces. Keys, tokens and primary keys are compared as bytes.
+//   - A transaction reads as of its first read, and writes what is there now. Where a write found no row, the row is read locked.
 
 package rowseal
 
@@ -20,6 +21,14 @@ func exact(db *gorm.DB, quoted string) string {
 		return "CAST(CONVERT(" + quoted + " USING utf8mb4) AS BINARY)"
 	}
 	return quoted
+}
+
+// locked makes a SELECT one that reads what is there now. The UPDATE that found no row holds the row's lock already.
+func locked(db *gorm.DB, query string) string {
+	if isMySQL(db) {
+		return query + " FOR UPDATE"
+	}
+	return query
 }
 
 // identify is the condition that finds the row in v and no other. It keeps the comparison that an index serves.

@@ -57,8 +57,8 @@ const rotateTries = 3
 
 // rotateKey gives the state that the key column has afterwards; nil where the row has no key.
 func rotateKey(stmt *gorm.Statement, c *change, g *row.Group) (state *row.State, from string, err error) {
-	for range rotateTries {
-		text, dbRow, err := c.storedKey(stmt, g)
+	for try := range rotateTries {
+		text, dbRow, err := c.storedKey(stmt, g, try > 0)
 		if err != nil {
 			return nil, "", fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), err)
 		}

@@ -448,7 +448,7 @@ func (c *change) contextGiven() bool {
 // readKey reads the row's key from the database and opens it. No lock is held while the key service answers; the condition on the key
 // is what makes it safe.
 func (c *change) readKey(stmt *gorm.Statement, r *regroup) error {
-	text, stored, err := c.storedKey(stmt, r.group)
+	text, stored, err := c.storedKey(stmt, r.group, false)
 	switch {
 	case err != nil:
 		return err
@@ -470,8 +470,8 @@ func (c *change) readKey(stmt *gorm.Statement, r *regroup) error {
 }
 
 // storedKey reads a key column, and a row with the context columns as the database has them; no row where there is none. A model that
-// computes its context gets the struct as it is.
-func (c *change) storedKey(stmt *gorm.Statement, g *row.Group) (text string, stored reflect.Value, err error) {
+// computes its context gets the struct as it is. A write that failed asks for what is there now.
+func (c *change) storedKey(stmt *gorm.Statement, g *row.Group, now bool) (text string, stored reflect.Value, err error) {
 	m := c.model
 	scratch := reflect.New(m.Plan.Schema.ModelType).Elem()
 	if m.Computed() {
@@ -486,6 +486,9 @@ func (c *change) storedKey(stmt *gorm.Statement, g *row.Group) (text string, sto
 	}
 	where, args := identify(stmt, m, c.value)
 	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(columns, ","), quotedTable(stmt), strings.Join(where, " AND "))
+	if now {
+		query = locked(stmt.DB, query)
+	}
 	rows, err := inside(stmt.DB).Raw(query, args...).Rows()
 	if err != nil {
 		return "", reflect.Value{}, err
@@ -648,7 +651,7 @@ func (p *Plugin) retry(db *gorm.DB, c *change) error {
 		if r.expect == nil {
 			continue
 		}
-		text, stored, err := c.storedKey(stmt, r.group)
+		text, stored, err := c.storedKey(stmt, r.group, true)
 		if err != nil {
 			return fmt.Errorf("rowseal: update %s: read the key again: %w", c.model.Describe(c.value), err)
 		}
