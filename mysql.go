@@ -2,13 +2,17 @@
 //
 //   - Text compares without regard to case, accents and trailing spaces. Keys, tokens and primary keys are compared as bytes.
 //   - A transaction reads as of its first read, and writes what is there now. Where a write found no row, the row is read locked.
+//   - Rows affected are those that changed, unless the connection asks for those that were found (clientFoundRows).
 
 package rowseal
 
 import (
+	"fmt"
 	"reflect"
+	"slices"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/rowseal/rowseal/internal/row"
 )
@@ -42,4 +46,26 @@ func identify(stmt *gorm.Statement, m *row.Model, v reflect.Value) (where []stri
 		}
 	}
 	return where, args
+}
+
+// found counts the row where an update of a whole row met it and had nothing to change. GORM's Save would take "no row changed" for
+// "no row", and insert it.
+func (c *change) found(db *gorm.DB) error {
+	stmt := db.Statement
+	where, ok := stmt.Clauses["WHERE"].Expression.(clause.Where)
+	if !isMySQL(db) || !slices.Equal(stmt.Selects, []string{"*"}) || c.id == "" || !ok {
+		return nil
+	}
+	tx := inside(db).Table(stmt.Table)
+	tx.Statement.TableExpr = stmt.TableExpr
+	var one []int
+	err := tx.Select("1").Clauses(where, clause.Locking{Strength: "UPDATE"}).Limit(1).Scan(&one).Error
+	if err != nil {
+		return fmt.Errorf("rowseal: update %s: look for the row: %w", c.model.Describe(c.value), err)
+	}
+	db.RowsAffected = int64(len(one))
+	if db.Statement.Result != nil {
+		db.Statement.Result.RowsAffected = db.RowsAffected
+	}
+	return nil
 }

@@ -595,6 +595,9 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 		if err := p.retry(db, c); err != nil {
 			_ = db.AddError(err)
 		}
+		if db.Error == nil && db.RowsAffected == 0 {
+			_ = db.AddError(c.found(db))
+		}
 	}
 	epoch := unmark(db)
 	if !c.hadSet {
