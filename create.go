@@ -296,19 +296,36 @@ func (p *Plugin) finishCreate(db *gorm.DB) {
 	}
 }
 
-// settleBatch keeps a statement below the smallest limit of bind values: 999 in old SQLite, 65,535 in Postgres.
-const settleBatch = 200
+// settleBatch keeps a statement below the smallest limit of bind values: 999 in old SQLite, 65,535 in Postgres and MySQL.
+const settleBatch = 150
 
 // settle gives rows their keys that the database gave their ids. It works by the tokens in the key columns, not by the ids that GORM
 // put into the structs, since those can be on the wrong element (a batch with ON CONFLICT DO NOTHING).
 func settle(db *gorm.DB, c *creation) error {
 	pending := c.insert.Tokens()
-	// GORM may have put ids on the wrong structs; the tokens say which row is whose.
+	if len(pending) == 0 {
+		return nil
+	}
+	id := c.insert.Model.Plan.Schema.PrioritizedPrimaryField
+	// GORM may have put ids on the wrong structs; the tokens say which row is whose. The lowest of those ids says where to look: no
+	// index helps to find a token.
+	var from any
 	for _, p := range pending {
-		c.insert.Model.Plan.Schema.PrioritizedPrimaryField.ReflectValueOf(db.Statement.Context, p.Value).SetZero()
+		v := id.ReflectValueOf(db.Statement.Context, p.Value)
+		if lower(v, from) {
+			from = v.Interface()
+		}
+		v.SetZero()
 	}
 	for batch := range slices.Chunk(pending, settleBatch) {
-		found, err := findTokens(db, c.insert.Model, batch)
+		found, err := findTokens(db, c.insert.Model, batch, from)
+		if err == nil && len(found) < len(batch) && from != nil {
+			// A conflict was passed over, or the ids are in no order.
+			missing := slices.DeleteFunc(slices.Clone(batch), func(p row.Pending) bool { _, known := c.insert.Model.Identity(p.Value); return known })
+			var more []row.Pending
+			more, err = findTokens(db, c.insert.Model, missing, nil)
+			found = append(found, more...)
+		}
 		if err != nil {
 			return fmt.Errorf("rowseal: create %s: read the new ids: %w", c.insert.Model.Plan.Schema.Name, err)
 		}
@@ -323,6 +340,20 @@ func settle(db *gorm.DB, c *creation) error {
 	return nil
 }
 
+// lower reports an integer id below the one that is known; nil is above all.
+func lower(v reflect.Value, than any) bool {
+	switch {
+	case v.IsZero():
+		return false
+	case v.CanInt():
+		return than == nil || v.Int() < reflect.ValueOf(than).Int()
+	case v.CanUint():
+		return than == nil || v.Uint() < reflect.ValueOf(than).Uint()
+	default:
+		return false
+	}
+}
+
 // lead is the token that finds a row, and its key column.
 func lead(m *row.Model, p row.Pending) (g *row.Group, token string) {
 	for i, token := range p.Tokens {
@@ -333,8 +364,9 @@ func lead(m *row.Model, p row.Pending) (g *row.Group, token string) {
 	return nil, ""
 }
 
-// findTokens reads back which row has which id, and sets the ids. Rows that were not inserted, because of a conflict, are left out.
-func findTokens(db *gorm.DB, m *row.Model, batch []row.Pending) ([]row.Pending, error) {
+// findTokens reads back which row has which id, and sets the ids. Rows that were not inserted, because of a conflict, are left out. It
+// looks at ids not below from; nil is all.
+func findTokens(db *gorm.DB, m *row.Model, batch []row.Pending, from any) ([]row.Pending, error) {
 	stmt, ctx := db.Statement, db.Statement.Context
 	byToken := map[string]row.Pending{}
 	byGroup := map[*row.Group][]any{}
@@ -350,7 +382,11 @@ func findTokens(db *gorm.DB, m *row.Model, batch []row.Pending) ([]row.Pending, 
 			columns = append(columns, stmt.Quote(f.DBName))
 		}
 		query := fmt.Sprintf("SELECT %s FROM %s WHERE %s IN ?", strings.Join(columns, ","), quotedTable(stmt), exact(db, columns[0]))
-		rows, err := inside(db).Raw(query, tokens).Rows()
+		args := []any{tokens}
+		if from != nil {
+			query, args = query+" AND "+columns[1]+" >= ?", append(args, from)
+		}
+		rows, err := inside(db).Raw(query, args...).Rows()
 		if err != nil {
 			return nil, err
 		}
@@ -404,13 +440,16 @@ func replaceTokens(db *gorm.DB, m *row.Model, rows []row.Pending, envelopes map[
 				sets = append(sets, fmt.Sprintf("%s = CASE %s%s ELSE %s END", column, exact(db, column), cases.String(), column))
 			}
 		}
-		var tokens []any
+		var ids, tokens []any
+		id := m.Plan.Schema.PrioritizedPrimaryField
 		for _, p := range rows {
 			_, token := lead(m, p)
-			tokens = append(tokens, token)
+			value, _ := id.ValueOf(stmt.Context, p.Value)
+			ids, tokens = append(ids, value), append(tokens, token)
 		}
-		query := fmt.Sprintf("UPDATE %s SET %s WHERE %s IN ?", quotedTable(stmt), strings.Join(sets, ", "), exact(db, stmt.Quote(first.Column.DBName)))
-		result := inside(db).Exec(query, append(args, tokens)...)
+		// By the ids as well: without an index to find a token by, MySQL would lock every row of the table.
+		query := fmt.Sprintf("UPDATE %s SET %s WHERE %s IN ? AND %s IN ?", quotedTable(stmt), strings.Join(sets, ", "), stmt.Quote(id.DBName), exact(db, stmt.Quote(first.Column.DBName)))
+		result := inside(db).Exec(query, append(args, ids, tokens)...)
 		if result.Error != nil {
 			return result.Error
 		}
