@@ -24,6 +24,8 @@ type creation struct {
 	values    []reflect.Value
 	allocated []reflect.Value // rows that came without id
 	compared  bool            // an upsert under a condition
+	replaced  []*row.Group    // what an upsert on MySQL replaces
+	ids       []reflect.Value // what an upsert on MySQL found in the rows, by primary key column
 	selects   []string
 	omits     []string
 }
@@ -186,8 +188,8 @@ func (p *Plugin) beforeCreate(db *gorm.DB) {
 // rotation.
 func (c *creation) compare(stmt *gorm.Statement) {
 	conflict, ok := stmt.Clauses["ON CONFLICT"].Expression.(clause.OnConflict)
-	if !ok || conflict.DoNothing || (!conflict.UpdateAll && len(conflict.DoUpdates) == 0) {
-		return
+	if !ok || conflict.DoNothing || (!conflict.UpdateAll && len(conflict.DoUpdates) == 0) || isMySQL(stmt.DB) {
+		return // on MySQL, see onDuplicateKey
 	}
 	where := slices.Clone(conflict.Where.Exprs)
 	for _, g := range c.insert.Model.Plan.Groups {
@@ -264,6 +266,7 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 	}
 	stmt, m := db.Statement, c.insert.Model
 	stmt.Selects, stmt.Omits = c.selects, c.omits
+	c.giveBack()
 	if db.Error != nil || db.DryRun {
 		return
 	}
@@ -274,6 +277,12 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 	if err := settle(db, c); err != nil {
 		_ = db.AddError(err)
 		return
+	}
+	if len(c.replaced) > 0 {
+		if err := confirm(db, c); err != nil {
+			_ = db.AddError(err)
+			return
+		}
 	}
 	c.insert.Stored(c.values)
 	targets := make([]row.Target, len(c.values))

@@ -33,7 +33,13 @@ func (p *Plugin) gate(db *gorm.DB) {
 				b.AddVar(b, row.Poison{Err: fmt.Errorf("rowseal: %s: %w: a builder that is no *gorm.Statement", name, ErrUnsupported)})
 				return
 			}
-			if err := check(c, stmt); err != nil {
+			err := check(c, stmt)
+			if m := p.model(stmt); err == nil && m != nil && isMySQL(stmt.DB) {
+				if conflict, ok := c.Expression.(clause.OnConflict); ok {
+					c.Expression = onDuplicateKey(m, conflict, stmt)
+				}
+			}
+			if err != nil {
 				// The error of a sub-query never reaches its parent, and an empty clause would let the parent run without it.
 				_ = stmt.AddError(err)
 				stmt.AddVar(stmt, row.Poison{Err: err})

@@ -32,6 +32,14 @@ type look struct {
 	inserted *row.Model
 	assigned *row.Model
 	columns  map[string]bool
+	written  []string // texts that the plugin itself wrote, each followed by what it stands for
+}
+
+// write notes a text of the plugin's own, which the look reads as another.
+func (l *look) write(text, as string) {
+	if l != nil {
+		l.written = append(l.written, text, as)
+	}
 }
 
 // admit notes that the gate saw to these columns of an assignment.
@@ -185,6 +193,9 @@ func (l *look) verdict(text string, args []any) error {
 		}
 	} else if !l.plugin.mentions(text) {
 		return nil
+	}
+	if len(l.written) > 0 {
+		text = strings.NewReplacer(l.written...).Replace(text)
 	}
 	uses := sqltext.Uses(text, lookup, l.plugin.owns)
 	// What is written or compared weighs more than what is read.

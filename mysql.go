@@ -1,15 +1,18 @@
 // mysql.go owns what MySQL and MariaDB do otherwise, where a row's key could be lost by it:
 //
 //   - Text compares without regard to case, accents and trailing spaces. Keys, tokens and primary keys are compared as bytes.
+//   - An upsert has no WHERE and no target: a conflict on any unique key updates the row that is there, whichever row that is.
 //   - A transaction reads as of its first read, and writes what is there now. Where a write found no row, the row is read locked.
 //   - Rows affected are those that changed, unless the connection asks for those that were found (clientFoundRows).
 
 package rowseal
 
 import (
+	"context"
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -46,6 +49,180 @@ func identify(stmt *gorm.Statement, m *row.Model, v reflect.Value) (where []stri
 		}
 	}
 	return where, args
+}
+
+// onDuplicateKey makes an upsert leave alone every row but the one with the same primary key, and that one too if its key is not the one
+// that was loaded. What it left alone is found by [confirm].
+func onDuplicateKey(m *row.Model, conflict clause.OnConflict, stmt *gorm.Statement) clause.OnConflict {
+	l, _ := kept[look](stmt.DB)
+	c, creates := kept[creation](stmt.DB)
+	if creates = creates && c.insert.Model == m; creates {
+		c.replaced = nil
+		c.keep()
+	}
+	if len(conflict.DoUpdates) == 0 {
+		// What the dialect would make of DO NOTHING, with a column that is never a sealed one.
+		id := clause.Column{Name: m.Plan.Schema.PrimaryFieldDBNames[0]}
+		conflict.DoNothing, conflict.DoUpdates = false, []clause.Assignment{{Column: id, Value: id}}
+		l.admit(m, columnName(id.Name))
+		stmt.AddClause(conflict)
+		return conflict
+	}
+	if !creates {
+		return conflict
+	}
+	own := func(name string) string {
+		return stmt.Quote(clause.Column{Table: clause.CurrentTable, Name: name})
+	}
+	theirs := func(name string) string { return "VALUES(" + stmt.Quote(name) + ")" }
+	var conditions []string
+	var vars []any
+	for _, f := range m.Plan.Schema.PrimaryFields {
+		a, b := own(f.DBName), theirs(f.DBName)
+		if row.Literal(f) {
+			a, b = exact(stmt.DB, a), exact(stmt.DB, b)
+		}
+		conditions = append(conditions, a+" = "+b)
+	}
+	for _, g := range m.Plan.Groups {
+		if !updates(conflict, g.Column.DBName) {
+			continue
+		}
+		c.replaced = append(c.replaced, g)
+		texts := c.insert.Reused(g)
+		if len(texts) == 0 {
+			continue
+		}
+		a, b := exact(stmt.DB, own(g.Column.DBName)), exact(stmt.DB, theirs(g.Column.DBName))
+		same := a + " = " + b
+		if len(texts) < len(c.values) {
+			same = "(" + same + " OR " + b + " NOT IN (?" + strings.Repeat(",?", len(texts)-1) + "))"
+			vars = append(vars, texts...)
+		}
+		conditions = append(conditions, same)
+	}
+	if len(c.replaced) == 0 {
+		c.ids = nil // it is the other row that is updated, on purpose
+		return conflict
+	}
+	// The same condition for every column: it holds before and after each assignment, so that their order says nothing.
+	condition := strings.Join(conditions, " AND ")
+	conflict.DoUpdates = slices.Clone(conflict.DoUpdates)
+	for i, a := range conflict.DoUpdates {
+		from, excluded := a.Value.(clause.Column)
+		if excluded = excluded && from.Table == "excluded"; excluded {
+			text := "IF(" + condition + "," + theirs(from.Name) + "," + own(a.Column.Name) + ")"
+			l.write(text, theirs(from.Name))
+			conflict.DoUpdates[i].Value = clause.Expr{SQL: text, Vars: vars}
+			continue
+		}
+		conflict.DoUpdates[i].Value = clause.Expr{SQL: "IF(" + condition + ",?," + own(a.Column.Name) + ")", Vars: append(slices.Clone(vars), a.Value)}
+	}
+	return conflict
+}
+
+// keep copies the primary keys of the rows.
+func (c *creation) keep() {
+	c.ids = nil
+	for _, v := range c.values {
+		for _, f := range c.insert.Model.Plan.Schema.PrimaryFields {
+			id := reflect.New(f.FieldType).Elem()
+			id.Set(f.ReflectValueOf(context.Background(), v))
+			c.ids = append(c.ids, id)
+		}
+	}
+}
+
+// giveBack puts back the primary keys that RETURNING replaced by those of the rows that were in the way: MariaDB gives them.
+func (c *creation) giveBack() {
+	fields := c.insert.Model.Plan.Schema.PrimaryFields
+	for i, id := range c.ids {
+		if v := c.values[i/len(fields)]; !id.IsZero() {
+			fields[i%len(fields)].ReflectValueOf(context.Background(), v).Set(id)
+		}
+	}
+}
+
+func updates(conflict clause.OnConflict, column string) bool {
+	return slices.ContainsFunc(conflict.DoUpdates, func(a clause.Assignment) bool { return columnName(a.Column.Name) == columnName(column) })
+}
+
+// confirm makes sure that each row of an upsert stands in the table under the key that it brought: rows affected do not tell.
+func confirm(db *gorm.DB, c *creation) error {
+	stmt, m := db.Statement, c.insert.Model
+	refuse := func(v reflect.Value, err error, advice string) error {
+		return fmt.Errorf("rowseal: upsert %s: %w; %s", m.Describe(v), err, advice)
+	}
+	for batch := range slices.Chunk(c.values, settleBatch) {
+		stored, err := storedKeys(stmt, c, batch)
+		if err != nil {
+			return fmt.Errorf("rowseal: upsert %s: read the keys: %w", m.Plan.Schema.Name, err)
+		}
+		for _, v := range batch {
+			id, _ := m.Identity(v)
+			texts, ok := stored[id]
+			if !ok {
+				return refuse(v, gorm.ErrDuplicatedKey, "the row that exists has another primary key, which its key is bound to; find it and save it")
+			}
+			for i, g := range c.replaced {
+				if g.Present(v) && g.State(v).Text() != texts[i] {
+					return refuse(v, ErrStaleKey, "load the row and try again")
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// storedKeys reads the key columns that an upsert replaces, by primary key.
+func storedKeys(stmt *gorm.Statement, c *creation, batch []reflect.Value) (map[string][]string, error) {
+	m := c.insert.Model
+	var columns, conditions []string
+	var args []any
+	for _, f := range m.Plan.Schema.PrimaryFields {
+		columns = append(columns, stmt.Quote(f.DBName))
+	}
+	for _, g := range c.replaced {
+		columns = append(columns, stmt.Quote(g.Column.DBName))
+	}
+	for _, v := range batch {
+		if _, known := m.Identity(v); known {
+			where, values := identify(stmt, m, v)
+			conditions, args = append(conditions, strings.Join(where, " AND ")), append(args, values...)
+		}
+	}
+	if len(conditions) == 0 {
+		return nil, nil
+	}
+	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(columns, ","), quotedTable(stmt), strings.Join(conditions, " OR "))
+	rows, err := inside(stmt.DB).Raw(locked(stmt.DB, query), args...).Rows()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := map[string][]string{}
+	for rows.Next() {
+		scratch := reflect.New(m.Plan.Schema.ModelType).Elem()
+		texts := make([]*string, len(c.replaced))
+		var dest []any
+		for _, f := range m.Plan.Schema.PrimaryFields {
+			dest = append(dest, f.ReflectValueOf(stmt.Context, scratch).Addr().Interface())
+		}
+		for i := range texts {
+			dest = append(dest, &texts[i])
+		}
+		if err := rows.Scan(dest...); err != nil {
+			return nil, err
+		}
+		id, _ := m.Identity(scratch)
+		for _, text := range texts {
+			if text == nil {
+				text = new(string)
+			}
+			out[id] = append(out[id], *text)
+		}
+	}
+	return out, rows.Err()
 }
 
 // found counts the row where an update of a whole row met it and had nothing to change. GORM's Save would take "no row changed" for
