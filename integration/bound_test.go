@@ -47,7 +47,8 @@ func TestBoundToItsColumn(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
 		w := open(t, kind, &BoundRow{})
 		id := bound(t, w.db)
-		w.tamper(t, set+"first = second, second = first WHERE id = ?", id)
+		first, second := w.cell(t, "bound_rows", "first", id), w.cell(t, "bound_rows", "second", id)
+		w.tamper(t, set+"first = ?, second = ? WHERE id = ?", second, first, id)
 		var r BoundRow
 		err := w.db.Take(&r, id).Error
 		fails(t, err, field.ErrNotAuthentic, fmt.Sprintf("BoundRow %d", id), "first", "second")

@@ -23,12 +23,15 @@ import (
 // no plaintext is found in any table, at the driver, in the SQL log or in the error, and every row still opens with the right value.
 func TestClosed(t *testing.T) {
 	paths := slices.Concat(createPaths, upsertPaths, updatePaths, keyPaths, firstOrPaths, associationPaths, hookPaths, sessionPaths,
-		readPaths, projectionPaths, conditionPaths, hiddenConditionPaths, otherTablePaths, rawPaths, genericPaths)
-	each(t, func(t *testing.T, kind string) {
+		readPaths, projectionPaths, conditionPaths, hiddenConditionPaths, otherTablePaths, rawPaths, mysqlPaths, genericPaths)
+	eachDriver(t, func(t *testing.T, kind string) {
 		c := openClosed(t, kind)
 		for _, p := range paths {
-			if p.on != "" && p.on != kind {
+			if !p.runsOn(kind) {
 				continue
+			}
+			if p.mysql != nil && isMySQL(kind) {
+				p.want = *p.mysql
 			}
 			if c.broken {
 				c = openClosed(t, kind) // a path that panics leaves its transaction open
@@ -43,7 +46,20 @@ type path struct {
 	name string
 	run  func(c *closed) error
 	want want
-	on   string // only on this database
+	on   string // only on these databases
+	// mysql is what becomes of it there, where it is something else: its upserts have no conditions, so that GORM drops them.
+	mysql *want
+}
+
+func (p path) runsOn(kind string) bool {
+	family := kind
+	if isMySQL(kind) {
+		family = "mysql"
+	} else if isSQLite(kind) {
+		family = "sqlite"
+	}
+	on := strings.Fields(p.on)
+	return p.on == "" || slices.Contains(on, kind) || slices.Contains(on, family)
 }
 
 // want is what becomes of a path. after describes the charts afterwards, see [closed.charts]; "" is: every table is as it was, byte for
@@ -233,11 +249,11 @@ func (c *closed) seed(t *testing.T) {
 	for _, table := range closedTables {
 		if c.kind == postgres {
 			c.tamper(t, "TRUNCATE "+table+" RESTART IDENTITY CASCADE")
-		} else {
-			c.tamper(t, "DELETE FROM "+table)
+			continue
 		}
+		c.tamper(t, "DELETE FROM "+table)
 	}
-	if c.kind != postgres {
+	if isSQLite(c.kind) {
 		c.tamper(t, "DELETE FROM sqlite_sequence")
 	}
 	one, two := chart("seed"), chart("seed")
@@ -246,8 +262,17 @@ func (c *closed) seed(t *testing.T) {
 	one.Consults = []Consult{{Reason: word("seed", "name")}}
 	one.Labels = []Label{{Title: word("seed", "name")}}
 	one.Files = []File{{Body: word("seed", "name")}}
-	for _, row := range []any{&one, &two, &Account{TenantID: 7, Name: word("seed", "name")}, &Hooked{Ward: "w", Name: word("seed", "name")},
-		&LogEntry{ChartID: 1, Ward: "w"}} {
+	account, hooked, entry := Account{TenantID: 7, Name: word("seed", "name")}, Hooked{Ward: "w", Name: word("seed", "name")}, LogEntry{ChartID: 1, Ward: "w"}
+	if isMySQL(c.kind) {
+		// Its counters begin anew only by DDL, which takes most of a test's time.
+		for i, id := range []*uint64{&one.ID, &two.ID, &one.Doctor.ID, &one.Consults[0].ID, &one.Labels[0].ID, &one.Files[0].ID, &account.ID, &hooked.ID, &entry.ID} {
+			*id = 1
+			if i == 1 {
+				*id = 2
+			}
+		}
+	}
+	for _, row := range []any{&one, &two, &account, &hooked, &entry} {
 		ok(t, c.db.Create(row).Error)
 	}
 	if one.ID != 1 || two.ID != 2 {
@@ -631,12 +656,12 @@ var upsertPaths = []path{
 		e := gorm.Expr("CASE WHEN charts.name = ? THEN 'a' ELSE 'b' END", name)
 		return c.db.Clauses(clause.OnConflict{Columns: byID, DoUpdates: clause.Assignments(map[string]any{"ward": e})}).Create(conflict(renewed())).Error
 	}, want: refused(rowseal.ErrCondition)},
-	{name: "OnConflict Where", run: func(c *closed) error {
+	{name: "OnConflict Where", mysql: &same, run: func(c *closed) error {
 		on := clause.OnConflict{Columns: byID, DoUpdates: clause.AssignmentColumns([]string{"ward"}),
 			Where: clause.Where{Exprs: []clause.Expression{gorm.Expr("charts.name = ?", name)}}}
 		return c.db.Clauses(on).Create(conflict(renewed())).Error
 	}, want: refused(rowseal.ErrCondition)},
-	{name: "OnConflict TargetWhere", run: func(c *closed) error {
+	{name: "OnConflict TargetWhere", mysql: &same, run: func(c *closed) error {
 		on := clause.OnConflict{Columns: byID, DoNothing: true, TargetWhere: clause.Where{Exprs: []clause.Expression{clause.Eq{Column: "name", Value: name}}}}
 		return c.db.Clauses(on).Create(conflict(renewed())).Error
 	}, want: refused(rowseal.ErrCondition)},
@@ -786,14 +811,14 @@ var updatePaths = []path{
 	{name: "clause.Update{Table} of another table", run: func(c *closed) error {
 		return c.db.Model(&LogEntry{}).Clauses(clause.Update{Table: clause.Table{Name: "charts"}}).Where("id = 1").Update("name", name).Error
 	}, want: refused(rowseal.ErrUnsupported, rowseal.ErrPlaintext)},
-	{name: "Update with Returning{}", run: func(c *closed) error {
+	{name: "Update with Returning{}", on: "sqlite postgres", run: func(c *closed) error {
 		v := Chart{ID: 1}
 		if err := c.db.Model(&v).Clauses(clause.Returning{}).Update("name", name).Error; err != nil {
 			return err
 		}
 		return sees("nssssss", v)
 	}, want: sealed("nssssss " + rest)},
-	{name: "Update of a plain column with Returning{} into a slice", run: func(c *closed) error {
+	{name: "Update of a plain column with Returning{} into a slice", on: "sqlite postgres", run: func(c *closed) error {
 		var all []Chart
 		if err := c.db.Model(&all).Clauses(clause.Returning{}).Where("id > 0").Update("ward", "z").Error; err != nil {
 			return err
@@ -1058,7 +1083,7 @@ var associationPaths = []path{
 	{name: "Select(association).Delete", run: func(c *closed) error { return c.db.Select("Consults", "Labels").Delete(c.load(1)).Error }, want: same},
 	{name: "Delete", run: func(c *closed) error { return c.db.Delete(c.load(1)).Error }, want: same},
 	{name: "Delete Unscoped", run: func(c *closed) error { return c.db.Unscoped().Delete(&Chart{}, 2).Error }, want: sealed(rest)},
-	{name: "Delete with Returning{}", run: func(c *closed) error {
+	{name: "Delete with Returning{}", on: "sqlite postgres mariadb", run: func(c *closed) error {
 		var all []Chart
 		if err := c.db.Unscoped().Clauses(clause.Returning{}).Where("id = 2").Delete(&all).Error; err != nil {
 			return err
@@ -1213,7 +1238,7 @@ var sessionPaths = []path{
 		}
 		return sees(rest2, all...)
 	}, want: reading},
-	{name: "SkipDefaultTransaction Create", on: "sqlite", run: func(c *closed) error {
+	{name: "SkipDefaultTransaction Create", on: "sqlite mysql", run: func(c *closed) error {
 		return c.db.Session(&gorm.Session{SkipDefaultTransaction: true}).Create(renewed()).Error
 	}, want: refused(rowseal.ErrUnsupported)},
 	{name: "SkipDefaultTransaction Create", on: "postgres", run: func(c *closed) error {
@@ -1326,7 +1351,7 @@ var readPaths = []path{
 		}
 		return fmt.Errorf("ward became %q", v.Ward)
 	}, want: refused(rowseal.ErrUnsupported)},
-	{name: "Locking", on: "postgres", run: reads(rest2, func(db *gorm.DB, all *[]Chart) *gorm.DB {
+	{name: "Locking", on: "postgres mysql", run: reads(rest2, func(db *gorm.DB, all *[]Chart) *gorm.DB {
 		return db.Clauses(clause.Locking{Strength: "UPDATE"}).Order("id").Find(all)
 	}), want: reading},
 	{name: "Raw(SELECT).Find", run: reads(rest2, func(db *gorm.DB, all *[]Chart) *gorm.DB { return db.Raw("SELECT * FROM charts ORDER BY id").Find(all) }), want: reading},
@@ -1632,7 +1657,7 @@ var hiddenConditionPaths = []path{
 	{name: "text of a Locking clause", run: func(c *closed) error {
 		return c.db.Where("id > 0").Clauses(foreign{"FOR", clause.Expr{SQL: "AND name = ?", Vars: []any{name}}}).Find(&[]Chart{}).Error
 	}, want: refused(rowseal.ErrCondition, rowseal.ErrUnsupported)},
-	{name: "Returning of an expression that compares", run: func(c *closed) error {
+	{name: "Returning of an expression that compares", on: "sqlite postgres mariadb", run: func(c *closed) error {
 		r := clause.Returning{Columns: []clause.Column{{Name: "CASE WHEN name = '" + name + "' THEN 1 END", Raw: true}}}
 		return c.db.Model(&Chart{ID: 1}).Clauses(r).Update("ward", "z").Error
 	}, want: refused(rowseal.ErrCondition, rowseal.ErrUnsupported)},

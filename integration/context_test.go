@@ -630,7 +630,11 @@ func TestKeysOfUUIDsAndText(t *testing.T) {
 			t.Fatalf("%+v", got)
 		}
 		ok(t, w.db.Model(&KeysUUIDText{ID: upper}).Update("more", "more").Error)
-		for _, id := range []string{"a", "A", " a", "1", "ü"} {
+		ids := []string{"a", " a", "1", "ü"}
+		if !isMySQL(kind) {
+			ids = append(ids, "A") // the same as "a" there
+		}
+		for _, id := range ids {
 			ok(t, w.db.Create(&KeysText{ID: id, Body: "of " + id}).Error)
 			ok(t, w.db.Model(&KeysText{ID: id}).Update("more", "more").Error)
 			if got := load[KeysText](t, w.db, id); got.Body != "of "+id || got.More != "more" {

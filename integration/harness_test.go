@@ -256,7 +256,7 @@ func (w *world) dump(t testing.TB, table string) string {
 func (w *world) cell(t testing.TB, table, column string, id any) []byte {
 	t.Helper()
 	var raw []byte
-	query := fmt.Sprintf("SELECT %s FROM %s WHERE id = %s", column, table, w.bind(1))
+	query := fmt.Sprintf("SELECT %s FROM %s WHERE id = %s", w.quote(column), table, w.bind(1))
 	if err := w.plain.QueryRow(query, id).Scan(&raw); err != nil {
 		t.Fatal(err)
 	}
@@ -272,6 +272,14 @@ func (w *world) tamper(t testing.TB, query string, args ...any) {
 	if _, err := w.plain.Exec(query, args...); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// quote is for columns whose names some database reserves.
+func (w *world) quote(column string) string {
+	if isMySQL(w.kind) {
+		return "`" + column + "`"
+	}
+	return `"` + column + `"`
 }
 
 func (w *world) bind(n int) string {

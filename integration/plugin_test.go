@@ -17,7 +17,7 @@ type Patient struct {
 }
 
 func TestRoundTrip(t *testing.T) {
-	each(t, func(t *testing.T, kind string) {
+	eachDriver(t, func(t *testing.T, kind string) {
 		w := open(t, kind, &Patient{})
 		phone := "555"
 		p := Patient{Name: "Ada", Ward: "7", Phone: &phone, Notes: rowseal.NewSecret("likes numbers")}
