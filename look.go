@@ -253,6 +253,8 @@ func (l *look) judge(u sqltext.Use) error {
 		}
 	case sqltext.InsertedAll:
 		return refuse("insert", ErrPlaintext, "without a column list it may fill sealed columns; create rows from structs of the model")
+	case sqltext.SetAgain:
+		return refuse("update", ErrPlaintext, "it is assigned twice, and the second value was not seen; assign it once")
 	case sqltext.Defaulted:
 		if sealed || key {
 			return refuse("alter", ErrPlaintext, "a default or check would hold plaintext; set the value in Go")

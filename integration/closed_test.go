@@ -804,6 +804,15 @@ var updatePaths = []path{
 	{name: "clause.Set of an uppercase column", run: func(c *closed) error {
 		return c.db.Model(&Chart{}).Clauses(clause.Set{{Column: clause.Column{Name: "NAME"}, Value: name}}).Where("id = 1").Updates(map[string]any{}).Error
 	}, want: refused(rowseal.ErrUnsupported, rowseal.ErrPlaintext)},
+	{name: "text after a SET that was sealed", run: func(c *closed) error {
+		v := c.load(1)
+		return c.withIntruder(func(db *gorm.DB) {
+			if set, ok := db.Statement.Clauses["SET"]; ok {
+				set.AfterExpression = clause.Expr{SQL: ", name = ?", Vars: []any{name}}
+				db.Statement.Clauses["SET"] = set
+			}
+		}).Model(v).Update("name", name).Error
+	}, want: refused(rowseal.ErrPlaintext, rowseal.ErrUnsupported)},
 	{name: "a SET clause of somebody else's type", run: func(c *closed) error {
 		e := foreign{"SET", clause.Expr{SQL: "SET name = ?", Vars: []any{name}}}
 		return c.db.Table("charts").Clauses(e).Where("id = 1").Updates(map[string]any{"ward": "z"}).Error

@@ -41,6 +41,8 @@ const (
 	InsertedAll
 	// Defaulted: a default or another expression is put on it by ALTER.
 	Defaulted
+	// SetAgain: it is assigned a second time by the same UPDATE or upsert. SQLite and MySQL take the last.
+	SetAgain
 	// Renamed: columns of the table get other names in the text, so that what is done with them cannot be seen. Use.Column is empty.
 	Renamed
 )
@@ -152,6 +154,7 @@ type scanner struct {
 	lookup  Lookup
 	owns    Owner
 	uses    []Use
+	set     []Use // columns that the statement has written so far
 	ctes    map[string][]*Columns
 	seen    []*Columns // every table of interest so far, for names that resolve nowhere
 	into    []*Columns // the table that the statement writes
@@ -176,7 +179,7 @@ func (s *scanner) statements() {
 		}
 	}
 	for s.at < len(s.tokens) {
-		s.verb, s.into, s.plan = "", nil, false
+		s.verb, s.into, s.plan, s.set = "", nil, false, nil
 		root := &level{}
 		s.levels = []*level{root}
 		s.scan(root)
@@ -566,10 +569,15 @@ func (s *scanner) write(qualifier, column string, insert, set Kind, l *level) {
 			into = append(into[:len(into):len(into)], t.columns...)
 		}
 	}
-	for _, c := range into {
-		if c.Has(column) {
-			s.uses = append(s.uses, Use{Table: c, Column: column, Kind: kind})
+	for i, c := range into {
+		if !c.Has(column) || slices.Contains(into[:i], c) {
+			continue
 		}
+		u := Use{Table: c, Column: column, Kind: kind}
+		if kind == Set && slices.Contains(s.set, u) {
+			u.Kind = SetAgain
+		}
+		s.uses, s.set = append(s.uses, u), append(s.set, u)
 	}
 }
 

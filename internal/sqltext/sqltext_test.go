@@ -23,7 +23,7 @@ func owns(table, column string) bool {
 func uses(sql string) string {
 	var out []string
 	for _, u := range Uses(sql, lookup, owns) {
-		kind := [...]string{"read", "read-as", "star", "compared", "inserted", "set", "inserted-all", "defaulted", "renamed"}[u.Kind]
+		kind := [...]string{"read", "read-as", "star", "compared", "inserted", "set", "inserted-all", "defaulted", "set-again", "renamed"}[u.Kind]
 		s := kind + " " + u.Table.Table
 		if u.Column != "" {
 			s += "." + u.Column
@@ -143,6 +143,8 @@ func TestUses(t *testing.T) {
 		{"UPDATE charts SET ward = CASE WHEN name = 'x' THEN 'a' ELSE 'b' END, score = 1", "compared charts.name, set charts.score"},
 		{"UPDATE charts SET ward = (SELECT name FROM doctors LIMIT 1)", "compared doctors.name"},
 		{"UPDATE charts SET (ward, name) = (1, 2)", "set charts.name"},
+		{"UPDATE charts SET name = 1, ward = 2, name = 'x'", "set charts.name, set-again charts.name"},
+		{"UPDATE charts SET name = 1; UPDATE charts SET name = 2", "set charts.name"},
 		{"UPDATE patients p JOIN charts c ON c.id = p.id SET c.name = 1", "set charts.name"},
 		{"UPDATE patients SET name = 1 WHERE id IN (SELECT id FROM charts)", ""},
 		{"UPDATE charts SET ward = 1 RETURNING name, CASE WHEN score = 1 THEN 1 END", "compared charts.score, read charts.name"},
