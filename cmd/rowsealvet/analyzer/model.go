@@ -119,7 +119,7 @@ func (c *checker) walk(m *model, st *types.Struct, prefix string, path []string,
 		col.Sealed = !col.Key && (asksSealing(tag, settings) || isRow(typ, "Secret"))
 		col.Primary = truth(settings, "PRIMARYKEY") || truth(settings, "PRIMARY_KEY")
 		if col.Sealed {
-			col.chosen, _ = row.CheckTag(tag.Get("rowseal"))
+			col.chosen, _ = row.CheckTag(tag.Get("rowseal")) // a wrong tag is reported by tags.go, where it stands
 		}
 		if col.Name == "" && (col.Sealed || col.Key || !isRelation(f.Type())) {
 			col.Name = c.names.ColumnName(m.Table, f.Name())
