@@ -28,6 +28,7 @@ type creation struct {
 	ids       []reflect.Value // what an upsert on MySQL found in the rows, by primary key column
 	selects   []string
 	omits     []string
+	maps      *mapped // where the rows come from maps; nil for none
 }
 
 // prepareCreate runs before the transaction.
@@ -49,6 +50,15 @@ func (p *Plugin) prepareCreate(db *gorm.DB) {
 		return
 	}
 	values := structs(stmt.ReflectValue, m.Plan.Schema.ModelType)
+	var fromMaps *mapped
+	if given, ok := mapsOf(stmt.Dest); ok {
+		var err error
+		if fromMaps, err = readMaps(stmt, m, given); err != nil {
+			_ = db.AddError(err)
+			return
+		}
+		values = fromMaps.rows
+	}
 	switch {
 	case isList(stmt.ReflectValue) && stmt.ReflectValue.Type().Elem().Kind() == reflect.Interface:
 		fail(db, "create", m, ErrUnsupported, "; create rows from a slice of the model, not of interfaces")
@@ -56,13 +66,13 @@ func (p *Plugin) prepareCreate(db *gorm.DB) {
 	case len(values) == 0 && isList(stmt.ReflectValue) && stmt.ReflectValue.Len() == 0:
 		return // GORM has an error for an empty slice
 	case len(values) == 0:
-		fail(db, "create", m, ErrUnsupported, "; create rows from structs of the model, not from maps or other types")
+		fail(db, "create", m, ErrUnsupported, "; create rows from structs of the model, or from maps")
 		return
 	case !values[0].CanAddr():
 		fail(db, "create", m, ErrUnsupported, "; pass a pointer, as in db.Create(&row)")
 		return
 	}
-	c := &creation{insert: &row.Insert{Model: m}, values: values}
+	c := &creation{insert: &row.Insert{Model: m}, values: values, maps: fromMaps}
 	if m.Assigned() {
 		for _, v := range values {
 			if _, known := m.Identity(v); !known {
@@ -181,6 +191,9 @@ func (p *Plugin) beforeCreate(db *gorm.DB) {
 	}
 	c.force(stmt)
 	c.compare(stmt)
+	if c.maps != nil {
+		c.maps.lend(stmt, m)
+	}
 	mark(db, true)
 }
 
@@ -212,7 +225,7 @@ func (c *creation) compare(stmt *gorm.Statement) {
 // refuseReturning refuses what would replace the elements of a slice by new ones.
 func refuseReturning(stmt *gorm.Statement, m *row.Model) error {
 	r, ok := stmt.Clauses["RETURNING"].Expression.(clause.Returning)
-	if !ok || !isList(stmt.ReflectValue) {
+	if _, maps := mapsOf(stmt.Dest); !ok || !isList(stmt.ReflectValue) && !maps {
 		return nil
 	}
 	if len(r.Columns) == 0 {
@@ -265,6 +278,9 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 		return
 	}
 	stmt, m := db.Statement, c.insert.Model
+	if c.maps != nil {
+		defer c.maps.giveBack(stmt, m)
+	}
 	stmt.Selects, stmt.Omits = c.selects, c.omits
 	c.giveBack()
 	if db.Error != nil || db.DryRun {

@@ -117,6 +117,12 @@ func (p *Plugin) checkSet(c clause.Clause, stmt *gorm.Statement) error {
 		f, g := m.Plan.Lookup(name), m.Plan.LookupKey(name)
 		switch {
 		case f != nil && a.Value != nil:
+			if by, ok := a.Value.(*byKey); ok && by.of(f) {
+				if err := by.seal(); err != nil {
+					return err
+				}
+				break
+			}
 			v, ok := a.Value.(*row.Value)
 			if !ok || v.Field() != f {
 				return fmt.Errorf("rowseal: update %s, column %s: %w; use db.Model(&row) with the row's primary key", m.Plan.Schema.Name, name, ErrPlaintext)
@@ -127,6 +133,9 @@ func (p *Plugin) checkSet(c clause.Clause, stmt *gorm.Statement) error {
 				return err
 			}
 		case g != nil:
+			if by, ok := a.Value.(*byKey); ok && by.group == g && by.keys != nil {
+				break
+			}
 			if k, ok := a.Value.(*row.KeyValue); !ok || k.Group() != g || !k.Armed() {
 				return fmt.Errorf("rowseal: update %s, column %s: %w", m.Plan.Schema.Name, name, ErrKeyColumn)
 			}

@@ -26,6 +26,11 @@ type Config struct {
 	// MaxCalls bounds the calls to the key service that one statement has in flight. Raise it for large pages on a service that
 	// is far away; lower it where the service's quota is shared. Defaults to 32.
 	MaxCalls int
+
+	// MaxRows bounds the rows that one update of sealed columns writes where it names no single row by its primary key: the keys of
+	// all of them are opened before the first is written. Raise it where larger updates are wanted in one transaction; -1 refuses
+	// such updates. Defaults to 10,000.
+	MaxRows int
 }
 
 // Model is a registered model with settings.
@@ -44,7 +49,10 @@ type Model struct {
 	Contexts map[int]Context
 }
 
-const defaultMaxCalls = 32
+const (
+	defaultMaxCalls = 32
+	defaultMaxRows  = 10_000
+)
 
 // Plugin is the GORM plugin. Make one for each *gorm.DB. It is safe for concurrent use after [gorm.DB.Use].
 type Plugin struct {
@@ -68,6 +76,9 @@ func New(keys *kmskey.Keyring, config Config) (*Plugin, error) {
 	}
 	if config.MaxCalls == 0 {
 		config.MaxCalls = defaultMaxCalls
+	}
+	if config.MaxRows == 0 {
+		config.MaxRows = defaultMaxRows
 	}
 	return &Plugin{keys: keys, config: config}, nil
 }

@@ -32,6 +32,7 @@ type change struct {
 	groups  []*regroup
 	retried bool
 	pinned  bool // the SET writes context columns
+	many    *many
 }
 
 // regroup is what the statement does to one key group.
@@ -83,8 +84,10 @@ func (p *Plugin) beforeUpdate(db *gorm.DB) {
 	if c.value.IsValid() && c.value.Type() == m.Plan.Schema.ModelType {
 		c.id, _ = m.Identity(c.value)
 		c.before, c.after = m.Plan.Copy(c.value), m.Plan.Copy(c.value)
+	} else {
+		c.value = c.before // many rows, or none
 	}
-	if err := c.build(stmt); err != nil {
+	if err := c.build(stmt, p.config.MaxRows); err != nil {
 		_ = db.AddError(err)
 		return
 	}
@@ -99,7 +102,7 @@ func (p *Plugin) beforeUpdate(db *gorm.DB) {
 }
 
 // build collects the assignments and finds the keys for them.
-func (c *change) build(stmt *gorm.Statement) error {
+func (c *change) build(stmt *gorm.Statement, maxRows int) error {
 	m := c.model
 	if given, ok := stmt.Clauses["SET"].Expression.(clause.Set); ok {
 		c.set, c.hadSet = slices.Clone(given), true
@@ -120,9 +123,12 @@ func (c *change) build(stmt *gorm.Statement) error {
 	if len(touched) == 0 && !moved && !c.pinned {
 		return nil
 	}
-	if c.id == "" {
-		return fmt.Errorf("rowseal: update %s: %w: it would write %s of many rows, each of which has its own key; load the rows and save each, or name one row, as in db.Model(&%s{ID: id})",
-			m.Plan.Schema.Name, ErrUnsupported, strings.Join(c.columns(), ", "), m.Plan.Schema.Name)
+	switch {
+	case c.id == "" && (moved || c.pinned):
+		return fmt.Errorf("rowseal: update %s: %w: it would write %s of many rows, whose keys are bound to it; load the rows and save each",
+			m.Plan.Schema.Name, ErrUnsupported, strings.Join(m.ContextColumns(), ", "))
+	case c.id == "":
+		return c.spread(stmt, touched, maxRows)
 	}
 	if err := refuseOr(stmt); err != nil {
 		return fmt.Errorf("rowseal: update %s: %w", m.Describe(c.value), err)
@@ -236,9 +242,6 @@ func (c *change) columns() []string {
 		if _, ok := a.Value.(*row.Value); ok {
 			names = append(names, a.Column.Name)
 		}
-	}
-	if len(names) == 0 {
-		return c.model.ContextColumns()
 	}
 	return names
 }
@@ -591,7 +594,9 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 		return
 	}
 	defer forget[change](db)
-	if db.Error == nil && !db.DryRun && db.RowsAffected == 0 {
+	if c.many != nil {
+		p.finish(db, c.many)
+	} else if db.Error == nil && !db.DryRun && db.RowsAffected == 0 {
 		if err := p.retry(db, c); err != nil {
 			_ = db.AddError(err)
 		}
@@ -694,19 +699,23 @@ func (c *change) sameContext(r *regroup, stored reflect.Value) bool {
 	return err == nil && same
 }
 
-// restart runs GORM's own UPDATE again with the values sealed anew.
+// restart runs the statement again with the values sealed anew.
 func (p *Plugin) restart(db *gorm.DB, c *change) error {
-	stmt := db.Statement
+	if err := c.bind(db.Statement); err != nil {
+		return err
+	}
+	db.Statement.AddClause(c.set)
+	return p.again(db)
+}
+
+// again runs GORM's own UPDATE once more.
+func (p *Plugin) again(db *gorm.DB) error {
 	update := db.Callback().Update().Get("gorm:update")
 	if update == nil {
 		return errors.New("rowseal: internal error: GORM's update callback is gone")
 	}
-	if err := c.bind(stmt); err != nil {
-		return err
-	}
-	stmt.AddClause(c.set)
-	stmt.SQL.Reset()
-	stmt.Vars = nil
+	db.Statement.SQL.Reset()
+	db.Statement.Vars = nil
 	p.watch(true)(db)
 	defer p.unwatch(db)
 	update(db)

@@ -51,7 +51,13 @@ func generations(t testing.TB) (v1, v2 *kmskey.Keyring, kms *kmskeytest.Counter)
 // also is another process on the same database.
 func (w *world) also(t testing.TB, keys *kmskey.Keyring, config rowseal.Config) *gorm.DB {
 	t.Helper()
-	db := w.bare(t)
+	return w.alsoWith(t, keys, config, &gorm.Config{Logger: logger.Discard})
+}
+
+func (w *world) alsoWith(t testing.TB, keys *kmskey.Keyring, config rowseal.Config, gormConfig *gorm.Config) *gorm.DB {
+	t.Helper()
+	db, err := gorm.Open(dialector(w.kind, w.db.ConnPool), gormConfig)
+	ok(t, err)
 	plugin, err := rowseal.New(keys, config)
 	ok(t, err)
 	ok(t, db.Use(plugin))

@@ -72,11 +72,11 @@ func (in *Insert) Prepare(ctx context.Context, values []reflect.Value, last bool
 	errs = append(errs, in.Model.Parallel(ctx, len(closed), func(ctx context.Context, i int) error {
 		return closed[i].unwrap(ctx, in.Model)
 	})...)
-	return summary(fmt.Sprintf("rowseal: keys for %d new rows of %s", len(values), in.Model.Plan.Schema.Name), errs)
+	return Summary(fmt.Sprintf("rowseal: keys for %d new rows of %s", len(values), in.Model.Plan.Schema.Name), errs)
 }
 
-// summary is one error for many calls that mostly fail for the same reason.
-func summary(act string, errs []error) error {
+// Summary is one error for many calls that mostly fail for the same reason.
+func Summary(act string, errs []error) error {
 	var first error
 	failed := 0
 	for _, err := range errs {
@@ -269,7 +269,7 @@ func (in *Insert) Settle(ctx context.Context, rows []Pending) (map[string]string
 		}
 	}
 	errs := in.Model.Parallel(ctx, len(work), func(ctx context.Context, i int) error { return work[i].state.wrap(ctx) })
-	if err := summary(fmt.Sprintf("rowseal: keys for %d new rows of %s", len(rows), in.Model.Plan.Schema.Name), errs); err != nil {
+	if err := Summary(fmt.Sprintf("rowseal: keys for %d new rows of %s", len(rows), in.Model.Plan.Schema.Name), errs); err != nil {
 		return nil, err
 	}
 	envelopes := make(map[string]string, len(work))

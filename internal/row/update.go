@@ -59,6 +59,17 @@ func (m *Model) Ready(ctx context.Context, s *State, v reflect.Value) error {
 	return nil
 }
 
+// Lend opens s, which a statement scanned, with the keys of from, where it has the same envelope. Both must be of the same row: an envelope
+// can be copied to another.
+func (s *State) Lend(from *State) {
+	from = from.Clone()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ring == nil && s.text == from.text {
+		s.ring = from.ring
+	}
+}
+
 // Keep carries what is known of cells from an older state of the same row to a newer one that knows nothing of them. A value that was in
 // its Go field still was: its ciphertext goes along where the newer key opens it, so that an unchanged value keeps it. What was never
 // opened stays so, and its opening tells whether the newer key fits.
