@@ -10,7 +10,6 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/rowseal/rowseal"
-	"github.com/rowseal/rowseal/integration/internal/sqlspy"
 	"github.com/rowseal/rowseal/kmskey"
 	"github.com/rowseal/rowseal/kmskey/awskms"
 	"github.com/rowseal/rowseal/kmskey/awskms/awskmstest"
@@ -233,33 +232,4 @@ func BenchmarkFind1000(b *testing.B) {
 			ok(b, w.db.Find(&got).Error)
 		}
 	})
-}
-
-// BenchmarkOtherModels is what a model without sealed fields pays for the plugin on its *gorm.DB.
-func BenchmarkOtherModels(b *testing.B) {
-	keys, _ := counted(b)
-	with := openWith(b, "sqlite", keys, rowseal.Config{Models: []any{&Visit{}}}, &gorm.Config{})
-	without, _ := connect(b, "sqlite", &sqlspy.Recorder{}, &gorm.Config{})
-	with.db.Logger, without.Logger = with.db.Logger.LogMode(1), without.Logger.LogMode(1)
-	for _, c := range []struct {
-		name string
-		db   *gorm.DB
-	}{{"without", without}, {"with", with.db}} {
-		ok(b, c.db.AutoMigrate(&PlainVisit{}))
-		rows := make([]PlainVisit, 1000)
-		ok(b, c.db.Create(&rows).Error)
-		b.Run("take/"+c.name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				ok(b, c.db.Take(&PlainVisit{}, 1).Error)
-			}
-		})
-		b.Run("find1000/"+c.name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				var got []PlainVisit
-				ok(b, c.db.Find(&got).Error)
-			}
-		})
-	}
 }
