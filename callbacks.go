@@ -49,9 +49,14 @@ func (p *Plugin) hook(db *gorm.DB) error {
 
 // keep and kept carry a value from one callback of a statement to a later one. The key holds the statement, since GORM copies settings
 // into the statements of associations; it is what InstanceSet does, without building a string each time.
+//
+// What is kept belongs to a statement on a model of the plugin's, or to one that joins such a model.
 func keep[T any](db *gorm.DB, v *T) { db.Statement.Settings.Store(slot[T]{db.Statement}, v) }
 
 func kept[T any](db *gorm.DB) (*T, bool) {
+	if bare(db.Statement) {
+		return nil, false
+	}
 	a, ok := db.Statement.Settings.Load(slot[T]{db.Statement})
 	if !ok {
 		return nil, false
@@ -64,7 +69,14 @@ type slot[T any] struct{ stmt *gorm.Statement }
 
 // forget drops what was kept: at the end, so that rows do not live on in a *gorm.DB that is used again, and at the beginning, since an
 // end may have been left out by a panic.
-func forget[T any](db *gorm.DB) { db.Statement.Settings.Delete(slot[T]{db.Statement}) }
+func forget[T any](db *gorm.DB) {
+	if !bare(db.Statement) {
+		db.Statement.Settings.Delete(slot[T]{db.Statement})
+	}
+}
+
+// bare reports a statement in which nothing is kept. Its settings are left alone: the first question to a sync.Map allocates.
+func bare(stmt *gorm.Statement) bool { return row.PlanOf(stmt.Schema) == nil && len(stmt.Joins) == 0 }
 
 // marked is a statement while GORM runs it.
 type marked struct {

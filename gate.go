@@ -34,8 +34,8 @@ func (p *Plugin) gate(db *gorm.DB) {
 				return
 			}
 			err := check(c, stmt)
-			if m := p.model(stmt); err == nil && m != nil && isMySQL(stmt.DB) {
-				if conflict, ok := c.Expression.(clause.OnConflict); ok {
+			if conflict, ok := c.Expression.(clause.OnConflict); ok && err == nil && isMySQL(stmt.DB) {
+				if m := p.model(stmt); m != nil {
 					c.Expression = onDuplicateKey(m, conflict, stmt)
 				}
 			}
@@ -67,7 +67,7 @@ func (p *Plugin) checkValues(c clause.Clause, stmt *gorm.Statement) error {
 		names[i] = column.Name
 		sealed = sealed || m.Plan.Lookup(column.Name) != nil || m.Plan.LookupKey(column.Name) != nil
 	}
-	if l, ok := kept[look](stmt.DB); ok {
+	if l := lookOf(stmt); l != nil {
 		l.inserted = m
 	}
 	if stmt.DB.DryRun {
@@ -111,7 +111,7 @@ func (p *Plugin) checkSet(c clause.Clause, stmt *gorm.Statement) error {
 	if m == nil || !ok {
 		return nil
 	}
-	l, _ := kept[look](stmt.DB)
+	l := lookOf(stmt)
 	for i, a := range set {
 		name := a.Column.Name
 		f, g := m.Plan.Lookup(name), m.Plan.LookupKey(name)
@@ -179,7 +179,7 @@ func (p *Plugin) checkConflict(c clause.Clause, stmt *gorm.Statement) error {
 	if m == nil || !ok || conflict.DoNothing {
 		return nil
 	}
-	l, _ := kept[look](stmt.DB)
+	l := lookOf(stmt)
 	updated := map[string]bool{}
 	refuse := func(column string, err error, advice string) error {
 		return fmt.Errorf("rowseal: upsert %s, column %s: %w; %s", m.Plan.Schema.Name, column, err, advice)

@@ -20,13 +20,13 @@ import (
 
 // look is one statement on its way to the connection.
 type look struct {
-	plugin *Plugin
-	stmt   *gorm.Statement
-	pool   gorm.ConnPool
-	raw    bool       // its text is the application's own
-	result bool       // its rows are handed on
-	dest   *row.Model // the model that the rows are opened into; nil for none
-	joins  bool       // with joined relations, whose columns carry the relation's name
+	gorm.ConnPool // where it goes
+	plugin        *Plugin
+	stmt          *gorm.Statement
+	raw           bool       // its text is the application's own
+	result        bool       // its rows are handed on
+	dest          *row.Model // the model that the rows are opened into; nil for none
+	joins         bool       // with joined relations, whose columns carry the relation's name
 
 	// What the gate sealed or admitted, for which model.
 	inserted *row.Model
@@ -57,7 +57,6 @@ func (l *look) admit(m *row.Model, column string) {
 func (p *Plugin) watch(result bool) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		stmt := db.Statement
-		forget[look](db)
 		// A callback that starts a statement of its own hands on the pool of the one it runs in; each has its own look.
 		switch outer := stmt.ConnPool.(type) {
 		case lookingPool:
@@ -65,49 +64,65 @@ func (p *Plugin) watch(result bool) func(*gorm.DB) {
 		case lookingTx:
 			stmt.ConnPool = outer.ConnPool
 		}
-		if isInside(stmt) || len(p.tables) == 0 {
+		if !p.looksAt(stmt) {
 			return
 		}
 		p.learn(stmt)
-		l := &look{plugin: p, stmt: stmt, pool: stmt.ConnPool, raw: stmt.SQL.Len() > 0, result: result}
+		l := &look{ConnPool: stmt.ConnPool, plugin: p, stmt: stmt, raw: stmt.SQL.Len() > 0, result: result}
 		if r, reads := kept[reading](db); reads {
 			l.dest, l.joins = r.model, len(stmt.Joins) > 0
 		} else if m, marks := kept[marked](db); marks && m.epoch != nil {
 			l.dest = p.typed(stmt)
 		}
-		keep(db, l)
 		if _, tx := stmt.ConnPool.(gorm.TxCommitter); tx {
-			stmt.ConnPool = lookingTx{lookingPool{l.pool, l}}
+			stmt.ConnPool = lookingTx{lookingPool{l}}
 		} else {
-			stmt.ConnPool = lookingPool{l.pool, l}
+			stmt.ConnPool = lookingPool{l}
 		}
 	}
 }
 
+// looksAt leaves out the plugin's own statements.
+func (p *Plugin) looksAt(stmt *gorm.Statement) bool { return len(p.tables) > 0 && !isInside(stmt) }
+
+// lookOf is the look at a statement; nil for none.
+func lookOf(stmt *gorm.Statement) *look {
+	var l *look
+	switch pool := stmt.ConnPool.(type) {
+	case lookingPool:
+		l = pool.look
+	case lookingTx:
+		l = pool.look
+	}
+	if l == nil || l.stmt != stmt {
+		return nil // or that of the statement in which this one was started
+	}
+	return l
+}
+
 // unwatch takes it out again. A dry run has no connection, and is looked at here, since its text is logged.
 func (p *Plugin) unwatch(db *gorm.DB) {
-	l, ok := kept[look](db)
-	if !ok {
+	stmt := db.Statement
+	l := lookOf(stmt)
+	if l != nil {
+		stmt.ConnPool = l.ConnPool
+	}
+	if !db.DryRun || !p.looksAt(stmt) {
 		return
 	}
-	forget[look](db)
-	db.Statement.ConnPool = l.pool
-	if !db.DryRun {
-		return
+	if l == nil {
+		l = &look{plugin: p, stmt: stmt, result: true} // another callback took it away, and what was admitted with it
 	}
 	// A sub-query is built by a dry run with this logger, and who reads it is its statement's to say.
 	l.result = l.result && db.Logger != logger.Discard
-	if err := l.check(db.Statement.SQL.String(), nil); err != nil {
+	if err := l.check(stmt.SQL.String(), nil); err != nil {
 		_ = db.AddError(err)
-		db.Statement.AddVar(db.Statement, row.Poison{Err: err}) // the error of a sub-query never reaches its parent
+		stmt.AddVar(stmt, row.Poison{Err: err}) // the error of a sub-query never reaches its parent
 	}
 }
 
-// lookingPool is a connection pool behind a look.
-type lookingPool struct {
-	gorm.ConnPool
-	look *look
-}
+// lookingPool is a connection pool behind a look. It is no more than a pointer, which an interface holds without another allocation.
+type lookingPool struct{ *look }
 
 func (p lookingPool) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	if err := p.look.check(query, args); err != nil {
@@ -211,8 +226,12 @@ func (l *look) verdict(text string, args []any) error {
 // own is the statement's own model where the plugin does not know its table, or knows another model's of the same name in another
 // schema.
 func (l *look) own() (*row.Model, string) {
-	m, table := l.plugin.typed(l.stmt), statementTable(l.stmt)
-	if m == nil || table == "" || l.plugin.tables[table] == m {
+	m := l.plugin.typed(l.stmt)
+	if m == nil {
+		return nil, ""
+	}
+	table := statementTable(l.stmt)
+	if table == "" || l.plugin.tables[table] == m {
 		return nil, ""
 	}
 	if l.plugin.tables[table] != nil && tableName(m.Plan.Schema.Table) != table {
@@ -301,14 +320,7 @@ func (l *look) readable(m *row.Model, u sqltext.Use, sealed bool) bool {
 }
 
 // mentions is the short way for the statements of an application's other models.
-func (p *Plugin) mentions(text string) bool {
-	for name := range p.tables {
-		if containsFold(text, name) {
-			return true
-		}
-	}
-	return false
-}
+func (p *Plugin) mentions(text string) bool { return p.names.In(text) }
 
 // containsFold is strings.Contains for a lower-case ASCII needle, without regard to case and without an allocation.
 func containsFold(s, lower string) bool {
@@ -325,11 +337,14 @@ func (p *Plugin) learn(stmt *gorm.Statement) {
 	if stmt.Schema == nil {
 		return
 	}
-	name := tableName(stmt.Schema.Table)
-	if _, known := p.others.Load(name); known || p.tables[name] != nil {
+	// The schema itself is a key as well: it is at hand without a string to make, for each statement.
+	if _, known := p.others.Load(stmt.Schema); known {
 		return
 	}
-	p.others.Store(name, folded(stmt.Schema.DBNames))
+	if name := tableName(stmt.Schema.Table); p.tables[name] == nil {
+		p.others.LoadOrStore(name, folded(stmt.Schema.DBNames))
+	}
+	p.others.Store(stmt.Schema, true)
 }
 
 func (p *Plugin) owns(table, column string) bool {

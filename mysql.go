@@ -54,7 +54,7 @@ func identify(stmt *gorm.Statement, m *row.Model, v reflect.Value) (where []stri
 // onDuplicateKey makes an upsert leave alone every row but the one with the same primary key, and that one too if its key is not the one
 // that was loaded. What it left alone is found by [confirm].
 func onDuplicateKey(m *row.Model, conflict clause.OnConflict, stmt *gorm.Statement) clause.OnConflict {
-	l, _ := kept[look](stmt.DB)
+	l := lookOf(stmt)
 	c, creates := kept[creation](stmt.DB)
 	if creates = creates && c.insert.Model == m; creates {
 		c.replaced = nil

@@ -5,7 +5,9 @@ package rowseal
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
@@ -63,7 +65,8 @@ type Plugin struct {
 	tables map[string]*row.Model
 	// columns is what the last look asks about, by table.
 	columns map[string]*sqltext.Columns
-	others  sync.Map // columns of other models' tables, as statements show them
+	names   sqltext.Names // of the tables
+	others  sync.Map      // columns of other models' tables, as statements show them
 }
 
 // New makes a plugin with a keyring. Models are checked when the plugin is given to db.Use.
@@ -125,6 +128,7 @@ func (p *Plugin) register(db *gorm.DB) error {
 	for name, m := range tables {
 		p.columns[name] = columnsOf(m, name)
 	}
+	p.names = sqltext.NewNames(slices.Collect(maps.Keys(tables)))
 	return nil
 }
 
@@ -174,8 +178,8 @@ func (p *Plugin) model(stmt *gorm.Statement) *row.Model {
 
 // typed gives the model whose own struct type the statement works on.
 func (p *Plugin) typed(stmt *gorm.Statement) *row.Model {
-	if stmt.Schema == nil {
-		return nil
+	if row.PlanOf(stmt.Schema) == nil {
+		return nil // the short way for most
 	}
 	return p.models[stmt.Schema.ModelType]
 }

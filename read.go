@@ -139,9 +139,13 @@ func (p *Plugin) joinsSealed(stmt *gorm.Statement) bool {
 		return false
 	}
 	for _, j := range stmt.Joins {
-		names := strings.Split(j.Name, ".")
-		for n := range names {
-			if s := relation(stmt.Schema, names[:n+1]); s != nil && p.models[s.ModelType] != nil {
+		s := stmt.Schema
+		for name := range strings.SplitSeq(j.Name, ".") {
+			rel, ok := s.Relationships.Relations[name]
+			if !ok {
+				break
+			}
+			if s = rel.FieldSchema; p.models[s.ModelType] != nil {
 				return true
 			}
 		}
