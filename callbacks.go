@@ -9,6 +9,7 @@ import (
 	"reflect"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/schema"
 
 	"github.com/rowseal/rowseal/internal/row"
 )
@@ -76,7 +77,9 @@ func forget[T any](db *gorm.DB) {
 }
 
 // bare reports a statement in which nothing is kept. Its settings are left alone: the first question to a sync.Map allocates.
-func bare(stmt *gorm.Statement) bool { return row.PlanOf(stmt.Schema) == nil && len(stmt.Joins) == 0 }
+func bare(stmt *gorm.Statement) bool {
+	return row.PlanOf(stmt.Schema) == nil && !joinsAny(stmt, func(s *schema.Schema) bool { return row.PlanOf(s) != nil })
+}
 
 // marked is a statement while GORM runs it.
 type marked struct {

@@ -194,8 +194,12 @@ func (l *look) verdict(text string, args []any) error {
 	if strings.Contains(text, refusedText) {
 		return fmt.Errorf("rowseal: %w: in a sub-query", ErrCondition) // its values were written into the text
 	}
+	own, table := l.own()
+	if !l.plugin.mentions(text) && (own == nil || !containsFold(text, table)) {
+		return nil
+	}
 	lookup := l.plugin.lookup
-	if own, table := l.own(); own != nil {
+	if own != nil {
 		columns := columnsOf(own, table)
 		lookup = func(name string) *sqltext.Columns {
 			if name == table {
@@ -203,11 +207,6 @@ func (l *look) verdict(text string, args []any) error {
 			}
 			return l.plugin.columns[name]
 		}
-		if !containsFold(text, table) && !l.plugin.mentions(text) {
-			return nil
-		}
-	} else if !l.plugin.mentions(text) {
-		return nil
 	}
 	if len(l.written) > 0 {
 		text = strings.NewReplacer(l.written...).Replace(text)

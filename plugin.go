@@ -168,10 +168,8 @@ func (p *Plugin) Knows(plan *row.Plan) error {
 // model gives the model of a statement: by its Go type, else by the name of its table; nil for any other. A statement on a tagged
 // model that is not registered has met the model's guard already.
 func (p *Plugin) model(stmt *gorm.Statement) *row.Model {
-	if stmt.Schema != nil {
-		if m, ok := p.models[stmt.Schema.ModelType]; ok {
-			return m
-		}
+	if m := p.typed(stmt); m != nil {
+		return m
 	}
 	return p.tables[statementTable(stmt)]
 }

@@ -135,6 +135,11 @@ func relation(s *schema.Schema, names []string) *schema.Schema {
 }
 
 func (p *Plugin) joinsSealed(stmt *gorm.Statement) bool {
+	return joinsAny(stmt, func(s *schema.Schema) bool { return p.models[s.ModelType] != nil })
+}
+
+// joinsAny reports whether a relation that is joined, or one on the way to it, is of such a model.
+func joinsAny(stmt *gorm.Statement, such func(*schema.Schema) bool) bool {
 	if stmt.Schema == nil {
 		return false
 	}
@@ -145,7 +150,7 @@ func (p *Plugin) joinsSealed(stmt *gorm.Statement) bool {
 			if !ok {
 				break
 			}
-			if s = rel.FieldSchema; p.models[s.ModelType] != nil {
+			if s = rel.FieldSchema; such(s) {
 				return true
 			}
 		}
