@@ -82,6 +82,9 @@ func (p *Plugin) watch(result bool) func(*gorm.DB) {
 	}
 }
 
+// isSubQuery reports a statement that becomes part of another: GORM builds it by a dry run with this logger.
+func isSubQuery(db *gorm.DB) bool { return db.DryRun && db.Logger == logger.Discard }
+
 // looksAt leaves out the plugin's own statements.
 func (p *Plugin) looksAt(stmt *gorm.Statement) bool { return len(p.tables) > 0 && !isInside(stmt) }
 
@@ -113,8 +116,7 @@ func (p *Plugin) unwatch(db *gorm.DB) {
 	if l == nil {
 		l = &look{plugin: p, stmt: stmt, result: true} // another callback took it away, and what was admitted with it
 	}
-	// A sub-query is built by a dry run with this logger, and who reads it is its statement's to say.
-	l.result = l.result && db.Logger != logger.Discard
+	l.result = l.result && !isSubQuery(db) // who reads it is its statement's to say
 	if err := l.check(stmt.SQL.String(), nil); err != nil {
 		_ = db.AddError(err)
 		stmt.AddVar(stmt, row.Poison{Err: err}) // the error of a sub-query never reaches its parent
