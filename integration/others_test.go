@@ -262,6 +262,9 @@ var moreOtherStatements = []struct {
 	}},
 }
 
+// raceDetector is set where the tests run under it.
+var raceDetector bool
+
 // savepoint is a name that GORM draws anew each time.
 var savepoint = regexp.MustCompile(`sp\d+`)
 
@@ -323,6 +326,9 @@ func TestOtherModelsSeeNothing(t *testing.T) {
 
 // TestOtherModelsAllocateNothingMore for their rows, and one object for a statement: what stands between it and its connection.
 func TestOtherModelsAllocateNothingMore(t *testing.T) {
+	if raceDetector {
+		t.Skip("under the race detector a sync.Pool loses what is put back, by chance: GORM's allocations are different each time")
+	}
 	plain, _, with := threeOn(t, sqliteGo)
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // it would empty pools that both fill again
 	more := func(t *testing.T, run func(*gorm.DB) error) float64 {
@@ -341,7 +347,7 @@ func TestOtherModelsAllocateNothingMore(t *testing.T) {
 			}
 		})
 	}
-	for _, rows := range []int{1, 100, 1000} {
+	for _, rows := range []int{1, 500} {
 		t.Run(fmt.Sprint(rows, " rows"), func(t *testing.T) {
 			for name, run := range map[string]func(db *gorm.DB) error{
 				"create":  func(db *gorm.DB) error { b := books(rows); return db.Create(&b).Error },
