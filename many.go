@@ -419,8 +419,7 @@ func (v *byKey) Build(b clause.Builder) {
 		}
 	}
 	_, _ = stmt.WriteString(" ELSE " + stmt.Quote(v.column) + " END")
-	l, _ := kept[look](stmt.DB)
-	l.write(stmt.SQL.String()[from:], "?")
+	lookOf(stmt).write(stmt.SQL.String()[from:], "?")
 }
 
 // finish settles the first page, and writes the others.

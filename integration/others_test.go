@@ -25,8 +25,6 @@ import (
 
 	"github.com/rowseal/rowseal/integration/internal/pgtest"
 	"github.com/rowseal/rowseal/integration/internal/sqlspy"
-	"github.com/rowseal/rowseal/kmskey"
-	"github.com/rowseal/rowseal/kmskey/localkey"
 )
 
 type Author struct {
@@ -436,13 +434,6 @@ func threeOn(t testing.TB, kind string) (plain, again, with *gorm.DB) {
 	some := books(1000)
 	ok(t, plain.Create(&some).Error)
 	return plain, again, with
-}
-
-func insecure(t testing.TB) *kmskey.Keyring {
-	t.Helper()
-	keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: localkey.NewInsecure()}}})
-	ok(t, err)
-	return keys
 }
 
 // silent opens GORM without a log.
