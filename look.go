@@ -6,6 +6,7 @@ package rowseal
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"slices"
@@ -109,13 +110,15 @@ func (p *Plugin) unwatch(db *gorm.DB) {
 	l := lookOf(stmt)
 	if l != nil {
 		stmt.ConnPool = l.ConnPool
+		db.Error = l.checked(stmt.SQL.String(), db.Error) // what came while rows were read
 	}
 	if !db.DryRun || !p.looksAt(stmt) {
 		return
 	}
 	if l == nil {
-		l = &look{plugin: p, stmt: stmt, result: true} // another callback took it away, and what was admitted with it
+		l = &look{ConnPool: stmt.ConnPool, plugin: p, stmt: stmt, result: true} // another callback took it away, and what was admitted with it
 	}
+	l.rehearse(db)
 	l.result = l.result && !isSubQuery(db) // who reads it is its statement's to say
 	if err := l.check(stmt.SQL.String(), nil); err != nil {
 		_ = db.AddError(err)
@@ -130,25 +133,38 @@ func (p lookingPool) ExecContext(ctx context.Context, query string, args ...any)
 	if err := p.look.check(query, args); err != nil {
 		return nil, err
 	}
-	return p.ConnPool.ExecContext(ctx, query, args...)
+	if left, err := p.look.leaveOut(ctx, query); left || err != nil {
+		return driver.RowsAffected(0), err
+	}
+	result, err := p.ConnPool.ExecContext(ctx, query, args...)
+	return result, p.look.checked(query, err)
 }
 
 func (p lookingPool) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	if err := p.look.check(query, args); err != nil {
 		return nil, err
 	}
-	return p.ConnPool.QueryContext(ctx, query, args...)
+	rows, err := p.ConnPool.QueryContext(ctx, query, args...)
+	return rows, p.look.checked(query, err)
 }
 
 func (p lookingPool) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	if err := p.look.check(query, args); err != nil {
-		// A *sql.Row with an error of ours can only be had from a query that fails: its value never becomes one.
-		poison, query := row.Poison{Err: err}, &strings.Builder{}
-		query.WriteString("SELECT ")
-		p.look.stmt.DB.Dialector.BindVarTo(query, &gorm.Statement{Vars: []any{poison}}, poison)
-		return p.ConnPool.QueryRowContext(ctx, query.String(), poison)
+		return p.failing(ctx, err)
 	}
-	return p.ConnPool.QueryRowContext(ctx, query, args...)
+	found := p.ConnPool.QueryRowContext(ctx, query, args...)
+	if err := p.look.checked(query, found.Err()); err != found.Err() {
+		return p.failing(ctx, err)
+	}
+	return found
+}
+
+// failing is a row with an error of ours, which can only be had from a query that fails: its value never becomes one.
+func (p lookingPool) failing(ctx context.Context, err error) *sql.Row {
+	poison, query := row.Poison{Err: err}, &strings.Builder{}
+	query.WriteString("SELECT ")
+	p.look.stmt.DB.Dialector.BindVarTo(query, &gorm.Statement{Vars: []any{poison}}, poison)
+	return p.ConnPool.QueryRowContext(ctx, query.String(), poison)
 }
 
 // BeginTx serves statements that other callbacks start on this one's connection.

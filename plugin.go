@@ -33,6 +33,10 @@ type Config struct {
 	// all of them are opened before the first is written. Raise it where larger updates are wanted in one transaction; -1 refuses
 	// such updates. Defaults to 10,000.
 	MaxRows int
+
+	// NoChecks keeps AutoMigrate from putting CHECK constraints on sealed columns and key columns, which stop plaintext that does not
+	// come through GORM. Set it where the schema is made by other means, and see [Checks]. Defaults to false.
+	NoChecks bool
 }
 
 // Model is a registered model with settings.
@@ -67,6 +71,10 @@ type Plugin struct {
 	columns map[string]*sqltext.Columns
 	names   sqltext.Names // of the tables
 	others  sync.Map      // columns of other models' tables, as statements show them
+
+	checks  []*check
+	warned  sync.Map // tables without CHECKs, of which a warning was given
+	remakes sync.Map // *remake, by connection pool
 }
 
 // New makes a plugin with a keyring. Models are checked when the plugin is given to db.Use.
@@ -122,6 +130,9 @@ func (p *Plugin) register(db *gorm.DB) error {
 		models[s.ModelType], tables[tableName(s.Table)] = m, m
 	}
 	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := p.putChecks(db, models); err != nil {
 		return err
 	}
 	p.models, p.tables, p.columns = models, tables, map[string]*sqltext.Columns{}

@@ -19,7 +19,10 @@ const (
 	// Overhead is how many bytes a sealed field has more than its value: header, nonce, kind and tag.
 	Overhead = headerSize + nonceSize + 1 + tagSize
 
-	textPrefix = "rs1:"
+	// FirstByte is what every sealed field begins with, and no UTF-8 text.
+	FirstByte = formatField
+	// TextPrefix is what a sealed field begins with in a text column.
+	TextPrefix = "rs1:"
 )
 
 // strict refuses what decodes to bytes that encode differently: two texts for one field would be a malleable format.
@@ -51,13 +54,13 @@ func KeyID(sealed []byte) (byte, error) {
 
 // AppendText appends the form of a sealed field that text columns hold.
 func AppendText(dst, sealed []byte) []byte {
-	return strict.AppendEncode(append(dst, textPrefix...), sealed)
+	return strict.AppendEncode(append(dst, TextPrefix...), sealed)
 }
 
 // ParseText reverses [AppendText]. It fails with [ErrPlaintext] without the prefix and with [ErrMalformed] for anything else that
 // AppendText does not write.
 func ParseText(text string) ([]byte, error) {
-	rest, ok := strings.CutPrefix(text, textPrefix)
+	rest, ok := strings.CutPrefix(text, TextPrefix)
 	if !ok {
 		return nil, ErrPlaintext
 	}

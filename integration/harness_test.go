@@ -274,6 +274,16 @@ func (w *world) tamper(t testing.TB, query string, args ...any) {
 	}
 }
 
+// dropChecks takes the database's own guard off a model's table, for tests that store what it would stop.
+func (w *world) dropChecks(t testing.TB, model any) {
+	t.Helper()
+	checks, err := rowseal.Checks(w.db, model)
+	ok(t, err)
+	for _, c := range checks {
+		ok(t, w.db.Migrator().DropConstraint(model, c.Name))
+	}
+}
+
 // quote is for columns whose names some database reserves.
 func (w *world) quote(column string) string {
 	if isMySQL(w.kind) {

@@ -708,6 +708,7 @@ func TestLostRowThatDoesNotOpenIsNamedAndNotOverwritten(t *testing.T) {
 		for what, d := range damage {
 			t.Run(what, func(t *testing.T) {
 				w := open(t, kind, &LostRow{})
+				w.dropChecks(t, &LostRow{})
 				id := ada(t, w.db)
 				intact := ada(t, w.db)
 				w.tamper(t, "UPDATE lost_rows SET "+d.column+" = ? WHERE id = ?", d.value(w.cell(t, "lost_rows", d.column, id)), id)
@@ -761,6 +762,7 @@ func unopened(t *testing.T, w *world, db *gorm.DB, id, intact uint64, kind error
 func TestLostSecretOfARowThatDoesNotOpenSaysWhy(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
 		w := open(t, kind, &LostRow{})
+		w.dropChecks(t, &LostRow{})
 		id := ada(t, w.db)
 		w.tamper(t, "UPDATE lost_rows SET encrypted_kms_key = ? WHERE id = ?", "hello", id)
 		var r LostRow

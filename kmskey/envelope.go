@@ -27,8 +27,10 @@ const (
 	maxKeyRef  = 1024
 	maxBlob    = 16 << 10
 
-	tokenPrefix = "pending:"
-	shredPrefix = "shredded:"
+	// TokenPrefix begins the token that stands in a key column until the row's id is known.
+	TokenPrefix = "pending:"
+	// ShreddedPrefix is reserved for rows whose keys were destroyed on purpose.
+	ShreddedPrefix = "shredded:"
 )
 
 // strict refuses unused bits that are set: two texts for one envelope would break comparisons in SQL.
@@ -93,10 +95,10 @@ func (e Envelope) String() string {
 // ParseEnvelope reads what a key column holds. It fails with [ErrPending] for whatever begins as the token of an unfinished insert, and otherwise
 // with [ErrCorrupt] for anything that [Envelope.String] does not write. It never panics, and authenticates nothing.
 func ParseEnvelope(text string) (Envelope, error) {
-	if strings.HasPrefix(text, tokenPrefix) {
+	if strings.HasPrefix(text, TokenPrefix) {
 		return Envelope{}, fmt.Errorf("kmskey: read envelope: %w", ErrPending)
 	}
-	if strings.HasPrefix(text, shredPrefix) {
+	if strings.HasPrefix(text, ShreddedPrefix) {
 		return Envelope{}, fmt.Errorf("kmskey: read envelope: %w: its key was shredded, or a later release wrote it", ErrCorrupt)
 	}
 	e, err := parseEnvelope(text)

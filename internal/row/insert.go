@@ -189,7 +189,7 @@ func (in *Insert) newState(g *Group, v reflect.Value, id string, known bool) (*S
 func newToken() string {
 	var b [16]byte
 	rand.Read(b[:])
-	return "pending:" + base64.RawStdEncoding.EncodeToString(b[:])
+	return kmskey.TokenPrefix + base64.RawStdEncoding.EncodeToString(b[:])
 }
 
 func (in *Insert) put(g *Group, v reflect.Value, s *State) {
