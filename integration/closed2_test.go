@@ -18,23 +18,9 @@ import (
 )
 
 // TestClosedMore is the second round of TestClosed: what an attacker with fresh eyes tried.
-func TestClosedMore(t *testing.T) {
-	each(t, func(t *testing.T, kind string) {
-		c := openMore(t, kind)
-		for _, p := range morePaths {
-			if !p.runsOn(kind) {
-				continue
-			}
-			if p.mysql != nil && isMySQL(kind) {
-				p.want = *p.mysql
-			}
-			if c.broken {
-				c = openMore(t, kind)
-			}
-			t.Run(p.name, func(t *testing.T) { c.try(t, p) })
-		}
-	})
-}
+func TestClosedMore(t *testing.T) { moreTable.run(t) }
+
+var moreTable = newTable("TestClosedMore", openMore, group{"Found by attacking it", morePaths})
 
 func openMore(t *testing.T, kind string) *closed {
 	c := openClosed(t, kind)

@@ -16,30 +16,32 @@ import (
 	"github.com/rowseal/rowseal"
 	"github.com/rowseal/rowseal/integration/internal/sqlspy"
 	"github.com/rowseal/rowseal/kmskey"
+	"github.com/rowseal/rowseal/kmskey/kmskeytest"
 	"github.com/rowseal/rowseal/kmskey/localkey"
 )
 
 // TestClosed holds promise 1: one row for each way into GORM. A path is sealed, opened, or refused with a named error; whatever it is,
 // no plaintext is found in any table, at the driver, in the SQL log or in the error, and every row still opens with the right value.
-func TestClosed(t *testing.T) {
-	paths := slices.Concat(createPaths, upsertPaths, updatePaths, keyPaths, firstOrPaths, associationPaths, hookPaths, sessionPaths,
-		readPaths, projectionPaths, conditionPaths, hiddenConditionPaths, otherTablePaths, rawPaths, mysqlPaths, genericPaths)
-	eachDriver(t, func(t *testing.T, kind string) {
-		c := openClosed(t, kind)
-		for _, p := range paths {
-			if !p.runsOn(kind) {
-				continue
-			}
-			if p.mysql != nil && isMySQL(kind) {
-				p.want = *p.mysql
-			}
-			if c.broken {
-				c = openClosed(t, kind) // a path that panics leaves its transaction open
-			}
-			t.Run(p.name, func(t *testing.T) { c.try(t, p) })
-		}
-	})
-}
+func TestClosed(t *testing.T) { closedTable.run(t) }
+
+var closedTable = newTable("TestClosed", openClosed,
+	group{"Create", createPaths},
+	group{"Upsert and Save", upsertPaths},
+	group{"Update", updatePaths},
+	group{"Keys, primary keys and context columns", keyPaths},
+	group{"FirstOrCreate, FirstOrInit", firstOrPaths},
+	group{"Associations and Delete", associationPaths},
+	group{"Hooks and callbacks of others", hookPaths},
+	group{"Sessions, transactions, dry runs", sessionPaths},
+	group{"Read into the model", readPaths},
+	group{"Read into other types", projectionPaths},
+	group{"Conditions", conditionPaths},
+	group{"Conditions that hide", hiddenConditionPaths},
+	group{"One model at another's table", otherTablePaths},
+	group{"Raw SQL", rawPaths},
+	group{"MySQL and MariaDB alone", mysqlPaths},
+	group{"The generics API", genericPaths},
+)
 
 // path is one way into GORM.
 type path struct {
@@ -210,6 +212,7 @@ type closed struct {
 	*world
 	shown  []string // more text to search: that of dry runs
 	broken bool     // a path panicked, and others could hang behind it
+	loads  kmsCalls // made by load
 }
 
 type intruderKey struct{}
@@ -220,12 +223,14 @@ func (c *closed) withIntruder(f func(*gorm.DB)) *gorm.DB {
 }
 
 func openClosed(t *testing.T, kind string) *closed {
-	keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: localkey.NewInsecure()}}, Namespace: "test"})
+	counter := kmskeytest.NewCounter(localkey.NewInsecure())
+	keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: counter}}, Namespace: "test"})
 	ok(t, err)
 	c := &closed{world: openWith(t, kind, keys, rowseal.Config{Models: []any{
 		&Doctor{}, &Chart{}, &Consult{}, &Label{}, &File{}, &Hooked{},
 		rowseal.Model{Value: &Account{}, Context: rowseal.Columns("tenant_id")},
 	}}, &gorm.Config{})}
+	c.kms = counter
 	ok(t, c.db.AutoMigrate(&LogEntry{}))
 	intrude := func(db *gorm.DB) {
 		if f, ok := db.Statement.Context.Value(intruderKey{}).(func(*gorm.DB)); ok {
@@ -332,6 +337,9 @@ func signature(v Chart) string {
 		letter(v.Score == score("seed"), v.Score == score("new"), v.Score == 0), words(notes, "notes"), words(v.Phone, "phone")})
 }
 
+// errUnexpected is for a path that ran, and read something else than it should.
+var errUnexpected = errors.New("unexpected")
+
 // sees is an error unless the charts have these signatures.
 func sees(want string, charts ...Chart) error {
 	var got []string
@@ -339,42 +347,62 @@ func sees(want string, charts ...Chart) error {
 		got = append(got, signature(v))
 	}
 	if g := strings.Join(got, " "); g != want {
-		return fmt.Errorf("read charts %q, want %q", g, want)
+		return fmt.Errorf("%w: read charts %q, want %q", errUnexpected, g, want)
 	}
 	return nil
 }
 
+// load is a chart that was loaded before the path begins: its calls to the key service are not the path's.
 func (c *closed) load(id uint64) *Chart {
 	var v Chart
+	before := callsOf(c.kms)
+	defer func() { c.loads = c.loads.plus(callsOf(c.kms).minus(before)) }()
 	if err := c.db.First(&v, id).Error; err != nil {
 		panic(err)
 	}
 	return &v
 }
 
-func (c *closed) everything(t *testing.T) string {
+// look is every byte of every table, and what of it is ciphertext.
+func (c *closed) look(t *testing.T) (all view) {
 	t.Helper()
+	all = view{sealed: map[string]bool{}, keys: map[string]bool{}}
 	var b strings.Builder
 	for _, table := range closedTables {
-		fmt.Fprintf(&b, "%s\n%s\n", table, c.dump(t, table+" ORDER BY 1"))
+		fmt.Fprintf(&b, "%s\n", table)
+		c.scan(t, table+" ORDER BY 1", func(column, value string) {
+			fmt.Fprintf(&b, "%s=%s\n", column, value)
+			switch {
+			case strings.HasPrefix(value, "\xf9\x01"): // docs/format.md
+				all.sealed[value] = true
+			case strings.HasPrefix(column, "encrypted_kms_key"):
+				all.keys[value] = true
+			}
+		})
 	}
-	return b.String()
+	all.text = b.String()
+	return all
 }
 
-// try runs one path and then looks everywhere.
-func (c *closed) try(t *testing.T, p path) {
+// try runs one path, looks everywhere, and says what became of the path.
+func (c *closed) try(t *testing.T, p path) (f fate) {
+	if *controlFile != "" {
+		return c.leaks(t, p)
+	}
 	c.seed(t)
-	before, logged := c.everything(t), len(c.log.String())
+	before, logged := c.look(t), len(c.log.String())
 	c.spy.Reset()
-	c.shown = nil
+	c.kms.Reset()
+	c.shown, c.loads = nil, kmsCalls{}
 	err := guarded(c, p.run)
 	events, log := c.spy.Events(), c.log.String()[logged:]
-	after := c.everything(t)
+	f = fate{Calls: callsOf(c.kms).minus(c.loads)}
+	after := c.look(t)
 
 	switch {
 	case c.broken:
 		t.Errorf("%v", err)
-		return
+		return f
 	case len(p.want.errs) > 0 && err == nil:
 		t.Errorf("no error, want %v", p.want.errs)
 	case len(p.want.errs) > 0 && !p.want.allows(err):
@@ -382,10 +410,10 @@ func (c *closed) try(t *testing.T, p path) {
 	case len(p.want.errs) == 0 && err != nil:
 		t.Errorf("error %v", err)
 	}
-	if p.want.after == "" && before != after {
-		t.Errorf("the tables changed:\n%s", difference(before, after))
+	if p.want.after == "" && before.text != after.text {
+		t.Errorf("the tables changed:\n%s", difference(before.text, after.text))
 	}
-	spotless(t, "the tables", after)
+	spotless(t, "the tables", after.text)
 	spotless(t, "the SQL log", log)
 	spotless(t, "a dry run", strings.Join(c.shown, "\n"))
 	if err != nil {
@@ -395,6 +423,8 @@ func (c *closed) try(t *testing.T, p path) {
 		spotless(t, "the driver", driverText(e))
 	}
 	c.reread(t, p.want.after)
+	f.become(t, p.want, err, before, after, events)
+	return f
 }
 
 func guarded(c *closed, run func(*closed) error) (err error) {
@@ -412,13 +442,20 @@ func driverText(e sqlspy.Event) string { return fmt.Sprintf("%s\n%q", e, e.Args)
 // spotless finds the markers as text, hexadecimal, base64 and as Go prints bytes.
 func spotless(t *testing.T, where, text string) {
 	t.Helper()
+	if i := stain(text); i >= 0 {
+		t.Errorf("LEAK: plaintext in %s: …%s…", where, text[max(0, i-160):min(len(text), i+40)])
+	}
+}
+
+// stain is where the first marker begins, or -1.
+func stain(text string) int {
 	lower := strings.ToLower(text)
 	for _, m := range []string{marker, number, "63616e617279", "43616e617279", "q2fuyxj5", "67 97 110 97 114 121"} {
 		if i := strings.Index(lower, m); i >= 0 {
-			t.Errorf("LEAK: plaintext in %s: …%s…", where, text[max(0, i-160):min(len(text), i+40)])
-			return
+			return i
 		}
 	}
+	return -1
 }
 
 func difference(before, after string) string {
@@ -478,7 +515,7 @@ func (c *closed) show(tx *gorm.DB) error {
 
 func expect(got, want any) error {
 	if !reflect.DeepEqual(got, want) {
-		return fmt.Errorf("got %#v, want %#v", got, want)
+		return fmt.Errorf("%w: got %#v, want %#v", errUnexpected, got, want)
 	}
 	return nil
 }
@@ -1358,7 +1395,7 @@ var readPaths = []path{
 		if err := c.db.Select("id", "name AS ward").First(&v, 1).Error; err != nil {
 			return err
 		}
-		return fmt.Errorf("ward became %q", v.Ward)
+		return fmt.Errorf("%w: ward became %q", errUnexpected, v.Ward)
 	}, want: refused(rowseal.ErrUnsupported)},
 	{name: "Locking", on: "postgres mysql", run: reads(rest2, func(db *gorm.DB, all *[]Chart) *gorm.DB {
 		return db.Clauses(clause.Locking{Strength: "UPDATE"}).Order("id").Find(all)

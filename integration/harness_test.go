@@ -34,7 +34,10 @@ import (
 	"github.com/rowseal/rowseal/kmskey/localkey"
 )
 
-func TestMain(m *testing.M) { ephemeral.Main(m) }
+func TestMain(m *testing.M) {
+	ephemeral.AtExit(surface.atExit)
+	ephemeral.Main(m)
+}
 
 // bench is one database with the plugin, and everything that a test may want to look at.
 type world struct {
@@ -45,6 +48,7 @@ type world struct {
 	plain *sql.DB // a second connection without plugin or spy
 	kind  string
 	log   *lockedBuffer
+	used  gorm.Plugin // what the database was given
 }
 
 // The kinds of database, and of reaching one.
@@ -177,6 +181,7 @@ func openWith(t testing.TB, kind string, keys *kmskey.Keyring, config rowseal.Co
 	if err := w.db.Use(plugin); err != nil {
 		t.Fatal(err)
 	}
+	w.used = plugin
 	for _, m := range config.Models {
 		if named, ok := m.(rowseal.Model); ok {
 			m = named.Value
@@ -220,6 +225,14 @@ var (
 // dump is every byte of a table, as a second connection sees it.
 func (w *world) dump(t testing.TB, table string) string {
 	t.Helper()
+	var b strings.Builder
+	w.scan(t, table, func(column, value string) { fmt.Fprintf(&b, "%s=%s\n", column, value) })
+	return b.String()
+}
+
+// scan goes through a table's values, as a second connection sees them.
+func (w *world) scan(t testing.TB, table string, each func(column, value string)) {
+	t.Helper()
 	rows, err := w.plain.Query("SELECT * FROM " + table)
 	if err != nil {
 		t.Fatal(err)
@@ -229,7 +242,6 @@ func (w *world) dump(t testing.TB, table string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b strings.Builder
 	for rows.Next() {
 		dest := make([]any, len(columns))
 		for i := range dest {
@@ -243,13 +255,12 @@ func (w *world) dump(t testing.TB, table string) string {
 			if raw, ok := v.([]byte); ok {
 				v = string(raw)
 			}
-			fmt.Fprintf(&b, "%s=%v\n", columns[i], v)
+			each(columns[i], fmt.Sprint(v))
 		}
 	}
 	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
-	return b.String()
 }
 
 // cell reads one column of one row as the database has it.

@@ -35,6 +35,9 @@ func (e Event) String() string {
 
 // Recorder collects events. It is safe for concurrent use.
 type Recorder struct {
+	// Read, if it is set, is given every value that the driver reads out of a result set. Set it before the first query.
+	Read func(driver.Value)
+
 	mu     sync.Mutex
 	events []Event
 }
@@ -145,6 +148,16 @@ type spiedRows struct {
 func (s *spiedRows) Close() error {
 	s.r.add(Event{Kind: "close"})
 	return s.Rows.Close()
+}
+
+func (s *spiedRows) Next(dest []driver.Value) error {
+	err := s.Rows.Next(dest)
+	if err == nil && s.r.Read != nil {
+		for _, v := range dest {
+			s.r.Read(v)
+		}
+	}
+	return err
 }
 
 // What database/sql may ask of rows is answered as the driver would, and else as database/sql itself.
