@@ -32,10 +32,13 @@ fuzz: ## every fuzz target, one after the other (FUZZTIME=20s for each)
 fips: ## the tests with nothing but FIPS 140-3 approved cryptography
 	GODEBUG=fips140=only go test $(packages)
 
+surface: ## write docs/surface.md anew, as the tests find it (needs PostgreSQL, MariaDB and a C compiler)
+	TEST_REQUIRE=postgres,mariadb go test -count=1 ./integration -run '^TestClosed' -update
+
 consumer: ## what a module that imports rowseal downloads, held against gorm alone
 	scripts/consumer.sh
 
 tidy: ## go mod tidy in every module
 	scripts/tidy.sh
 
-.PHONY: help test race lint bench fuzz fips consumer tidy
+.PHONY: help test race lint bench fuzz fips surface consumer tidy

@@ -22,6 +22,7 @@ import (
 
 // TestClosed holds promise 1: one row for each way into GORM. A path is sealed, opened, or refused with a named error; whatever it is,
 // no plaintext is found in any table, at the driver, in the SQL log or in the error, and every row still opens with the right value.
+// docs/surface.md is what it finds.
 func TestClosed(t *testing.T) { closedTable.run(t) }
 
 var closedTable = newTable("TestClosed", openClosed,

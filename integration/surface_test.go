@@ -220,7 +220,6 @@ type page struct {
 	mu      sync.Mutex
 	tables  []*table
 	control *controlled // what the control found, once it ran
-	short   bool        // the control was left out
 	held    bool        // the page was compared, or written
 }
 
@@ -326,7 +325,7 @@ func (s *page) atExit() error {
 		return ""
 	}
 	all := !testing.Short() && option("test.run") == "" && option("test.skip") == "" && option("test.list") == "" && *controlFile == ""
-	absent := cgoSQLite == nil || s.short || slices.ContainsFunc(s.tables, func(tb *table) bool { return len(tb.skipped) > 0 })
+	absent := cgoSQLite == nil || slices.ContainsFunc(s.tables, func(tb *table) bool { return len(tb.skipped) > 0 })
 	switch {
 	case s.held || s.failed():
 		return nil
@@ -353,17 +352,18 @@ func (s *page) render() []byte {
 	for i, tb := range s.tables {
 		tests[i] = "`" + tb.test + "`"
 	}
+	sealed, opened, refused := s.count(all, isSealed), s.count(all, isOpened), s.count(all, isRefused)
 	fmt.Fprintf(&b, `<!-- Written by the tests: make surface. -->
 
 # What becomes of each way through GORM
 
-One row for each way to write or read through GORM that we know, on models with sealed fields: **%d paths**. A path is sealed, opened or
-refused; none stores, sends or shows plaintext.
+One row for each way to write or read through GORM that we know, on models with sealed fields: **%d paths, of which %d are sealed,
+%d opened and %d refused**. The other %d have no sealed value to store or to open. No path stores, sends or shows plaintext.
 
-Each row is proved on SQLite (the pure Go driver and the cgo one), PostgreSQL and MariaDB (as it is, and as MySQL is: without RETURNING,
-with values put into the text) by %s in [integration](../integration). After a path has run,
+Each row is proved on SQLite (the pure Go driver and the cgo one), PostgreSQL and MariaDB (as it is, and as MySQL is: without RETURNING).
+The tests are %s, in [integration](../integration). After a path has run,
 
-- every byte of every table is read by a second connection, without the plugin. A refused path has changed none;
+- every byte of the models' tables is read by a second connection, without the plugin. A refused path has changed none;
 - tables, statements and bind values at the driver, the SQL log, dry runs and errors are searched for the plaintext, as text, hexadecimal,
   base64 and as Go prints bytes;
 - every row of every model is read anew, and must open with the value that it should have.
@@ -372,14 +372,14 @@ The same tests write this page, and fail when it is not what they find. `+"`make
 
 | outcome | paths | meaning |
 |---|---:|---|
-`, len(all), strings.Join(tests, ", "))
+`, len(all), sealed, opened, refused, len(all)-sealed-opened-refused, strings.Join(tests, ", "))
 	for _, o := range outcomes {
 		fmt.Fprintf(&b, "| %s | %d | %s |\n", o.name, s.count(all, o.name), o.means)
 	}
 	b.WriteString(`
-KMS calls are those of the path itself. A row that it says was loaded was loaded before, unless its own query is part of the path. The
-model that most paths use has two data keys, so that a new row takes two calls. Paths are counted, and calls given, as on the first of
-the databases where the path was run; "differs" says where it is otherwise, or the only ones that it was tried on.
+KMS calls are those of the path. Most paths use a model with two data keys, so that a new row takes two calls. Loading a row that is said to
+be loaded is not counted, other reads of the path are, and so is what some of them read back. Outcomes and calls are those on the first of
+these databases; "differs" says what they are on others, and where a path is not for all.
 
 `)
 	s.renderControl(&b, headings, all)
@@ -409,13 +409,13 @@ func (s *page) renderControl(b *strings.Builder, headings []heading, all []place
 	}
 	fmt.Fprintf(b, `## The control: a plain serializer
 
-`+"`%s`"+` runs the same paths without the plugin: one AES-GCM key, a GORM serializer under the same name, and an encrypting type with Value
-and Scan where a field has no tag. That is on SQLite alone, where %d of the paths run; what passes a serializer by is decided in GORM, not
-in the database. **Plaintext leaks on %d of %d paths.** The search that finds nothing above finds it here; if it did not, the test would fail.
+The same paths without the plugin: one AES-GCM key, a GORM serializer under the same name, and where a field has no tag an encrypting type
+with Value and Scan. **Plaintext leaks on %d of %d paths.** So the search that finds nothing above does find it where it is; if it did not,
+%s would fail. The control runs on SQLite alone: GORM decides what passes a serializer by, before it knows the database.
 
 | plain serializer | paths | meaning |
 |---|---:|---|
-`, controlTest, ran, leaks, ran)
+`, leaks, ran, "`"+controlTest+"`")
 	for _, c := range leakClasses {
 		n := 0
 		for _, at := range all {
@@ -426,9 +426,8 @@ in the database. **Plaintext leaks on %d of %d paths.** The search that finds no
 		fmt.Fprintf(b, "| %s | %d | %s |\n", c.name, n, c.means)
 	}
 	fmt.Fprintf(b, `
-The first three are the leaks, of which a path is counted for the gravest. The others are faults without a leak of their own, and come
-beside it or alone; %d paths have a leak or a fault. "–" is a path that cannot be run on SQLite. Results that are handed out row by row
-count only if a row was read.
+The first three are the leaks; a path counts for the gravest. The others are faults that come beside a leak or alone; %d paths have a leak or
+a fault. Where a path ends with an error of its own, it is neither handed out nor compared. "–" is a path that is not for SQLite.
 
 | paths | all |`, any)
 	for _, o := range outcomes {
@@ -449,6 +448,10 @@ count only if a row was read.
 		fmt.Fprintf(b, "| [%s](#%s) | %d |", h.name, anchor(h.name), len(h.rows))
 		for _, o := range outcomes {
 			fmt.Fprintf(b, " %d |", s.count(h.rows, o.name))
+		}
+		if ran == 0 {
+			b.WriteString(" – |\n")
+			continue
 		}
 		fmt.Fprintf(b, " %d of %d |\n", leaks, ran)
 	}
@@ -513,7 +516,7 @@ func (s *page) differs(at place) string {
 	first := fates[ran[0]]
 	var notes []string
 	if len(ran) < len(surfaceKinds) {
-		notes = append(notes, kindNames(ran)+" alone")
+		notes = append(notes, "only "+kindNames(ran))
 	}
 	for len(ran) > 0 {
 		f := fates[ran[0]]
@@ -531,7 +534,7 @@ func (s *page) differs(at place) string {
 			what = append(what, f.text())
 		}
 		if f.Calls != first.Calls {
-			what = append(what, "KMS calls "+f.Calls.String())
+			what = append(what, f.Calls.String()+" of the KMS")
 		}
 		if len(what) > 0 {
 			notes = append(notes, kindNames(alike)+": "+strings.Join(what, ", "))
