@@ -2,11 +2,13 @@ package integration
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -211,9 +213,10 @@ type Wardship struct {
 // closed is a database with the plugin and rows of every model.
 type closed struct {
 	*world
-	shown  []string // more text to search: that of dry runs
-	broken bool     // a path panicked, and others could hang behind it
-	loads  kmsCalls // made by load
+	shown  []string     // more text to search: that of dry runs
+	broken bool         // a path panicked, and others could hang behind it
+	loads  kmsCalls     // made by load
+	read   atomic.Int64 // ciphertexts that the driver read, but for load
 }
 
 type intruderKey struct{}
@@ -232,6 +235,11 @@ func openClosed(t *testing.T, kind string) *closed {
 		rowseal.Model{Value: &Account{}, Context: rowseal.Columns("tenant_id")},
 	}}, &gorm.Config{})}
 	c.kms = counter
+	c.spy.Read = func(v driver.Value) {
+		if raw, isBytes := v.([]byte); isBytes && isCiphertext(string(raw)) {
+			c.read.Add(1)
+		}
+	}
 	ok(t, c.db.AutoMigrate(&LogEntry{}))
 	intrude := func(db *gorm.DB) {
 		if f, ok := db.Statement.Context.Value(intruderKey{}).(func(*gorm.DB)); ok {
@@ -357,12 +365,16 @@ func sees(want string, charts ...Chart) error {
 func (c *closed) load(id uint64) *Chart {
 	var v Chart
 	before := callsOf(c.kms)
-	defer func() { c.loads = c.loads.plus(callsOf(c.kms).minus(before)) }()
+	read := c.read.Load()
+	defer func() { c.loads = c.loads.plus(callsOf(c.kms).minus(before)); c.read.Store(read) }()
 	if err := c.db.First(&v, id).Error; err != nil {
 		panic(err)
 	}
 	return &v
 }
+
+// isCiphertext is by the first bytes of docs/format.md.
+func isCiphertext(value string) bool { return strings.HasPrefix(value, "\xf9\x01") }
 
 // look is every byte of every table, and what of it is ciphertext.
 func (c *closed) look(t *testing.T) (all view) {
@@ -374,7 +386,7 @@ func (c *closed) look(t *testing.T) (all view) {
 		c.scan(t, table+" ORDER BY 1", func(column, value string) {
 			fmt.Fprintf(&b, "%s=%s\n", column, value)
 			switch {
-			case strings.HasPrefix(value, "\xf9\x01"): // docs/format.md
+			case isCiphertext(value):
 				all.sealed[value] = true
 			case strings.HasPrefix(column, "encrypted_kms_key"):
 				all.keys[value] = true
@@ -395,7 +407,9 @@ func (c *closed) try(t *testing.T, p path) (f fate) {
 	c.spy.Reset()
 	c.kms.Reset()
 	c.shown, c.loads = nil, kmsCalls{}
+	c.read.Store(0)
 	err := guarded(c, p.run)
+	read := c.read.Load()
 	events, log := c.spy.Events(), c.log.String()[logged:]
 	f = fate{Calls: callsOf(c.kms).minus(c.loads)}
 	after := c.look(t)
@@ -424,7 +438,7 @@ func (c *closed) try(t *testing.T, p path) (f fate) {
 		spotless(t, "the driver", driverText(e))
 	}
 	c.reread(t, p.want.after)
-	f.become(t, p.want, err, before, after, events)
+	f.become(t, p.want, err, before, after, read, events)
 	return f
 }
 

@@ -135,8 +135,8 @@ func adds(before, after map[string]bool) bool {
 	return false
 }
 
-// become says what the path became, once the checks of [closed.try] passed.
-func (f *fate) become(t *testing.T, w want, err error, before, after view, events []sqlspy.Event) {
+// become says what the path became, once the checks of [closed.try] passed. read is the number of ciphertexts that came back.
+func (f *fate) become(t *testing.T, w want, err error, before, after view, read int64, events []sqlspy.Event) {
 	t.Helper()
 	sent := slices.ContainsFunc(events, func(e sqlspy.Event) bool { return e.SQL != "" })
 	switch {
@@ -146,7 +146,7 @@ func (f *fate) become(t *testing.T, w want, err error, before, after view, event
 		f.Outcome = isSealed
 	case adds(before.keys, after.keys):
 		f.Outcome = isRewrapped
-	case f.Calls.Unwrap > 0:
+	case f.Calls.Unwrap > 0 && read > 0:
 		f.Outcome = isOpened
 	case sent:
 		f.Outcome = isPassed
@@ -200,7 +200,9 @@ func (a kmsCalls) minus(b kmsCalls) kmsCalls {
 	return kmsCalls{a.Wrap - b.Wrap, a.Unwrap - b.Unwrap, a.Rewrap - b.Rewrap}
 }
 
-func (a kmsCalls) String() string {
+func (a kmsCalls) String() string { return cmp.Or(a.list(), "0") }
+
+func (a kmsCalls) list() string {
 	var parts []string
 	for _, op := range []struct {
 		n    int
@@ -210,7 +212,7 @@ func (a kmsCalls) String() string {
 			parts = append(parts, fmt.Sprintf("%d %s", op.n, op.name))
 		}
 	}
-	return cmp.Or(strings.Join(parts, ", "), "0")
+	return strings.Join(parts, ", ")
 }
 
 // surface is the page while it is made.
@@ -534,7 +536,7 @@ func (s *page) differs(at place) string {
 			what = append(what, f.text())
 		}
 		if f.Calls != first.Calls {
-			what = append(what, f.Calls.String()+" of the KMS")
+			what = append(what, cmp.Or(f.Calls.list(), "no call"))
 		}
 		if len(what) > 0 {
 			notes = append(notes, kindNames(alike)+": "+strings.Join(what, ", "))

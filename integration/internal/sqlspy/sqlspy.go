@@ -35,7 +35,7 @@ func (e Event) String() string {
 
 // Recorder collects events. It is safe for concurrent use.
 type Recorder struct {
-	// Read, if it is set, is given every value that the driver reads out of a result set. Set it before the first query.
+	// Read, if it is set, is given every value that the driver reads out of a result set. Set it while no query runs.
 	Read func(driver.Value)
 
 	mu     sync.Mutex
