@@ -397,6 +397,12 @@ func (c *closed) look(t *testing.T) (all view) {
 	return all
 }
 
+// everything is every byte of every table.
+func (c *closed) everything(t *testing.T) string {
+	t.Helper()
+	return c.look(t).text
+}
+
 // try runs one path, looks everywhere, and says what became of the path.
 func (c *closed) try(t *testing.T, p path) (f fate) {
 	if *controlFile != "" {

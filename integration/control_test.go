@@ -13,8 +13,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
 	"os"
 	"os/exec"
+	gopath "path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -101,7 +106,8 @@ func TestClosedControl(t *testing.T) {
 	surface.compare(t)
 }
 
-// controlOverlay is the file that has the go command see internal/control where the real package's files are.
+// controlOverlay is the file that has the go command see internal/control where the real package's files are. Tests that no table needs
+// are out of its sight: what they use of the real package, internal/control need not have.
 func controlOverlay(t *testing.T) string {
 	t.Helper()
 	list := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.Dir}}{{range .GoFiles}}{{"\n"}}{{.}}{{end}}`, "github.com/rowseal/rowseal")
@@ -115,11 +121,73 @@ func controlOverlay(t *testing.T) string {
 	standIn, err := filepath.Abs("internal/control/rowseal.go")
 	ok(t, err)
 	replace[filepath.Join(lines[0], "rowseal.go")] = standIn
+	for _, test := range unneeded(t) {
+		file, err := filepath.Abs(test)
+		ok(t, err)
+		replace[file] = ""
+	}
 	text, err := json.Marshal(map[string]any{"Replace": replace})
 	ok(t, err)
 	file := filepath.Join(t.TempDir(), "overlay.json")
 	ok(t, os.WriteFile(file, text, 0o600))
 	return file
+}
+
+// unneeded is the files of tests that the tables do without. A file is needed if it has a table, or the harness, or declares what a needed
+// one uses.
+func unneeded(t *testing.T) (files []string) {
+	t.Helper()
+	files, err := filepath.Glob("*_test.go")
+	ok(t, err)
+	fset := token.NewFileSet()
+	var parsed []*ast.File
+	for _, file := range files {
+		f, err := parser.ParseFile(fset, file, nil, parser.SkipObjectResolution)
+		ok(t, err)
+		parsed = append(parsed, f)
+	}
+	// Other packages are empty here, and what is used of them an error that says nothing: names of this package resolve all the same.
+	uses := map[*ast.Ident]types.Object{}
+	config := types.Config{Importer: emptyPackages{}, Error: func(error) {}}
+	pkg, _ := config.Check("integration", fset, parsed, &types.Info{Uses: uses})
+	fileOf := func(pos token.Pos) string { return fset.Position(pos).Filename }
+	declaredIn := map[string]map[string]bool{}
+	needed := map[string]bool{}
+	var need func(file string)
+	need = func(file string) {
+		if !needed[file] {
+			needed[file] = true
+			for other := range declaredIn[file] {
+				need(other)
+			}
+		}
+	}
+	tables := []string{"harness_test.go"}
+	for id, what := range uses {
+		if what.Pkg() != pkg {
+			continue
+		}
+		file := fileOf(id.Pos())
+		if declaredIn[file] == nil {
+			declaredIn[file] = map[string]bool{}
+		}
+		declaredIn[file][fileOf(what.Pos())] = true
+		if what.Name() == "newTable" {
+			tables = append(tables, file)
+		}
+	}
+	for _, file := range tables {
+		need(file)
+	}
+	return slices.DeleteFunc(files, func(file string) bool { return needed[file] })
+}
+
+type emptyPackages struct{}
+
+func (emptyPackages) Import(name string) (*types.Package, error) {
+	p := types.NewPackage(name, gopath.Base(name))
+	p.MarkComplete()
+	return p, nil
 }
 
 // appendControl writes what one table found, in the process of the control.
