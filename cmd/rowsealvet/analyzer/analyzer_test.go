@@ -8,7 +8,8 @@ import (
 
 // The packages gorm.io/gorm and github.com/rowseal/rowseal below testdata are stubs; TestVettool in the folder above runs the real ones.
 func TestAnalyzer(t *testing.T) {
-	analysistest.Run(t, analysistest.TestData(), newAnalyzer(), "clinic", "store", "app", "tags")
+	analysistest.Run(t, analysistest.TestData(), newAnalyzer(), "clinic", "store", "app")
+	analysistest.RunWithSuggestedFixes(t, analysistest.TestData(), newAnalyzer(), "tags")
 }
 
 func TestNamingFlags(t *testing.T) {

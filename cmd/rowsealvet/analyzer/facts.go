@@ -16,7 +16,10 @@ import (
 
 // modelsFact is every model with sealed fields in a package and in what it imports. It holds those of the imports too, because go vet
 // hands on the facts of direct imports alone.
-type modelsFact struct{ Models []*model }
+type modelsFact struct {
+	Models   []*model
+	Contexts []context
+}
 
 func (*modelsFact) AFact() {}
 
@@ -24,6 +27,9 @@ func (f *modelsFact) String() string {
 	var names []string
 	for _, m := range f.Models {
 		names = append(names, m.Name+":"+m.Table)
+	}
+	for _, d := range f.Contexts {
+		names = append(names, d.Name+"+"+d.Column)
 	}
 	return "models " + strings.Join(names, " ")
 }
@@ -34,6 +40,93 @@ type tableFact struct{ Table string }
 func (*tableFact) AFact() {}
 
 func (f *tableFact) String() string { return "table " + f.Table }
+
+// aboutFact is what every statement is about that a function returns, whatever it is passed: a model, or a table alone.
+type aboutFact struct{ Package, Name, Table string }
+
+func (*aboutFact) AFact() {}
+
+func (f *aboutFact) String() string { return "about " + f.Name + ":" + f.Table }
+
+// exportAbout tells other packages what the functions of this one return.
+func (s *statements) exportAbout() {
+	for obj, decl := range s.funcs {
+		fn, ok := obj.(*types.Func)
+		if !ok || !fn.Exported() || len(s.given[obj]) == 0 {
+			continue
+		}
+		unknown := &frame{args: map[types.Object]ast.Expr{}}
+		for _, param := range s.parameters(decl.Type) {
+			if param != nil {
+				unknown.args[param] = ast.NewIdent("_") // its callers' own affair
+			}
+		}
+		var about *aboutFact
+		for _, r := range s.given[obj] {
+			subs := s.origins(r, unknown, newTrail())
+			if len(subs) != 1 || subs[0].table == gap {
+				about = nil
+				break
+			}
+			f := &aboutFact{Table: subs[0].table}
+			if named := subs[0].typ; named != nil && named.Obj().Pkg() != nil {
+				f.Package, f.Name = named.Obj().Pkg().Path(), named.Obj().Name()
+			}
+			if about != nil && *about != *f {
+				about = nil
+				break
+			}
+			about = f
+		}
+		if about != nil {
+			s.pass.ExportObjectFact(fn, about)
+		}
+	}
+}
+
+// imported is what a call of another package's function gives a statement about.
+func (s *statements) imported(node *ast.CallExpr) (subject, bool) {
+	fn := s.callee(node)
+	var about aboutFact
+	if fn == nil || fn.Pkg() == s.pass.Pkg || !s.pass.ImportObjectFact(fn.Origin(), &about) {
+		return subject{}, false
+	}
+	if about.Name == "" {
+		return subject{table: about.Table, tabled: true}, true
+	}
+	named := find(fn.Pkg(), about.Package, about.Name, map[*types.Package]bool{})
+	if named == nil {
+		return subject{}, false
+	}
+	sub := s.subject(named)
+	sub.given = node
+	if sub.table != about.Table {
+		sub.table, sub.tabled = about.Table, true
+	}
+	return sub, true
+}
+
+// find looks for a type in a package and what it imports.
+func find(p *types.Package, path, name string, seen map[*types.Package]bool) *types.Named {
+	if seen[p] {
+		return nil
+	}
+	seen[p] = true
+	if p.Path() == path {
+		obj, _ := p.Scope().Lookup(name).(*types.TypeName)
+		if obj == nil {
+			return nil
+		}
+		named, _ := types.Unalias(obj.Type()).(*types.Named)
+		return named
+	}
+	for _, imp := range p.Imports() {
+		if named := find(imp, path, name, seen); named != nil {
+			return named
+		}
+	}
+	return nil
+}
 
 // exportTables reads the TableName methods of the package.
 func (c *checker) exportTables() {
@@ -74,15 +167,23 @@ func (c *checker) tableOf(named *types.Named) string {
 func (c *checker) learn() {
 	c.tables.byName = map[string][]*model{}
 	var all modelsFact
+	imports := c.pass.AllPackageFacts()
+	slices.SortFunc(imports, func(a, b analysis.PackageFact) int { return strings.Compare(a.Package.Path(), b.Package.Path()) })
+	for _, f := range imports {
+		if models, ok := f.Fact.(*modelsFact); ok {
+			c.contexts = append(c.contexts, models.Contexts...)
+		}
+	}
+	c.readContexts()
+	all.Contexts = c.contexts
 	add := func(m *model) {
 		same := func(o *model) bool { return o.Package == m.Package && o.Name == m.Name }
 		if !slices.ContainsFunc(all.Models, same) {
+			c.bind(m)
 			all.Models = append(all.Models, m)
 			c.tables.add(m)
 		}
 	}
-	imports := c.pass.AllPackageFacts()
-	slices.SortFunc(imports, func(a, b analysis.PackageFact) int { return strings.Compare(a.Package.Path(), b.Package.Path()) })
 	for _, f := range imports {
 		if models, ok := f.Fact.(*modelsFact); ok {
 			for _, m := range models.Models {
@@ -98,7 +199,7 @@ func (c *checker) learn() {
 			}
 		}
 	}
-	if len(all.Models) > 0 {
+	if len(all.Models) > 0 || len(all.Contexts) > 0 {
 		c.pass.ExportPackageFact(&all)
 	}
 	for _, obj := range c.pass.TypesInfo.Defs {
@@ -170,7 +271,7 @@ func (t *catalog) lookup(name string) *sqltext.Columns {
 // find gives a column that the plugin cares about, and its model.
 func (t *catalog) find(table, name string) (*model, *column) {
 	for _, m := range t.byName[table] {
-		if c := m.lookup(name); c != nil && (c.Sealed || c.Key || c.Primary) {
+		if c := m.lookup(name); c != nil && (c.Sealed || c.Key || c.Primary || c.Context) {
 			return m, c
 		}
 	}

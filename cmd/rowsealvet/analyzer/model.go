@@ -27,11 +27,13 @@ type column struct {
 	Sealed  bool
 	Key     bool
 	Primary bool
+	Context bool // of the encryption context
 
 	path   []string // the named structs that it is embedded in
 	rowKey bool     // the key of a RowKey
 	chosen string   // the key field that its tag names
 	field  *types.Var
+	always bool // a create writes it even where it is zero, and never as NULL
 }
 
 // sealed reports a model with sealed fields and a key for them.
@@ -86,6 +88,7 @@ func (c *checker) describe(named *types.Named) *model {
 			}
 		}
 	}
+	c.bind(m)
 	c.described[named] = m
 	return m
 }
@@ -124,6 +127,10 @@ func (c *checker) walk(m *model, st *types.Struct, prefix string, path []string,
 		if col.Name == "" && (col.Sealed || col.Key || !isRelation(f.Type())) {
 			col.Name = c.names.ColumnName(m.Table, f.Name())
 		}
+		_, readable := settings["->"]
+		_, writable := settings["<-"]
+		_, isBasic := f.Type().Underlying().(*types.Basic)
+		col.always = !readable && !writable && settings["DEFAULT"] == "" && (isBasic && !hasMethod(f.Type(), "Value") || isTime(f.Type()))
 		if col.Name != "" {
 			col.Name = prefix + col.Name
 		}

@@ -23,6 +23,9 @@ func (c *checker) checkStatements() {
 		}
 		for _, sub := range subjects {
 			st := &statement{statements: s, chain: ch, sub: sub, all: s.all(ch)}
+			if sub.before != nil {
+				st.all = append(slices.Clip(sub.before), ch.calls...) // a function has several callers, each with calls of its own
+			}
 			for _, m := range ch.calls {
 				st.check(m)
 			}
@@ -36,6 +39,8 @@ type statement struct {
 	chain *chain
 	sub   subject
 	all   []call
+
+	untargeted bool // inside an upsert that names no columns to find rows by
 }
 
 func (s *statement) has(names ...string) bool {
@@ -44,9 +49,8 @@ func (s *statement) has(names ...string) bool {
 
 func (s *statement) check(m call) {
 	for _, arg := range m.args {
-		s.expressions(m, arg)
+		s.expressions(m, arg, nil)
 	}
-	s.reads(m)
 	if len(m.args) == 0 {
 		return
 	}
@@ -79,17 +83,17 @@ func (s *statement) check(m call) {
 		s.raw(m)
 	case "Update", "UpdateColumn":
 		if len(m.args) == 2 {
-			s.writes(m, []entry{{m.args[0], m.args[1]}})
+			s.writes(m, []entry{{m.args[0], m.args[1]}}, "")
 		}
 	case "Updates", "UpdateColumns":
 		s.updates(m)
-	case "Create", "CreateInBatches":
+	case "Create", "CreateInBatches", "Save":
 		s.creates(m)
 	}
 }
 
 // from is the text behind FROM as all calls make it.
-func (s *statement) from() string { return s.joined(s.sub, s.all) }
+func (s *statement) from() string { return s.behindFrom(s.sub, s.all) }
 
 // piece looks at a text in its clause.
 func (s *statement) piece(m call, arg ast.Expr, clause, act string) {
@@ -117,7 +121,7 @@ func (s *statement) conditions(m call, args []ast.Expr) {
 		if len(args) == 2 && s.isNil(args[1]) && columnText.MatchString(text) {
 			return // column IS NULL
 		}
-		s.compared(m, args[0], text)
+		s.compared(m, args[0], s.fill(text, args[1:]))
 		return
 	}
 	for _, arg := range args {
@@ -156,8 +160,9 @@ func (s *statement) mapCondition(m call, arg ast.Expr) {
 
 // structCondition looks at the sealed fields that a struct literal sets: GORM compares those that are not zero.
 func (s *statement) structCondition(m call, arg ast.Expr) {
-	for _, set := range s.sealedFields(arg) {
-		if set.model != nil {
+	lit, _ := s.literal(arg)
+	for _, set := range s.setFields(lit) {
+		if set.column.Sealed {
 			s.say(m, set.at, set.model, set.column, "compares")
 		}
 	}
@@ -169,9 +174,8 @@ type setField struct {
 	column *column
 }
 
-// sealedFields lists the sealed fields that a literal of a model sets.
-func (s *statement) sealedFields(arg ast.Expr) (out []setField) {
-	lit, _ := s.literal(arg)
+// setFields lists the columns that a literal of a struct sets to something else than zero. lit may be nil.
+func (s *statement) setFields(lit *ast.CompositeLit) (out []setField) {
 	if lit == nil {
 		return nil
 	}
@@ -189,97 +193,13 @@ func (s *statement) sealedFields(arg ast.Expr) (out []setField) {
 			continue
 		}
 		id, ok := kv.Key.(*ast.Ident)
-		if !ok {
+		if !ok || s.isZero(kv.Value) {
 			continue
 		}
 		for i := range m.Columns {
-			if col := &m.Columns[i]; col.Sealed && len(col.path) == 0 && col.Field == id.Name && s.pass.TypesInfo.Uses[id] == col.field {
+			if col := &m.Columns[i]; len(col.path) == 0 && col.Field == id.Name && s.pass.TypesInfo.Uses[id] == col.field {
 				out = append(out, setField{kv, m, col})
 			}
-		}
-	}
-	return out
-}
-
-// expressions looks at gorm.Expr and the clauses of conditions wherever they stand in an argument.
-func (s *statement) expressions(m call, arg ast.Expr) {
-	ast.Inspect(arg, func(n ast.Node) bool {
-		switch n := n.(type) {
-		case *ast.FuncLit:
-			return false
-		case *ast.CallExpr:
-			if s.heads[n] != nil {
-				return false // a chain of its own
-			}
-			s.upserts(m, n)
-			if fn := s.callee(n); fn != nil && fn.FullName() == "gorm.io/gorm.Expr" && len(n.Args) > 0 {
-				if text, ok := s.text(n.Args[0]); ok {
-					s.compared(m, n.Args[0], text)
-				}
-			}
-		case *ast.CompositeLit:
-			s.clause(m, n)
-		}
-		return true
-	})
-}
-
-// clause looks at the column of a clause literal.
-func (s *statement) clause(m call, lit *ast.CompositeLit) {
-	t, ok := types.Unalias(s.pass.TypesInfo.TypeOf(lit)).(*types.Named)
-	if !ok || t.Obj().Pkg() == nil || t.Obj().Pkg().Path() != clausePath {
-		return
-	}
-	act := "compares"
-	switch t.Obj().Name() {
-	case "Eq", "Neq", "Gt", "Gte", "Lt", "Lte", "Like", "IN":
-	case "OrderByColumn":
-		act = "sorts by"
-	default:
-		return
-	}
-	fields := fieldsOf(lit, t)
-	if v := fields["Value"]; v != nil && s.isNil(v) || fields["Column"] == nil {
-		return
-	}
-	at := fields["Column"]
-	name, ok := s.text(at)
-	if inner, isLit := ast.Unparen(at).(*ast.CompositeLit); isLit && isNamed(s.pass.TypesInfo.TypeOf(inner), clausePath, "Column") {
-		column := fieldsOf(inner, types.Unalias(s.pass.TypesInfo.TypeOf(inner)).(*types.Named))
-		if column["Name"] == nil || column["Raw"] != nil {
-			return
-		}
-		at = column["Name"]
-		name, ok = s.text(at)
-		if table := column["Table"]; table != nil && ok {
-			if t, known := s.text(table); known && t != currentTable {
-				name = t + "." + name
-			}
-		}
-	}
-	if ok && columnText.MatchString(name) {
-		from := "SELECT 1 FROM " + s.from()
-		s.judge(m, at, s.added(from+" WHERE "+quote(name)+" = 1", from), act)
-	}
-}
-
-// currentTable is clause.CurrentTable.
-const currentTable = "~~~ct~~~"
-
-// fieldsOf names the elements of a struct literal.
-func fieldsOf(lit *ast.CompositeLit, t *types.Named) map[string]ast.Expr {
-	out := map[string]ast.Expr{}
-	st, ok := t.Underlying().(*types.Struct)
-	if !ok {
-		return out
-	}
-	for i, elt := range lit.Elts {
-		if kv, ok := elt.(*ast.KeyValueExpr); ok {
-			if id, ok := kv.Key.(*ast.Ident); ok {
-				out[id.Name] = kv.Value
-			}
-		} else if i < st.NumFields() {
-			out[st.Field(i).Name()] = elt
 		}
 	}
 	return out
@@ -312,7 +232,7 @@ func (s *statement) joins(m call) {
 		}
 		before = append(before, other)
 	}
-	from := "SELECT 1 FROM " + s.joined(s.sub, before)
+	from := "SELECT 1 FROM " + s.behindFrom(s.sub, before)
 	s.judge(m, m.args[0], s.added(from+s.join(s.sub, m), from), "compares")
 }
 
@@ -327,23 +247,7 @@ func (s *statement) selects(m call) {
 		if !ok || text == "" {
 			continue
 		}
-		text = s.columnName(text)
-		from := " FROM " + s.from()
-		uses := s.added("SELECT "+distinct+text+from, "SELECT 1"+from)
-		uses = slices.DeleteFunc(uses, func(u sqltext.Use) bool {
-			switch u.Kind {
-			case sqltext.Read, sqltext.Star:
-				return !s.has("Scan", "Row", "Rows")
-			case sqltext.ReadAs:
-				return strings.HasSuffix(u.As, "__"+u.Column)
-			}
-			return false
-		})
-		act := "computes with"
-		if distinct != "" {
-			act = "compares"
-		}
-		s.judge(m, arg, uses, act)
+		s.listed(m, arg, distinct, s.columnName(text))
 		if strings.Contains(text, "?") || strings.Contains(text, "@") {
 			return // what follows are values
 		}
@@ -359,40 +263,53 @@ func (s *statement) pluck(m call) {
 	if s.has("Distinct") {
 		distinct = "DISTINCT "
 	}
-	from := " FROM " + s.from()
-	s.judge(m, m.args[0], s.added("SELECT "+distinct+s.columnName(text)+from, "SELECT 1"+from), "computes with")
+	s.listed(m, m.args[0], distinct, s.columnName(text))
 }
 
-// reads looks at results of all columns that come to something else than the model.
-func (s *statement) reads(m call) {
-	mod := s.sub.model
-	if mod == nil || !mod.sealed() || s.sub.given == nil || s.sub.tabled || s.chain.above != nil || s.has("Select", "Omit", "Distinct", "Raw", "Group", "Clauses", "Scopes") {
-		return
+// listed looks at a part of a select list.
+func (s *statement) listed(m call, at ast.Node, distinct, text string) {
+	from := " FROM " + s.from()
+	uses := s.added("SELECT "+distinct+text+from, "SELECT 1"+from)
+	uses = slices.DeleteFunc(uses, s.opened)
+	act := "computes with"
+	if distinct != "" {
+		act = "compares"
 	}
-	switch m.name {
-	case "Rows", "Row", "Scan":
-		s.sayAll(m, m.node, mod, sqltext.Star)
-	case "Find", "First", "Take", "Last":
-		if len(m.args) == 0 {
-			return
-		}
-		t := s.pass.TypesInfo.TypeOf(m.args[0])
-		if t != nil && isMap(t) {
-			s.sayAll(m, m.args[0], mod, sqltext.Star)
-			return
-		}
-		named := structOf(t)
-		if named == nil || types.Identical(named, s.sub.typ) {
-			return
-		}
-		if dto := s.describe(named); dto != nil {
-			for _, c := range dto.Columns {
-				if col := mod.lookup(c.Name); col != nil && col.Sealed {
-					s.say(m, m.args[0], mod, col, "reads")
-				}
+	s.judge(m, at, uses, act)
+}
+
+// opened reports a column in a select list that comes to the caller in plain, or to nobody: one under its own name, whatever it is read
+// into, and one under another name where a model was given and the rows do not go into its own struct.
+func (s *statement) opened(u sqltext.Use) bool {
+	switch u.Kind {
+	case sqltext.Read, sqltext.Star:
+		return true
+	case sqltext.ReadAs:
+		return !u.Query || !s.has(ends...) || len(s.chain.above) > 0 || u.As == u.Column || strings.HasSuffix(u.As, "__"+u.Column) || s.isGiven() && !s.intoModel()
+	}
+	return false
+}
+
+// ends are the calls that give a result; what has none of them may become a sub-query, which gives nothing to anybody.
+var ends = []string{"First", "Take", "Last", "Find", "FindInBatches", "Scan", "Row", "Rows", "Pluck",
+	"Create", "CreateInBatches", "Save", "Update", "Updates", "UpdateColumn", "UpdateColumns", "Delete"}
+
+func (s *statement) isGiven() bool { return s.sub.given != nil || s.chain.generic != nil }
+
+// intoModel reports that rows are read into the struct of the statement's own model.
+func (s *statement) intoModel() bool {
+	for _, m := range s.all {
+		switch m.name {
+		case "First", "Take", "Last", "Find", "FindInBatches":
+			if m.recv != "DB" {
+				return true
+			}
+			if into := s.destinationOf(m); into != nil && s.sub.typ != nil && types.Identical(into, s.sub.typ) {
+				return true
 			}
 		}
 	}
+	return false
 }
 
 // columnName puts the column in the place of a field's Go name, as GORM does in select lists.
@@ -411,9 +328,8 @@ func (s *statement) raw(m call) {
 	if !ok {
 		return
 	}
-	uses := slices.DeleteFunc(s.uses(text), func(u sqltext.Use) bool {
-		reads := u.Kind == sqltext.Read || u.Kind == sqltext.ReadAs || u.Kind == sqltext.Star
-		return reads && !(u.Query && s.has("Scan", "Row", "Rows"))
+	uses := slices.DeleteFunc(s.uses(s.fill(text, m.args[1:])), func(u sqltext.Use) bool {
+		return s.opened(u) || u.Kind == sqltext.ReadAs && m.name == "Exec"
 	})
 	s.judge(m, m.args[0], uses, "compares")
 }
@@ -448,33 +364,38 @@ func (s *statement) judge(m call, at ast.Node, uses []sqltext.Use, act string) {
 	}
 }
 
+// sayAll reports a use of a table that names no column.
 func (s *statement) sayAll(m call, at ast.Node, mod *model, kind sqltext.Kind) {
-	if kind == sqltext.InsertedAll {
-		s.report(at, fmt.Sprintf("%s inserts into %s without a column list, and may fill its sealed columns with plaintext; create rows from structs of %s", m.name, mod.Table, mod.Name))
-		return
+	switch kind {
+	case sqltext.InsertedAll:
+		s.report(at, fmt.Sprintf("%s inserts into %s without a column list, and may fill its sealed columns with plaintext, which is refused with rowseal.ErrPlaintext; create rows from structs of %s", m.name, mod.Table, mod.Name))
+	case sqltext.Renamed:
+		s.report(at, fmt.Sprintf("%s gives columns of %s other names, behind which the sealed ones cannot be told, and is refused with rowseal.ErrUnsupported; keep their own", m.name, mod.Name))
 	}
-	s.report(at, fmt.Sprintf("%s reads all columns of %s, of which the sealed ones come as ciphertext; load %s with Find, First, Take or FindInBatches, or select other columns", m.name, mod.Name, mod.Name))
 }
 
 // say reports one use of one column.
 func (s *statement) say(m call, at ast.Node, mod *model, col *column, act string) {
 	place := fmt.Sprintf("%s, column %s", mod.Name, col.Name)
+	const condition = "which is sealed, and is refused with rowseal.ErrCondition"
 	switch {
 	case act == "writes" && col.Key:
-		s.report(at, fmt.Sprintf("%s writes %s, a key column, which the plugin alone writes; rowseal.Rotate moves a row to another key", m.name, place))
+		s.report(at, fmt.Sprintf("%s writes %s, a key column, which the plugin alone writes, and is refused with rowseal.ErrKeyColumn; rowseal.Rotate moves a row to another key", m.name, place))
+	case act == "writes" && col.Primary:
+		s.report(at, fmt.Sprintf("%s writes %s, to which the rows' keys are bound, and is refused with rowseal.ErrIdentity; create the row anew under the new one, and delete this one", m.name, place))
 	case act == "writes" && !col.Sealed:
-		s.report(at, fmt.Sprintf("%s writes %s, to which the rows' keys are bound; create the row anew under the new one, and delete this one", m.name, place))
+		s.report(at, fmt.Sprintf("%s writes %s, to which the rows' keys are bound by their context, and is refused with rowseal.ErrIdentity; load the row, change it and save it", m.name, place))
 	case act == "writes":
-		s.report(at, fmt.Sprintf("%s writes %s, which is sealed, in plaintext; write through the model, as in db.Model(&row).Update(%q, value)", m.name, place, col.Name))
+		s.report(at, fmt.Sprintf("%s writes %s, which is sealed, in plaintext, and is refused with rowseal.ErrPlaintext; write through the model, as in db.Model(&row).Update(%q, value)", m.name, place, col.Name))
 	case act == "reads":
-		s.report(at, fmt.Sprintf("%s reads %s, which is sealed, as ciphertext; load %s with Find, First, Take or FindInBatches, or select other columns", m.name, place, mod.Name))
+		s.report(at, fmt.Sprintf("%s reads %s, which is sealed, under another name, by which it is not opened, and is refused with rowseal.ErrUnsupported; select it under its own name, with db.Model(&%s{})", m.name, place, mod.Name))
 	case act == "sorts by":
-		s.report(at, fmt.Sprintf("%s sorts by %s, which is sealed: ciphertext has no order; sort in Go after loading", m.name, place))
+		s.report(at, fmt.Sprintf("%s sorts by %s, %s: ciphertext has no order; sort in Go after loading", m.name, place, condition))
 	case act == "groups by":
-		s.report(at, fmt.Sprintf("%s groups by %s, which is sealed: every ciphertext is different; group in Go after loading", m.name, place))
+		s.report(at, fmt.Sprintf("%s groups by %s, %s: every ciphertext is different; group in Go after loading", m.name, place, condition))
 	case act == "computes with":
-		s.report(at, fmt.Sprintf("%s computes with %s, which is sealed: the database has ciphertext; compute in Go after loading", m.name, place))
+		s.report(at, fmt.Sprintf("%s computes with %s, %s: the database has ciphertext; compute in Go after loading", m.name, place, condition))
 	default:
-		s.report(at, fmt.Sprintf("%s %s %s, which is sealed: every ciphertext is different; look rows up by another column, or compare in Go after loading", m.name, act, place))
+		s.report(at, fmt.Sprintf("%s %s %s, %s: every ciphertext is different; look rows up by another column, or compare in Go after loading", m.name, act, place, condition))
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/tools/go/analysis"
 	"gorm.io/gorm/schema"
 
 	"github.com/rowseal/rowseal/internal/row"
@@ -60,12 +61,46 @@ func (c *checker) checkTag(node *ast.Field, f *types.Var, tag reflect.StructTag)
 	}
 	switch wrong := misspelt(tag); {
 	case wrong != "":
-		c.report(node.Tag, fmt.Sprintf("field %s would be stored in plaintext: %s is no setting that seals; write gorm:\"serializer:rowseal\"", f.Name(), wrong))
+		c.reportTag(node, tag, wrong, fmt.Sprintf("field %s would be stored in plaintext: %s is no setting that seals; write gorm:\"serializer:rowseal\"", f.Name(), wrong))
 	case tagged && settings["SERIALIZER"] != "":
+		// Whether the other serializer or the sealing is meant cannot be told, so there is no fix.
 		c.report(node.Tag, fmt.Sprintf("field %s has a rowseal tag and another serializer, so it would be stored in plaintext; write gorm:\"serializer:rowseal\", with rowseal:\"json\" where the value is to be JSON", f.Name()))
 	case tagged:
-		c.report(node.Tag, fmt.Sprintf("field %s has a rowseal tag but would be stored in plaintext; add gorm:\"serializer:rowseal\"", f.Name()))
+		c.reportTag(node, tag, "", fmt.Sprintf("field %s has a rowseal tag but would be stored in plaintext; add gorm:\"serializer:rowseal\"", f.Name()))
 	}
+}
+
+// reportTag reports a tag with the fix that puts serializer:rowseal into it: in the place of what was misspelt, else behind the other
+// settings. There is no fix for a tag that is not written between backquotes.
+func (c *checker) reportTag(node *ast.Field, tag reflect.StructTag, wrong, message string) {
+	const setting = "serializer:" + row.SerializerName
+	gorm, has := tag.Lookup("gorm")
+	sealing := fmt.Sprintf("gorm:%q", setting)
+	was, now := node.Tag.Value, ""
+	switch ownKey := strings.HasPrefix(wrong, "serializer:"); {
+	case !strings.HasPrefix(was, "`"):
+	case ownKey && !has:
+		now = strings.Replace(was, wrong, sealing, 1)
+	case ownKey:
+	case !has:
+		now = "`" + sealing + " " + was[1:]
+	default:
+		var settings []string
+		for s := range strings.SplitSeq(gorm, ";") {
+			if s = strings.TrimSpace(s); s != "" && fmt.Sprintf("%q", s) != wrong {
+				settings = append(settings, s)
+			}
+		}
+		now = strings.Replace(was, fmt.Sprintf("gorm:%q", gorm), fmt.Sprintf("gorm:%q", strings.Join(append(settings, setting), ";")), 1)
+	}
+	if now == "" || now == was {
+		c.report(node.Tag, message)
+		return
+	}
+	c.reportFix(node.Tag, message, analysis.SuggestedFix{
+		Message:   "Seal the field: write " + sealing,
+		TextEdits: []analysis.TextEdit{{Pos: node.Tag.Pos(), End: node.Tag.End(), NewText: []byte(now)}},
+	})
 }
 
 // misspelt gives the part of a tag that was meant to be gorm:"serializer:rowseal".

@@ -4,6 +4,7 @@ package analyzer
 
 import (
 	"go/ast"
+	"go/constant"
 	"go/token"
 	"go/types"
 	"slices"
@@ -19,6 +20,10 @@ func (c *checker) readVariables() {
 		case *ast.Ident:
 			if obj := c.pass.TypesInfo.ObjectOf(t); obj != nil {
 				c.assigned[obj] = append(c.assigned[obj], value)
+			}
+		case *ast.SelectorExpr:
+			if v, ok := c.pass.TypesInfo.Uses[t.Sel].(*types.Var); ok {
+				c.assigned[v.Origin()] = append(c.assigned[v.Origin()], value)
 			}
 		case *ast.IndexExpr:
 			if id, ok := ast.Unparen(t.X).(*ast.Ident); ok {
@@ -49,6 +54,17 @@ func (c *checker) readVariables() {
 			case *ast.RangeStmt:
 				set(n.Key, nil)
 				set(n.Value, nil)
+			case *ast.CompositeLit:
+				// The fields of a literal, as repo{db: db.Model(&Patient{})} sets them.
+				for _, elt := range n.Elts {
+					if kv, ok := elt.(*ast.KeyValueExpr); ok {
+						if id, ok := kv.Key.(*ast.Ident); ok {
+							if v, ok := c.pass.TypesInfo.Uses[id].(*types.Var); ok && v.IsField() {
+								set(id, kv.Value)
+							}
+						}
+					}
+				}
 			case *ast.UnaryExpr:
 				if n.Op == token.AND {
 					set(n.X, nil) // whoever has the address may change it
@@ -131,6 +147,25 @@ func isMap(t types.Type) bool {
 }
 
 func (c *checker) isNil(e ast.Expr) bool { return c.pass.TypesInfo.Types[e].IsNil() }
+
+// isZero reports nil and the constants that are the zero of their type.
+func (c *checker) isZero(e ast.Expr) bool {
+	if c.isNil(e) {
+		return true
+	}
+	v := c.pass.TypesInfo.Types[e].Value
+	if v == nil {
+		return false
+	}
+	switch v.Kind() {
+	case constant.String:
+		return constant.StringVal(v) == ""
+	case constant.Bool:
+		return !constant.BoolVal(v)
+	default:
+		return constant.Sign(v) == 0
+	}
+}
 
 // isExpression reports a value that is SQL: it cannot be sealed.
 func (c *checker) isExpression(e ast.Expr) bool {

@@ -12,3 +12,9 @@ type Patient struct {
 }
 
 func (Patient) TableName() string { return "clinic_patients" }
+
+type Visit struct {
+	ID        uint64
+	PatientID uint64
+	Patient   *Patient
+}

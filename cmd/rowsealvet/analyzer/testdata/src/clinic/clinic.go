@@ -1,4 +1,4 @@
-package clinic // want package:"models Consult:consults Device: Doctor:hr.staff Patient:patients"
+package clinic // want package:"models Account:accounts Consult:consults Device: Doctor:hr.staff Patient:patients"
 
 import (
 	"time"
@@ -58,6 +58,17 @@ func (d Device) TableName() string { return prefix() + "devices" }
 
 func prefix() string { return "x_" }
 
+// Account is bound to its tenant, where it is registered.
+type Account struct {
+	ID       uint64
+	TenantID uint64
+	RegionID uint64
+	Ward     string
+	Name     string `gorm:"serializer:rowseal"`
+	Mail     string `gorm:"serializer:rowseal"`
+	rowseal.RowKey
+}
+
 // Log has no sealed field, and columns of the same names.
 type Log struct {
 	ID        uint64
@@ -72,3 +83,13 @@ type Shadow struct {
 }
 
 func (Shadow) TableName() string { return "patients" } // want TableName:"table patients"
+
+// Partial maps it too, with columns that may be NULL or are only read.
+type Partial struct {
+	ID    uint64
+	Ward  string
+	Phone *string
+	Name  string `gorm:"->"`
+}
+
+func (Partial) TableName() string { return "patients" } // want TableName:"table patients"

@@ -20,7 +20,7 @@ func conditions(db *gorm.DB, n string, args []any) {
 	var all []clinic.Patient
 	var log clinic.Log
 
-	db.Where("name = ?", n).First(&p)                              // want `Where compares Patient, column name, which is sealed: every ciphertext is different; look rows up by another column, or compare in Go after loading`
+	db.Where("name = ?", n).First(&p)                              // want `Where compares Patient, column name, which is sealed, and is refused with rowseal.ErrCondition: every ciphertext is different; look rows up by another column, or compare in Go after loading`
 	db.Where(byName, n).Find(&all)                                 // want `Where compares Patient, column name`
 	db.Where("ward = ?", n).Or("lower(NAME) = ?", n).Find(&all)    // want `Or compares Patient, column name`
 	db.Model(&p).Not("birthday > ?", n).Count(nil)                 // want `Not compares Patient, column birthday`
@@ -97,26 +97,21 @@ func clauses(db *gorm.DB, n string) {
 	var all []clinic.Patient
 	var rows []map[string]any
 
-	db.Order("name DESC").Find(&all)                                                                // want `Order sorts by Patient, column name, which is sealed: ciphertext has no order; sort in Go after loading`
+	db.Order("name DESC").Find(&all)                                                                // want `Order sorts by Patient, column name, which is sealed, and is refused with rowseal.ErrCondition: ciphertext has no order; sort in Go after loading`
 	db.Order("ward, birthday").Find(&all)                                                           // want `Order sorts by Patient, column birthday`
 	db.Order(clause.OrderByColumn{Column: clause.Column{Name: "name"}}).Find(&all)                  // want `Order sorts by Patient, column name`
-	db.Model(&p).Select("count(*)").Group("name").Find(&rows)                                       // want `Group groups by Patient, column name, which is sealed: every ciphertext is different; group in Go`
+	db.Model(&p).Select("count(*)").Group("name").Find(&rows)                                       // want `Group groups by Patient, column name, which is sealed, and is refused with rowseal.ErrCondition: every ciphertext is different; group in Go`
 	db.Model(&p).Select("ward").Group("ward").Having("max(name) > ?", n).Find(&rows)                // want `Having compares Patient, column name`
-	db.Select("id", "name || 'x' AS y").Find(&all)                                                  // want `Select computes with Patient, column name, which is sealed: the database has ciphertext; compute in Go`
-	db.Select("id, name AS ward").Find(&all)                                                        // want `Select reads Patient, column name, which is sealed, as ciphertext; load Patient with Find`
-	db.Model(&p).Select("Name").Scan(&rows)                                                         // want `Select reads Patient, column name`
+	db.Select("id", "name || 'x' AS y").Find(&all)                                                  // want `Select computes with Patient, column name, which is sealed, and is refused with rowseal.ErrCondition: the database has ciphertext; compute in Go`
+	db.Select("id, name AS ward").Find(&all)                                                        // want `Select reads Patient, column name, which is sealed, under another name`
 	db.Distinct("name").Find(&all)                                                                  // want `Distinct compares Patient, column name`
 	db.Model(&p).Select("name").Distinct().Count(nil)                                               // want `Select compares Patient, column name`
-	db.Model(&p).Pluck("Name", &rows)                                                               // want `Pluck reads Patient, column name`
 	db.Table("patients").Pluck("lower(name)", &rows)                                                // want `Pluck computes with Patient, column name`
 	db.Table("(SELECT id FROM patients WHERE name = ?) AS x", n).Find(&rows)                        // want `Table compares Patient, column name`
 	db.Where(clause.Eq{Column: "name", Value: n}).Find(&all)                                        // want `Where compares Patient, column name`
 	db.Where(clause.Like{Column: clause.Column{Table: clause.CurrentTable, Name: "name"}}).Find(&p) // want `Where compares Patient, column name`
 	db.Where("id > ? AND ?", 0, gorm.Expr("name = ?", n)).Find(&all)                                // want `Where compares Patient, column name`
 	db.Model(&p).Update("ward", gorm.Expr("CASE WHEN name = ? THEN 1 END", n))                      // want `Update compares Patient, column name`
-	db.Model(&p).Find(&rows)                                                                        // want `Find reads all columns of Patient, of which the sealed ones come as ciphertext`
-	db.Model(&p).Find(&[]clinic.Shadow{})                                                           // want `Find reads Patient, column name`
-	db.Model(&p).Rows()                                                                             // want `Rows reads all columns of Patient`
 
 	db.Order("ward").Select("id", "name").Distinct("ward").Find(&all) // want `Select compares Patient, column name`
 	db.Select("id", "name", "Notes").Order("ward, name IS NULL").Find(&all)
@@ -126,21 +121,49 @@ func clauses(db *gorm.DB, n string) {
 	db.Model(&p).Pluck("ward", &rows)
 	db.Select("Name").Create(&p)
 	db.Model(&p).Find(&all)
+
+	// What columns give under their own names is opened, whatever they are read into.
+	db.Model(&p).Select("Name").Scan(&rows)
+	db.Model(&p).Pluck("Name", &rows)
+	db.Model(&p).Find(&rows)
+	db.Model(&p).Find(&[]clinic.Shadow{})
+	db.Model(&p).Rows()
+	db.Model(&p).Raw("SELECT * FROM patients").Scan(&rows)
+	db.Table("patients").Select("name").Scan(&rows)
+	db.Model(&clinic.Log{}).Select("logs.id, p.name").Joins("JOIN patients p ON p.id = logs.patient_id").Scan(&rows)
+	_ = gorm.G[clinic.Patient](db).Select("name").Scan(context.Background(), &rows)
+
+	// Under another name only where a model says what it is, and not into the model's own struct.
+	db.Table("patients").Select("id", "name AS n").Find(&rows)                          // want `Select reads Patient, column name, which is sealed, under another name, by which it is not opened, and is refused with rowseal.ErrUnsupported; select it under its own name, with db.Model\(&Patient{}\)`
+	db.Table("patients").Pluck("name AS n", &rows)                                      // want `Pluck reads Patient, column name`
+	db.Raw("WITH x(a, b) AS (SELECT * FROM patients) SELECT a FROM x").Scan(&rows)      // want `Raw gives columns of Patient other names, behind which the sealed ones cannot be told, and is refused with rowseal.ErrUnsupported; keep their own`
+	db.Raw("SELECT name AS n FROM patients").Scan(&rows)                                // want `Raw reads Patient, column name`
+	db.Model(&p).Select("id, name AS ward").Find(&all)                                  // want `Select reads Patient, column name`
+	_, _ = gorm.G[clinic.Patient](db).Select("name AS ward").Find(context.Background()) // want `Select reads Patient, column name`
+	db.Model(&p).Select("id, name AS label").Scan(&rows)
+	db.Model(&p).Raw("SELECT name AS label FROM patients").Scan(&rows)
+	db.Where("id IN (?)", db.Table("patients").Select("name AS n")).Find(&rows)
+	later := db.Table("patients").Select("name AS n")
+	db.Where("ward IN (?)", later).Find(&rows)
+	db.Table("(?) AS x", gorm.Expr("SELECT id, name FROM patients")).Select("id").Find(&rows)
+	db.Table("(?) AS x", gorm.Expr("SELECT id FROM patients WHERE name = ?", n)).Select("id").Find(&rows) // want `Table compares Patient, column name`
+	db.Select(gorm.Expr("id, name")).Find(&all)
+	db.Select(gorm.Expr("lower(name) AS ward")).Find(&all) // want `Select computes with Patient, column name`
 }
 
 func raw(db *gorm.DB, n, table string) {
 	var p clinic.Patient
 	var rows []map[string]any
 
-	db.Exec("UPDATE patients SET name = ? WHERE id = 1", n)                             // want `Exec writes Patient, column name, which is sealed, in plaintext; write through the model, as in db.Model\(&row\).Update\("name", value\)`
-	db.Exec("INSERT INTO patients (id, ward, phone) VALUES (?, ?, ?)", 1, 2, n)         // want `Exec writes Patient, column phone`
-	db.Exec("INSERT INTO patients VALUES (?)", n)                                       // want `Exec inserts into patients without a column list`
-	db.Exec("UPDATE patients SET encrypted_kms_key_phone = ''")                         // want `Exec writes Patient, column encrypted_kms_key_phone, a key column, which the plugin alone writes; rowseal.Rotate moves a row`
-	db.Exec("UPDATE patients SET id = 2 WHERE id = 1")                                  // want `Exec writes Patient, column id, to which the rows' keys are bound`
-	db.Exec("ALTER TABLE patients ALTER COLUMN name SET DEFAULT 'x'")                   // want `Exec writes Patient, column name`
-	db.Exec("UPDATE hr.staff SET name = ?", n)                                          // want `Exec writes Doctor, column name`
-	db.Raw("SELECT id FROM patients WHERE name = ?", n).Scan(&rows)                     // want `Raw compares Patient, column name`
-	db.Raw("SELECT * FROM patients").Scan(&rows)                                        // want `Raw reads all columns of Patient`
+	db.Exec("UPDATE patients SET name = ? WHERE id = 1", n)                     // want `Exec writes Patient, column name, which is sealed, in plaintext, and is refused with rowseal.ErrPlaintext; write through the model, as in db.Model\(&row\).Update\("name", value\)`
+	db.Exec("INSERT INTO patients (id, ward, phone) VALUES (?, ?, ?)", 1, 2, n) // want `Exec writes Patient, column phone`
+	db.Exec("INSERT INTO patients VALUES (?)", n)                               // want `Exec inserts into patients without a column list, and may fill its sealed columns with plaintext, which is refused with rowseal.ErrPlaintext`
+	db.Exec("UPDATE patients SET encrypted_kms_key_phone = ''")                 // want `Exec writes Patient, column encrypted_kms_key_phone, a key column, which the plugin alone writes, and is refused with rowseal.ErrKeyColumn; rowseal.Rotate moves a row`
+	db.Exec("UPDATE patients SET id = 2 WHERE id = 1")                          // want `Exec writes Patient, column id, to which the rows' keys are bound`
+	db.Exec("ALTER TABLE patients ALTER COLUMN name SET DEFAULT 'x'")           // want `Exec writes Patient, column name`
+	db.Exec("UPDATE hr.staff SET name = ?", n)                                  // want `Exec writes Doctor, column name`
+	db.Raw("SELECT id FROM patients WHERE name = ?", n).Scan(&rows)             // want `Raw compares Patient, column name`
+	db.Raw("SELECT * FROM patients").Scan(&rows)
 	db.Raw(fmt.Sprintf("SELECT id FROM patients WHERE %s = 1 ORDER BY name", n)).Rows() // want `Raw compares Patient, column name`
 
 	query := "SELECT id FROM patients"

@@ -18,6 +18,10 @@ type Account struct {
 	Reserved string                 `gorm:"serializer:rowseal" rowseal:"index"`     // want `field Reserved: tag rowseal: "index" is reserved`
 	Wrong    string                 `gorm:"serializer:rowseal" rowseal:"key=Phone"` // want `model Account, field Wrong: key=Phone names no field of type rowseal.Key in this struct or around it`
 	Right    string                 `gorm:"serializer:rowseal" rowseal:"key=PhoneKey"`
+	Trailing string                 `gorm:"size:10;" rowseal:"text"`       // want `field Trailing has a rowseal tag but would be stored in plaintext`
+	Quoted   string                 "rowseal:\"text\""                     // want `field Quoted has a rowseal tag but would be stored in plaintext`
+	Swapped  string                 `rowseal:"text" gorm:"rowseal;size:9"` // want `field Swapped would be stored in plaintext: "rowseal"`
+	Both     string                 `gorm:"size:9" serializer:"rowseal"`   // want `field Both would be stored in plaintext: serializer:"rowseal"`
 	Secret   rowseal.Secret[string] `rowseal:"name=old"`
 	Plain    string                 `gorm:"serializer:json"`
 	Comment  string                 `gorm:"comment:sealed by rowseal elsewhere;column:rowseal"`

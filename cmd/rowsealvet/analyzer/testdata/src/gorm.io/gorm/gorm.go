@@ -55,17 +55,72 @@ func (a *Association) Find(out interface{}, conds ...interface{}) error { return
 
 func Expr(expr string, args ...interface{}) clause.Expr { return clause.Expr{} }
 
-type ChainInterface[T any] interface {
-	Where(query interface{}, args ...interface{}) ChainInterface[T]
-	Order(value interface{}) ChainInterface[T]
-	Find(ctx context.Context) ([]T, error)
-	Update(ctx context.Context, name string, value any) (int, error)
-	Updates(ctx context.Context, t T) (int, error)
-}
+type Session struct{ NewDB, DryRun bool }
+
+func (db *DB) Session(config *Session) *DB                          { return db }
+func (db *DB) Omit(columns ...string) *DB                           { return db }
+func (db *DB) Set(key string, value interface{}) *DB                { return db }
+func (db *DB) CreateInBatches(value interface{}, batchSize int) *DB { return db }
+
+type Statement struct{ *DB }
 
 type Interface[T any] interface {
+	Raw(sql string, values ...interface{}) ExecInterface[T]
 	Exec(ctx context.Context, sql string, values ...interface{}) error
-	ChainInterface[T]
+	CreateInterface[T]
 }
 
-func G[T any](db *DB) Interface[T] { return nil }
+type CreateInterface[T any] interface {
+	ExecInterface[T]
+	Where(query interface{}, args ...interface{}) ChainInterface[T]
+	Joins(query clause.JoinTarget, on func(db JoinBuilder, joinTable clause.Table, curTable clause.Table) error) ChainInterface[T]
+	Preload(association string, query func(db PreloadBuilder) error) ChainInterface[T]
+	Select(query string, args ...interface{}) CreateInterface[T]
+	Order(value interface{}) ChainInterface[T]
+	Build(builder clause.Builder)
+	Update(ctx context.Context, name string, value any) (int, error)
+	Updates(ctx context.Context, t T) (int, error)
+	Create(ctx context.Context, r *T) error
+	Set(assignments ...clause.Assigner) SetCreateOrUpdateInterface[T]
+}
+
+type ChainInterface[T any] interface {
+	ExecInterface[T]
+	Where(query interface{}, args ...interface{}) ChainInterface[T]
+	Joins(query clause.JoinTarget, on func(db JoinBuilder, joinTable clause.Table, curTable clause.Table) error) ChainInterface[T]
+	Preload(association string, query func(db PreloadBuilder) error) ChainInterface[T]
+	Order(value interface{}) ChainInterface[T]
+	Build(builder clause.Builder)
+	Update(ctx context.Context, name string, value any) (int, error)
+	Updates(ctx context.Context, t T) (int, error)
+	Set(assignments ...clause.Assigner) SetUpdateOnlyInterface[T]
+}
+
+type SetUpdateOnlyInterface[T any] interface {
+	Update(ctx context.Context) (int, error)
+}
+
+type SetCreateOrUpdateInterface[T any] interface {
+	Create(ctx context.Context) error
+	Update(ctx context.Context) (int, error)
+}
+
+type ExecInterface[T any] interface {
+	Scan(ctx context.Context, r interface{}) error
+	Find(ctx context.Context) ([]T, error)
+}
+
+type JoinBuilder interface {
+	Select(...string) JoinBuilder
+	Where(query interface{}, args ...interface{}) JoinBuilder
+	Not(query interface{}, args ...interface{}) JoinBuilder
+	Or(query interface{}, args ...interface{}) JoinBuilder
+}
+
+type PreloadBuilder interface {
+	Select(...string) PreloadBuilder
+	Where(query interface{}, args ...interface{}) PreloadBuilder
+	Order(value interface{}) PreloadBuilder
+}
+
+func G[T any](db *DB, opts ...clause.Expression) Interface[T] { return nil }

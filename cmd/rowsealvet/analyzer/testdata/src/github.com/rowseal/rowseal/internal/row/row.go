@@ -9,3 +9,8 @@ type Key struct{ state *int }
 type Secret[T any] struct {
 	box any `gorm:"serializer:rowseal"`
 }
+
+type Context struct {
+	Columns []string
+	OmitID  bool
+}
