@@ -24,6 +24,8 @@
 //
 //   - No way through GORM stores or compares the plaintext of a sealed field. What cannot be sealed or opened is refused, with an
 //     error that says what to write instead.
+//   - Plaintext from raw SQL and other programs is refused by the database itself, by a CHECK on each column, which AutoMigrate puts on
+//     tables that it makes or that hold no row ([Checks]).
 //   - A ciphertext opens only in its own model, column and row.
 //   - One call to the key service for each data key and statement, never one for each field; several at a time for several rows
 //     ([Config].MaxCalls); before the transaction where the id can be known, and after the result set is closed.
