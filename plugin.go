@@ -64,6 +64,7 @@ const (
 type Plugin struct {
 	keys   *kmskey.Keyring
 	config Config
+	home   *gorm.Config // of the *gorm.DB that it serves
 
 	models map[reflect.Type]*row.Model
 	tables map[string]*row.Model
@@ -99,12 +100,18 @@ func (p *Plugin) Name() string { return row.PluginName }
 
 // Initialize checks every registered model and hooks the plugin into db. db.Use calls it.
 func (p *Plugin) Initialize(db *gorm.DB) error {
+	if p.models != nil && p.home == db.Config {
+		// gorm.Open with a *gorm.Config that is in use takes the callbacks away from both.
+		err := errors.New("rowseal: gorm.Open: this *gorm.Config belongs to another *gorm.DB already; make one for each")
+		return errors.Join(err, p.hook(db), p.hookLook(db))
+	}
 	if p.models != nil {
 		return errors.New("rowseal: db.Use: this plugin serves another *gorm.DB already; make one for each")
 	}
 	if err := p.register(db); err != nil {
 		return err
 	}
+	p.home = db.Config
 	if err := errors.Join(p.hook(db), p.hookLook(db)); err != nil {
 		return fmt.Errorf("rowseal: db.Use: %w", err)
 	}

@@ -539,3 +539,24 @@ var steps = []struct {
 		return nil
 	}},
 }
+
+// GORM lets a *gorm.Config be used twice, and then both have the callbacks of the second.
+func TestConfigThatIsUsedTwice(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		c := openClosed(t, kind)
+		c.seed(t)
+		before := c.everything(t)
+		if _, err := gorm.Open(dialector(kind, c.db.ConnPool), c.db.Config); err == nil || !strings.Contains(err.Error(), "make one for each") {
+			t.Errorf("opened a second time: %v", err)
+		}
+		fails(t, c.db.Exec("UPDATE charts SET name = ?", name).Error, rowseal.ErrPlaintext)
+		fails(t, c.db.Where("name = ?", name).Find(&[]Chart{}).Error, rowseal.ErrCondition)
+		fails(t, c.db.Table("charts").Where("id = ?", 1).Update("name", name).Error, rowseal.ErrPlaintext)
+		if after := c.everything(t); after != before {
+			t.Errorf("the tables changed:\n%s", difference(before, after))
+		}
+		c.reread(t, "")
+		_ = c.db.Create(renewed()).Error
+		spotless(t, "the tables", c.everything(t))
+	})
+}

@@ -23,6 +23,7 @@ import (
 	"gorm.io/gorm/clause"
 	"gorm.io/gorm/logger"
 
+	"github.com/rowseal/rowseal"
 	"github.com/rowseal/rowseal/integration/internal/pgtest"
 	"github.com/rowseal/rowseal/integration/internal/sqlspy"
 )
@@ -360,6 +361,15 @@ func TestOtherModelsAllocateNothingMore(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A dry run is looked at also where another callback put its own connection in place of the plugin's.
+func TestADryRunIsLookedAtOnAnyConnection(t *testing.T) {
+	c := openClosed(t, sqliteGo)
+	swap := c.withIntruder(func(db *gorm.DB) { db.Statement.ConnPool = c.db.ConnPool }).Session(&gorm.Session{DryRun: true})
+	tx := swap.Where("id IN (SELECT chart_id FROM charts WHERE name = ?)", name).Find(&[]LogEntry{})
+	fails(t, tx.Error, rowseal.ErrCondition)
+	spotless(t, "a dry run", tx.Dialector.Explain(tx.Statement.SQL.String(), tx.Statement.Vars...))
 }
 
 // BenchmarkOtherModels holds statements on models without sealed fields against plain GORM, on one database in one process. The two take
