@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"regexp"
 	"runtime"
@@ -331,9 +332,13 @@ func TestOtherModelsAllocateNothingMore(t *testing.T) {
 	plain, _, with := threeOn(t, sqliteGo)
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // it would empty pools that both fill again
 	more := func(t *testing.T, run func(*gorm.DB) error) float64 {
-		allocs, _ := memory(t, run, plain)
-		withPlugin, _ := memory(t, run, with)
-		return withPlugin - allocs
+		least := math.Inf(1)
+		for range 3 { // the driver has better and worse days, too
+			allocs, _ := memory(t, run, plain)
+			withPlugin, _ := memory(t, run, with)
+			least = min(least, withPlugin-allocs)
+		}
+		return least
 	}
 	for _, s := range otherStatements {
 		t.Run(s.name, func(t *testing.T) {
@@ -346,7 +351,7 @@ func TestOtherModelsAllocateNothingMore(t *testing.T) {
 			}
 		})
 	}
-	for _, rows := range []int{1, 500} {
+	for _, rows := range []int{1, 200} {
 		t.Run(fmt.Sprint(rows, " rows"), func(t *testing.T) {
 			for name, run := range map[string]func(db *gorm.DB) error{
 				"create":  func(db *gorm.DB) error { b := books(rows); return db.Create(&b).Error },
@@ -355,7 +360,11 @@ func TestOtherModelsAllocateNothingMore(t *testing.T) {
 				"joins":   func(db *gorm.DB) error { return db.Joins("Author").Limit(rows).Find(&[]Book{}).Error },
 				"update":  func(db *gorm.DB) error { return db.Model(&Book{}).Where("id <= ?", rows).Update("pages", 1).Error },
 			} {
-				if n := more(t, run); n > 2 {
+				statements := 1.0
+				if name == "preload" {
+					statements = 2
+				}
+				if n := more(t, run); n > statements {
 					t.Errorf("%s: %v more allocations", name, n)
 				}
 			}
@@ -458,7 +467,7 @@ func silent(t testing.TB, kind string, pool *sql.DB) *gorm.DB {
 func memory(t testing.TB, run func(*gorm.DB) error, db *gorm.DB) (allocs, bytes float64) {
 	t.Helper()
 	var all, sizes []float64
-	for range 50 {
+	for range 25 {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		err := run(db)
