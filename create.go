@@ -23,9 +23,13 @@ type creation struct {
 	insert    *row.Insert
 	values    []reflect.Value
 	allocated []reflect.Value // rows that came without id
+	ahead     []*aheadRow     // what was made ahead for each row; nil for nothing
 	compared  bool            // an upsert under a condition
-	replaced  []*row.Group    // what an upsert on MySQL replaces
-	ids       []reflect.Value // what an upsert on MySQL found in the rows, by primary key column
+	target    []*schema.Field // the columns of an upsert whose rows were looked up
+	met       []encounter     // what was found, by row
+	replaced  []*row.Group    // what an upsert replaces whose count of rows does not tell
+	leaves    bool            // it may leave rows out on purpose
+	ids       []reflect.Value // the primary keys of an upsert's rows, by column
 	selects   []string
 	omits     []string
 	maps      *mapped // where the rows come from maps; nil for none
@@ -45,8 +49,22 @@ func (p *Plugin) prepareCreate(db *gorm.DB) {
 			return
 		}
 	}
+	if db.DryRun {
+		return
+	}
 	m := p.typed(stmt)
-	if m == nil || db.DryRun {
+	a, err := p.lookAhead(db)
+	if err != nil {
+		_ = db.AddError(err)
+		return
+	}
+	var batches []row.Batch
+	if a != nil && a.stmt == stmt {
+		batches = a.batches()
+		defer a.learn()
+	}
+	if m == nil {
+		_ = db.AddError(row.Prepare(stmt.Context, batches, false))
 		return
 	}
 	values := structs(stmt.ReflectValue, m.Plan.Schema.ModelType)
@@ -72,7 +90,10 @@ func (p *Plugin) prepareCreate(db *gorm.DB) {
 		fail(db, "create", m, ErrUnsupported, "; pass a pointer, as in db.Create(&row)")
 		return
 	}
-	c := &creation{insert: &row.Insert{Model: m}, values: values, maps: fromMaps}
+	c := &creation{insert: &row.Insert{Model: m, Ahead: a.insertOf(m)}, values: values, ahead: make([]*aheadRow, len(values)), maps: fromMaps}
+	for i, v := range values {
+		c.ahead[i] = a.of(m, v)
+	}
 	if m.Assigned() {
 		for _, v := range values {
 			if _, known := m.Identity(v); !known {
@@ -81,13 +102,17 @@ func (p *Plugin) prepareCreate(db *gorm.DB) {
 		}
 	}
 	keep(db, c)
+	if err := meet(db, c, false); err != nil {
+		_ = db.AddError(err)
+		return
+	}
 	if m.NeedsID() && !conflictsIgnored(stmt) {
-		if err := p.allocate(db, m, c); err != nil {
+		if _, err := p.allocate(db, m, quotedTable(stmt), c.values); err != nil {
 			_ = db.AddError(err)
 			return
 		}
 	}
-	_ = db.AddError(c.insert.Prepare(stmt.Context, values, false))
+	_ = db.AddError(row.Prepare(stmt.Context, append(batches, row.Batch{Insert: c.insert, Values: values}), false))
 }
 
 func isList(v reflect.Value) bool { return v.Kind() == reflect.Slice || v.Kind() == reflect.Array }
@@ -107,35 +132,36 @@ FROM (SELECT a.attidentity AS identity, pg_get_serial_sequence($1::text, a.attna
       FROM pg_attribute a WHERE a.attrelid = to_regclass($1::text) AND a.attname = $2::text AND NOT a.attisdropped OFFSET 0) s,
      generate_series(1, $3::bigint)`
 
-// allocate sets the ids of rows on Postgres, where one query before the transaction saves a second UPDATE after the insert.
-func (p *Plugin) allocate(db *gorm.DB, m *row.Model, c *creation) error {
+// allocate sets the ids of those values that have none on Postgres, where one query before the transaction saves a second UPDATE after the
+// insert. It reports whether it did.
+func (p *Plugin) allocate(db *gorm.DB, m *row.Model, table string, values []reflect.Value) (taken bool, err error) {
 	id := m.Plan.Schema.PrioritizedPrimaryField
 	if db.Name() != "postgres" || id == nil || !sequenced(id) || len(m.Plan.Schema.PrimaryFields) != 1 {
-		return nil
+		return false, nil
 	}
 	var rows []reflect.Value
-	for _, v := range c.values {
+	for _, v := range values {
 		if _, known := m.Identity(v); !known {
 			rows = append(rows, v)
 		}
 	}
 	if len(rows) == 0 {
-		return nil
+		return false, nil
 	}
 	ctx := db.Statement.Context
-	ids, err := takeIDs(ctx, db, id.DBName, len(rows))
+	ids, err := takeIDs(ctx, db, table, id.DBName, len(rows))
 	if err != nil {
-		return fmt.Errorf("rowseal: create %s: take %d ids from the sequence: %w", m.Plan.Schema.Name, len(rows), err)
+		return false, fmt.Errorf("rowseal: create %s: take %d ids from the sequence: %w", m.Plan.Schema.Name, len(rows), err)
 	}
 	if len(ids) != len(rows) {
-		return nil // no sequence to take from: the database assigns, and the key follows
+		return false, nil // no sequence to take from: the database assigns, and the key follows
 	}
 	for i, v := range rows {
 		if err := id.Set(ctx, v, ids[i]); err != nil {
-			return fmt.Errorf("rowseal: create %s: set id: %w", m.Plan.Schema.Name, err)
+			return false, fmt.Errorf("rowseal: create %s: set id: %w", m.Plan.Schema.Name, err)
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // sequenced reports an integer key that GORM leaves to the database.
@@ -145,13 +171,7 @@ func sequenced(f *schema.Field) bool {
 	return integer && f.HasDefaultValue && f.DefaultValueInterface == nil && plain
 }
 
-func takeIDs(ctx context.Context, db *gorm.DB, column string, n int) (ids []int64, err error) {
-	table := db.Statement.Table
-	if db.Statement.TableExpr != nil {
-		table = db.Statement.TableExpr.SQL
-	} else {
-		table = db.Statement.Quote(table)
-	}
+func takeIDs(ctx context.Context, db *gorm.DB, table, column string, n int) (ids []int64, err error) {
 	rows, err := db.Statement.ConnPool.QueryContext(ctx, allocateSQL, table, column, n)
 	if err != nil {
 		return nil, err
@@ -181,6 +201,10 @@ func (p *Plugin) beforeCreate(db *gorm.DB) {
 		fail(db, "create", m, err, "; leave sealed and key columns out of RETURNING, or create one row")
 		return
 	}
+	if err := meet(db, c, true); err != nil {
+		_ = db.AddError(err)
+		return
+	}
 	if err := c.insert.Prepare(stmt.Context, c.values, true); err != nil {
 		_ = db.AddError(err)
 		return
@@ -190,7 +214,11 @@ func (p *Plugin) beforeCreate(db *gorm.DB) {
 		return
 	}
 	c.force(stmt)
-	c.compare(stmt)
+	if c.target == nil {
+		c.compare(stmt)
+	} else {
+		c.keep()
+	}
 	if c.maps != nil {
 		c.maps.lend(stmt, m)
 	}
@@ -198,19 +226,26 @@ func (p *Plugin) beforeCreate(db *gorm.DB) {
 }
 
 // compare makes an upsert of loaded rows leave alone those whose key another writer changed: the key that they bring would undo a
-// rotation.
+// rotation. A row whose primary key only a collation takes for the same is left alone too: the key is bound to the one that it brings.
 func (c *creation) compare(stmt *gorm.Statement) {
 	conflict, ok := stmt.Clauses["ON CONFLICT"].Expression.(clause.OnConflict)
 	if !ok || conflict.DoNothing || (!conflict.UpdateAll && len(conflict.DoUpdates) == 0) || isMySQL(stmt.DB) {
 		return // on MySQL, see onDuplicateKey
 	}
-	where := slices.Clone(conflict.Where.Exprs)
-	for _, g := range c.insert.Model.Plan.Groups {
-		texts := c.insert.Reused(g)
-		if len(texts) == 0 {
+	var where []clause.Expression
+	written := func(g *row.Group) bool { return conflict.UpdateAll || updates(conflict, g.Column.DBName) }
+	for _, f := range c.insert.Model.Plan.Schema.PrimaryFields {
+		if !row.Literal(f) || !slices.ContainsFunc(c.insert.Model.Plan.Groups, written) {
 			continue
 		}
-		if !conflict.UpdateAll && !slices.ContainsFunc(conflict.DoUpdates, func(a clause.Assignment) bool { return a.Column.Name == g.Column.DBName }) {
+		own := bytewise(stmt.DB, stmt.Quote(clause.Column{Table: clause.CurrentTable, Name: f.DBName}))
+		theirs := bytewise(stmt.DB, stmt.Quote(clause.Column{Table: "excluded", Name: f.DBName}))
+		where = append(where, clause.Expr{SQL: own + " = " + theirs})
+		c.compared = len(conflict.Where.Exprs) == 0
+	}
+	for _, g := range c.insert.Model.Plan.Groups {
+		texts := c.insert.Reused(g)
+		if len(texts) == 0 || !written(g) {
 			continue
 		}
 		own := stmt.Quote(clause.Column{Table: clause.CurrentTable, Name: g.Column.DBName})
@@ -218,7 +253,13 @@ func (c *creation) compare(stmt *gorm.Statement) {
 		where = append(where, clause.Expr{SQL: "(" + own + " = " + theirs + " OR " + theirs + " NOT IN ?)", Vars: []any{texts}})
 		c.compared = len(conflict.Where.Exprs) == 0 // else rows may be left out on purpose
 	}
-	conflict.Where.Exprs = where
+	if len(where) == 0 {
+		return
+	}
+	if len(conflict.Where.Exprs) > 0 {
+		where = append(where, bracketed{conflict.Where}) // an OR in it would undo the others
+	}
+	conflict.Where = clause.Where{Exprs: where}
 	stmt.AddClause(conflict)
 }
 
@@ -287,7 +328,11 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 		return
 	}
 	if c.compared && db.RowsAffected < int64(len(c.values)) {
-		_ = db.AddError(fmt.Errorf("rowseal: upsert %s: %w; load the rows and try again", m.Plan.Schema.Name, ErrStaleKey))
+		if c.target != nil {
+			_ = db.AddError(fmt.Errorf("rowseal: upsert %s: %w, or the row was put there, since it was looked up; try again", m.Plan.Schema.Name, ErrStaleKey))
+			return
+		}
+		_ = db.AddError(fmt.Errorf("rowseal: upsert %s: %w, or its primary key is spelt otherwise; load the rows and try again", m.Plan.Schema.Name, ErrStaleKey))
 		return
 	}
 	if err := settle(db, c); err != nil {
@@ -300,6 +345,10 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 			return
 		}
 	}
+	if err := c.settleAhead(db); err != nil {
+		_ = db.AddError(err)
+		return
+	}
 	c.insert.Stored(c.values)
 	targets := make([]row.Target, len(c.values))
 	for i, v := range c.values {
@@ -310,12 +359,16 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 
 // finishCreate runs last. A row that was not stored is given back as it came, so that creating it again works.
 func (p *Plugin) finishCreate(db *gorm.DB) {
+	defer p.finishAhead(db)
 	c, ok := kept[creation](db)
 	forget[creation](db)
 	if !ok || db.Error == nil {
 		return
 	}
 	c.insert.Undo()
+	for i := range c.met {
+		c.restore(db.Statement.Context, i)
+	}
 	for _, v := range c.allocated {
 		c.insert.Model.Plan.Schema.PrioritizedPrimaryField.ReflectValueOf(db.Statement.Context, v).SetZero()
 	}

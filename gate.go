@@ -34,9 +34,13 @@ func (p *Plugin) gate(db *gorm.DB) {
 				return
 			}
 			err := check(c, stmt)
-			if conflict, ok := c.Expression.(clause.OnConflict); ok && err == nil && isMySQL(stmt.DB) {
-				if m := p.model(stmt); m != nil {
+			if conflict, ok := c.Expression.(clause.OnConflict); ok && err == nil {
+				switch m := p.model(stmt); {
+				case m == nil:
+				case isMySQL(stmt.DB):
 					c.Expression = onDuplicateKey(m, conflict, stmt)
+				case looked(stmt, m, conflict):
+					c.Expression = guard(m, conflict, stmt)
 				}
 			}
 			if err != nil {
@@ -171,8 +175,8 @@ func column(s *schema.Schema, name string) *schema.Field {
 	return s.LookUpField(name)
 }
 
-// checkConflict admits two kinds of upsert: one that leaves sealed and key columns alone, and one by primary key that replaces all of a
-// group together with its key. In any other the row that exists would keep one of the two.
+// checkConflict admits three kinds of upsert: one that leaves sealed and key columns alone, one by primary key that replaces all of a group
+// together with its key, and one whose rows were looked up (upsert.go). In any other the row that exists would keep one of the two.
 func (p *Plugin) checkConflict(c clause.Clause, stmt *gorm.Statement) error {
 	m := p.model(stmt)
 	conflict, ok := c.Expression.(clause.OnConflict)
@@ -188,11 +192,22 @@ func (p *Plugin) checkConflict(c clause.Clause, stmt *gorm.Statement) error {
 		name := columnName(a.Column.Name)
 		updated[name] = true
 		l.admit(m, name)
+		from, ok := a.Value.(clause.Column)
+		ours := ok && from.Table == "excluded" && columnName(from.Name) == name
 		if m.Plan.Lookup(name) == nil && m.Plan.LookupKey(name) == nil {
+			if !ours && slices.Contains(folded(m.ContextColumns()), name) {
+				return refuse(name, ErrContext, "the row's key is wrapped under another value; load the row, change it and save it")
+			}
 			continue
 		}
-		if from, ok := a.Value.(clause.Column); !ok || from.Table != "excluded" || columnName(from.Name) != name {
+		if !ours {
 			return refuse(name, ErrPlaintext, "take the value from the row, as clause.AssignmentColumns does")
+		}
+	}
+	known := looked(stmt, m, conflict)
+	if known {
+		if err := checkLooked(stmt, m, conflict); err != nil {
+			return err
 		}
 	}
 	replaced := false
@@ -203,7 +218,7 @@ func (p *Plugin) checkConflict(c clause.Clause, stmt *gorm.Statement) error {
 		}
 		some := slices.ContainsFunc(columns, func(name string) bool { return updated[name] })
 		for _, name := range append(columns, folded(m.ContextColumns())...) {
-			if some && !updated[name] {
+			if some && !updated[name] && !known {
 				return refuse(name, ErrUnsupported, "the row that exists would keep it under another key; update all sealed columns together, as clause.OnConflict{UpdateAll: true} does")
 			}
 		}
@@ -211,11 +226,11 @@ func (p *Plugin) checkConflict(c clause.Clause, stmt *gorm.Statement) error {
 	}
 	ids := folded(m.Plan.Schema.PrimaryFieldDBNames)
 	for _, name := range folded(m.Needed()) {
-		if updated[name] && (!replaced || slices.Contains(ids, name)) {
+		if updated[name] && (!replaced && !known || slices.Contains(ids, name)) {
 			return refuse(name, ErrIdentity, "leave it out of DoUpdates")
 		}
 	}
-	if !replaced {
+	if !replaced || known {
 		return nil
 	}
 	var target []string
@@ -224,7 +239,7 @@ func (p *Plugin) checkConflict(c clause.Clause, stmt *gorm.Statement) error {
 	}
 	slices.Sort(target)
 	if id := slices.Sorted(slices.Values(ids)); conflict.OnConstraint != "" || !slices.Equal(target, id) {
-		return refuse(fmt.Sprint(target), ErrUnsupported, "the row that exists has another primary key, which its key is bound to; find it and save it")
+		return refuse(fmt.Sprint(target), ErrUnsupported, "the row that exists has a key of its own and is looked up by its columns; name those of the unique index in OnConflict.Columns")
 	}
 	return nil
 }

@@ -30,6 +30,33 @@ func exact(db *gorm.DB, quoted string) string {
 	return quoted
 }
 
+// bytewise is a text column or bind value, given quoted, as it is compared character for character, whatever the column's collation or type
+// takes for equal.
+func bytewise(db *gorm.DB, quoted string) string {
+	switch db.Name() {
+	case "postgres":
+		return "convert_to(CAST(" + quoted + " AS text), 'UTF8')"
+	case "sqlite":
+		return "CAST(" + quoted + " AS blob)"
+	case "mysql":
+		return exact(db, quoted)
+	default:
+		return quoted
+	}
+}
+
+// literally is the condition that a text column, given quoted, holds a bind value character for character.
+func literally(db *gorm.DB, quoted string) string {
+	switch db.Name() {
+	case "postgres": // whose char(n) pads what it gives back
+		return "(" + bytewise(db, quoted) + " = " + bytewise(db, "?") + " OR pg_typeof(" + quoted + ") = 'character'::regtype)"
+	case "sqlite":
+		return bytewise(db, quoted) + " = " + bytewise(db, "?")
+	default:
+		return bytewise(db, quoted) + " = ?"
+	}
+}
+
 // locked makes a SELECT one that reads what is there now. The UPDATE that found no row holds the row's lock already.
 func locked(db *gorm.DB, query string) string {
 	if isMySQL(db) {
@@ -44,8 +71,8 @@ func identify(stmt *gorm.Statement, m *row.Model, v reflect.Value) (where []stri
 		value, _ := f.ValueOf(stmt.Context, v)
 		quoted := stmt.Quote(f.DBName)
 		where, args = append(where, quoted+" = ?"), append(args, value)
-		if isMySQL(stmt.DB) && row.Literal(f) {
-			where, args = append(where, exact(stmt.DB, quoted)+" = ?"), append(args, value)
+		if row.Literal(f) {
+			where, args = append(where, literally(stmt.DB, quoted)), append(args, value)
 		}
 	}
 	return where, args
@@ -75,6 +102,13 @@ func onDuplicateKey(m *row.Model, conflict clause.OnConflict, stmt *gorm.Stateme
 		return stmt.Quote(clause.Column{Table: clause.CurrentTable, Name: name})
 	}
 	theirs := func(name string) string { return "VALUES(" + stmt.Quote(name) + ")" }
+	if looked(stmt, m, conflict) {
+		conflict = withKeys(m, conflict, stmt)
+		if c.replaced = groupsOf(m, conflict); len(c.replaced) == 0 {
+			c.replaced, c.leaves = m.Plan.Groups, true // no key is written, and each stands where its context does
+		}
+		return c.conditional(conflict, stmt, sameRow(m, conflict, stmt, theirs), nil)
+	}
 	var conditions []string
 	var vars []any
 	for _, f := range m.Plan.Schema.PrimaryFields {
@@ -105,7 +139,16 @@ func onDuplicateKey(m *row.Model, conflict clause.OnConflict, stmt *gorm.Stateme
 		c.ids = nil // it is the other row that is updated, on purpose
 		return conflict
 	}
-	// The same condition for every column: it holds before and after each assignment, so that their order says nothing.
+	return c.conditional(conflict, stmt, conditions, vars)
+}
+
+// conditional gives every assignment the same condition: it holds before and after each of them, so that their order says nothing.
+func (c *creation) conditional(conflict clause.OnConflict, stmt *gorm.Statement, conditions []string, vars []any) clause.OnConflict {
+	l := lookOf(stmt)
+	own := func(name string) string {
+		return stmt.Quote(clause.Column{Table: clause.CurrentTable, Name: name})
+	}
+	theirs := func(name string) string { return "VALUES(" + stmt.Quote(name) + ")" }
 	condition := strings.Join(conditions, " AND ")
 	conflict.DoUpdates = slices.Clone(conflict.DoUpdates)
 	for i, a := range conflict.DoUpdates {
@@ -153,18 +196,26 @@ func confirm(db *gorm.DB, c *creation) error {
 	refuse := func(v reflect.Value, err error, advice string) error {
 		return fmt.Errorf("rowseal: upsert %s: %w; %s", m.Describe(v), err, advice)
 	}
-	for batch := range slices.Chunk(c.values, settleBatch) {
-		stored, err := storedKeys(stmt, c, batch)
+	for first := 0; first < len(c.values); first += settleBatch {
+		batch := c.values[first:min(first+settleBatch, len(c.values))]
+		stored, err := storedKeys(stmt, c, first, batch)
 		if err != nil {
 			return fmt.Errorf("rowseal: upsert %s: read the keys: %w", m.Plan.Schema.Name, err)
 		}
 		for _, v := range batch {
 			id, _ := m.Identity(v)
 			texts, ok := stored[id]
+			if !ok && c.target != nil {
+				return refuse(v, fmt.Errorf("%w: %w", ErrStaleKey, gorm.ErrDuplicatedKey), "another row has one of its unique values; try again, and if that does not help, find that row and save it")
+			}
 			if !ok {
 				return refuse(v, gorm.ErrDuplicatedKey, "the row that exists has another primary key, which its key is bound to; find it and save it")
 			}
 			for i, g := range c.replaced {
+				if texts[i] == "" && c.leaves {
+					g.SetState(v, nil) // the row was left out on purpose, and has no key
+					continue
+				}
 				if g.Present(v) && g.State(v).Text() != texts[i] {
 					return refuse(v, ErrStaleKey, "load the row and try again")
 				}
@@ -174,8 +225,9 @@ func confirm(db *gorm.DB, c *creation) error {
 	return nil
 }
 
-// storedKeys reads the key columns that an upsert replaces, by primary key.
-func storedKeys(stmt *gorm.Statement, c *creation, batch []reflect.Value) (map[string][]string, error) {
+// storedKeys reads the key columns that an upsert replaces, by primary key, and by the values that a row was looked up by. batch are the
+// rows from the first on.
+func storedKeys(stmt *gorm.Statement, c *creation, first int, batch []reflect.Value) (map[string][]string, error) {
 	m := c.insert.Model
 	var columns, conditions []string
 	var args []any
@@ -185,9 +237,14 @@ func storedKeys(stmt *gorm.Statement, c *creation, batch []reflect.Value) (map[s
 	for _, g := range c.replaced {
 		columns = append(columns, stmt.Quote(g.Column.DBName))
 	}
-	for _, v := range batch {
+	for i, v := range batch {
 		if _, known := m.Identity(v); known {
 			where, values := identify(stmt, m, v)
+			if c.target != nil && c.met[first+i].stored.IsValid() { // else its key is new, and tells whether it was written
+				for at, f := range c.target {
+					where, values = append(where, stmt.Quote(f.DBName)+" = ?"), append(values, c.met[first+i].values[at])
+				}
+			}
 			conditions, args = append(conditions, strings.Join(where, " AND ")), append(args, values...)
 		}
 	}

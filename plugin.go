@@ -73,6 +73,8 @@ type Plugin struct {
 	names   sqltext.Names // of the tables
 	others  sync.Map      // columns of other models' tables, as statements show them
 
+	leading sync.Map // *schema.Schema to whether its relations lead to a sealed model
+
 	checks  []*check
 	warned  sync.Map // tables without CHECKs, of which a warning was given
 	remakes sync.Map // *remake, by connection pool

@@ -321,9 +321,9 @@ func (c *change) rekey(stmt *gorm.Statement, touched []*row.Group, moved bool) e
 		if value, zero := f.ValueOf(stmt.Context, c.before); zero || c.hadSet {
 			stmt.AddClause(clause.Where{Exprs: []clause.Expression{clause.Eq{Column: clause.Column{Table: clause.CurrentTable, Name: f.DBName}, Value: value}}})
 		}
-		if value, _ := f.ValueOf(stmt.Context, c.before); isMySQL(stmt.DB) && row.Literal(f) {
+		if value, _ := f.ValueOf(stmt.Context, c.before); row.Literal(f) {
 			quoted := stmt.Quote(clause.Column{Table: clause.CurrentTable, Name: f.DBName})
-			stmt.AddClause(clause.Where{Exprs: []clause.Expression{clause.Expr{SQL: exact(stmt.DB, quoted) + " = ?", Vars: []any{value}}}})
+			stmt.AddClause(clause.Where{Exprs: []clause.Expression{clause.Expr{SQL: literally(stmt.DB, quoted), Vars: []any{value}}}})
 		}
 	}
 	return c.bind(stmt)

@@ -244,8 +244,8 @@ func TestREADME_refusals(t *testing.T) {
 		{`db.Raw("SELECT * FROM patients").Scan(&all)`, rowseal.ErrUnsupported, func() error {
 			return db.Raw("SELECT * FROM patients").Scan(&[]Patient{}).Error
 		}},
-		{`clause.OnConflict{Columns: ward, DoUpdates: name}`, rowseal.ErrUnsupported, func() error {
-			return db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "ward"}}, DoUpdates: clause.AssignmentColumns([]string{"name"})}).Create(&Patient{Ward: "east", Name: "canary"}).Error
+		{`clause.OnConflict{OnConstraint: "wards", UpdateAll: true}`, rowseal.ErrUnsupported, func() error {
+			return db.Clauses(clause.OnConflict{OnConstraint: "wards", UpdateAll: true}).Create(&Patient{Ward: "east", Name: "canary"}).Error
 		}},
 		{`db.Model(&p).Update("id", 2)`, rowseal.ErrIdentity, func() error {
 			return db.Model(&Patient{ID: row.ID}).Update("id", 2).Error

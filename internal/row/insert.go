@@ -17,6 +17,7 @@ import (
 // Insert is the keys of one INSERT. It is used by one goroutine.
 type Insert struct {
 	Model *Model
+	Ahead *Insert // that made the keys of some of the rows before; nil for none
 
 	undo   []undo
 	own    map[*State]bool  // that this Insert made or copied
@@ -39,7 +40,51 @@ type undo struct {
 // Prepare is called before the transaction, so that no connection waits for the key service, and again, with last set, when the
 // hooks have run: what they changed is noticed then.
 func (in *Insert) Prepare(ctx context.Context, values []reflect.Value, last bool) error {
-	var fresh, closed []*State
+	return Prepare(ctx, []Batch{{in, values}}, last)
+}
+
+// Batch is the rows of one INSERT.
+type Batch struct {
+	Insert *Insert
+	Values []reflect.Value
+}
+
+// Prepare is [Insert.Prepare] for several INSERTs, whose calls to the key service run together.
+func Prepare(ctx context.Context, batches []Batch, last bool) error {
+	type call struct {
+		batch int
+		do    func(context.Context) error
+	}
+	var calls []call
+	for i, b := range batches {
+		fresh, closed, err := b.Insert.collect(b.Values, last)
+		if err != nil {
+			return err
+		}
+		for _, s := range fresh {
+			calls = append(calls, call{i, s.wrap})
+		}
+		for _, s := range closed {
+			calls = append(calls, call{i, func(ctx context.Context) error { return s.unwrap(ctx, b.Insert.Model) }})
+		}
+	}
+	if len(calls) == 0 {
+		return nil
+	}
+	errs := make([][]error, len(batches))
+	for i, err := range batches[0].Insert.Model.Parallel(ctx, len(calls), func(ctx context.Context, i int) error { return calls[i].do(ctx) }) {
+		errs[calls[i].batch] = append(errs[calls[i].batch], err)
+	}
+	for i, b := range batches {
+		if err := Summary(fmt.Sprintf("rowseal: keys for %d new rows of %s", len(b.Values), b.Insert.Model.Plan.Schema.Name), errs[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// collect gives the rows their states, and lists those whose keys must be wrapped or unwrapped now.
+func (in *Insert) collect(values []reflect.Value, last bool) (fresh, closed []*State, err error) {
 	for _, v := range values {
 		id, known := in.Model.Identity(v)
 		for _, g := range in.Model.Plan.Groups {
@@ -49,7 +94,7 @@ func (in *Insert) Prepare(ctx context.Context, values []reflect.Value, last bool
 			s, err := in.reuse(g, v, id)
 			switch {
 			case err != nil:
-				return err
+				return nil, nil, err
 			case s != nil:
 				if !s.Open() {
 					closed = append(closed, s)
@@ -58,9 +103,14 @@ func (in *Insert) Prepare(ctx context.Context, values []reflect.Value, last bool
 			case !known && in.Model.NeedsID() && !last:
 				continue
 			}
+			if s := g.State(v); s != nil && in.made(s) {
+				if _, token := s.Token(); token {
+					return nil, nil, fmt.Errorf("rowseal: create %s: %w: one struct is there twice, and both rows would have one key; create it once", in.Model.Plan.Schema.Name, ErrUnsupported)
+				}
+			}
 			s, err = in.newState(g, v, id, known)
 			if err != nil {
-				return err
+				return nil, nil, err
 			}
 			if _, token := s.Token(); !token {
 				fresh = append(fresh, s)
@@ -68,11 +118,7 @@ func (in *Insert) Prepare(ctx context.Context, values []reflect.Value, last bool
 			in.put(g, v, s)
 		}
 	}
-	errs := in.Model.Parallel(ctx, len(fresh), func(ctx context.Context, i int) error { return fresh[i].wrap(ctx) })
-	errs = append(errs, in.Model.Parallel(ctx, len(closed), func(ctx context.Context, i int) error {
-		return closed[i].unwrap(ctx, in.Model)
-	})...)
-	return Summary(fmt.Sprintf("rowseal: keys for %d new rows of %s", len(values), in.Model.Plan.Schema.Name), errs)
+	return fresh, closed, nil
 }
 
 // Summary is one error for many calls that mostly fail for the same reason.
@@ -119,14 +165,8 @@ func (in *Insert) reuse(g *Group, v reflect.Value, id string) (*State, error) {
 		}
 		serves = same
 	}
-	for _, f := range g.Fields {
-		target, ok := follow(v, f.path)
-		if !ok || !target.IsZero() {
-			continue
-		}
-		if s.lost(f, serves) {
-			return nil, fmt.Errorf("rowseal: create %s: %s: %w and would be stored empty; load the row with it, or set it", in.Model.Describe(v), f.Place(), ErrNotLoaded)
-		}
+	if err := in.refuseLost(g, v, s, serves); err != nil {
+		return nil, err
 	}
 	if !serves {
 		return nil, nil
@@ -142,8 +182,48 @@ func (in *Insert) reuse(g *Group, v reflect.Value, id string) (*State, error) {
 	return s, nil
 }
 
+// refuseLost refuses a row that would be stored without what s stands for; serves says whether s is the row's own.
+func (in *Insert) refuseLost(g *Group, v reflect.Value, s *State, serves bool) error {
+	for _, f := range g.Fields {
+		target, ok := follow(v, f.path)
+		if !ok || !target.IsZero() {
+			continue
+		}
+		if s.lost(f, serves) {
+			return fmt.Errorf("rowseal: create %s: %s: %w and would be stored empty; load the row with it, or set it", in.Model.Describe(v), f.Place(), ErrNotLoaded)
+		}
+	}
+	return nil
+}
+
+// Adopt gives the row in v the key of the row that an upsert will find in its place. stored has that row's primary key, which v has too,
+// and its context; text is its key column, "" for NULL. The key is opened by the next Prepare.
+func (in *Insert) Adopt(g *Group, v, stored reflect.Value, text string) error {
+	id, _ := in.Model.Identity(v)
+	s := g.State(v)
+	serves := s.Serves(in.Model, id)
+	if serves && (s.Text() == text || text == "" && in.made(s)) {
+		return nil
+	}
+	if s != nil {
+		if err := in.refuseLost(g, v, s, serves); err != nil {
+			return err
+		}
+	}
+	if text == "" {
+		in.put(g, v, nil) // a first key will be made
+		return nil
+	}
+	next, err := in.Model.Closed(g, stored, text)
+	if err != nil {
+		return err
+	}
+	in.put(g, v, next)
+	return nil
+}
+
 // made reports whether this Insert made the state.
-func (in *Insert) made(s *State) bool { return in.own[s] }
+func (in *Insert) made(s *State) bool { return in.own[s] || in.Ahead != nil && in.Ahead.own[s] }
 
 // lost reports whether inserting the zero value of f would forget a value that the state stands for.
 func (s *State) lost(f *Field, sameRow bool) bool {
@@ -196,7 +276,9 @@ func (in *Insert) put(g *Group, v reflect.Value, s *State) {
 	if in.own == nil {
 		in.own = map[*State]bool{}
 	}
-	in.own[s] = true
+	if s != nil {
+		in.own[s] = true
+	}
 	in.undo = append(in.undo, undo{g, v, g.State(v)})
 	g.SetState(v, s)
 }
