@@ -312,6 +312,45 @@ var steps = []struct {
 		}
 		return err
 	}},
+	{"upsert by a unique column", func(w *worker) error {
+		c, err := w.put()
+		if err != nil {
+			return err
+		}
+		kind := c.Code + "-upserted"
+		n := chart(kind)
+		n.Ward, n.Code = c.Ward, c.Code
+		if err = w.db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "code"}}, UpdateAll: true}).Create(&n).Error; err == nil {
+			w.note(c, kind)
+		}
+		return err
+	}},
+	{"update of many rows", func(w *worker) error {
+		batch := []*Chart{w.chart(), w.chart(), w.chart()}
+		if err := w.db.Create(&batch).Error; err != nil {
+			return err
+		}
+		kind := batch[0].Code + "-many"
+		n, ids := chart(kind), []uint64{batch[0].ID, batch[1].ID, batch[2].ID}
+		tx := w.db.Model(&Chart{}).Where("id IN ?", ids).Updates(map[string]any{"name": n.Name, "scan": n.Scan, "Nick": n.Nick, "profile": n.Profile, "Score": n.Score, "notes": n.Notes, "phone": n.Phone})
+		if tx.Error == nil && tx.RowsAffected != 3 {
+			return fmt.Errorf("%d rows updated", tx.RowsAffected)
+		}
+		for _, c := range batch {
+			w.note(c, kind)
+		}
+		return tx.Error
+	}},
+	{"create from a map", func(w *worker) error {
+		c := w.chart()
+		m := map[string]any{"ward": c.Ward, "code": c.Code, "name": c.Name, "scan": c.Scan, "Nick": c.Nick, "profile": c.Profile, "Score": c.Score, "notes": c.Notes, "phone": c.Phone}
+		err := w.db.Model(&Chart{}).Create(m).Error
+		if err == nil {
+			c.ID, _ = m["id"].(uint64)
+			w.note(c, c.Code)
+		}
+		return err
+	}},
 	{"update one field, and the others by a map", func(w *worker) error {
 		c, err := w.put()
 		if err != nil {
@@ -428,11 +467,11 @@ var steps = []struct {
 		return errors.Join(
 			refusedAs(w.db.Where("name = ?", secret).Find(&all).Error, rowseal.ErrCondition),
 			refusedAs(w.db.Model(&LogEntry{}).Where("chart_id IN (?)", w.db.Model(&Chart{}).Select("id").Where("phone = ?", secret)).Find(&[]LogEntry{}).Error, rowseal.ErrCondition),
-			refusedAs(w.db.Model(&Chart{}).Where("ward = ?", w.ward).Update("name", secret).Error, rowseal.ErrUnsupported),
+			refusedAs(w.db.Model(&Chart{}).Update("name", secret).Error, gorm.ErrMissingWhereClause),
 			refusedAs(w.db.Table("charts").Where("ward = ?", w.ward).Update("name", secret).Error, rowseal.ErrPlaintext),
 			refusedAs(w.db.Exec("UPDATE charts SET name = ? WHERE ward = ?", secret, w.ward).Error, rowseal.ErrPlaintext),
-			refusedAs(w.db.Model(&Chart{}).Create(map[string]any{"name": secret}).Error, rowseal.ErrUnsupported),
-			refusedAs(w.db.Model(&Chart{}).Pluck("name", &[]string{}).Error, rowseal.ErrUnsupported),
+			refusedAs(w.db.Model(&Chart{}).Create(map[string]any{"encrypted_kms_key": secret}).Error, rowseal.ErrKeyColumn),
+			refusedAs(w.db.Model(&Chart{}).Distinct("name").Find(&all).Error, rowseal.ErrUnsupported, rowseal.ErrCondition),
 		)
 	}},
 	{"another model", func(w *worker) error {
