@@ -51,6 +51,16 @@
 // and sql.Scanner, anything with encoding.TextMarshaler and TextUnmarshaler, pointers to these, and with "json" any type. A nil
 // pointer is stored as NULL; zero values and empty strings are sealed.
 //
+// # Other destinations
+//
+// Sealed columns open wherever GORM reads plain ones: in structs that are no model, maps, Pluck, Scan, Rows, ScanRows and Row. What the
+// opening needs is added to the select list and hidden again, where that changes no row; where it would (DISTINCT, GROUP BY, functions, set
+// operations), the error says what to select. A column of another name than its own is opened under that name. One row that does
+// not open makes the whole read an error. Find opens the columns that its destination has; Scan and Rows open all that are
+// selected. Rows opens 512 rows at a time, while its result set is open.
+//
+// In Rows and Scan the values take any Go type of their kind; a variable of type any gets one that prints as "***".
+//
 // # Encryption context
 //
 // By default a key is bound to model_name and model_id. [Context] declares other columns and constants; a model with a KMSContext

@@ -28,6 +28,12 @@ type look struct {
 	result        bool       // its rows are handed on
 	dest          *row.Model // the model that the rows are opened into; nil for none
 	joins         bool       // with joined relations, whose columns carry the relation's name
+	opens         scanning   // sealed columns in the result are opened on their way to whoever scans them
+
+	pending    []pending     // what only a projection can serve
+	loads      []sqltext.Use // what comes to the model
+	projection *projection
+	text       string // what runs
 
 	// What the gate sealed or admitted, for which model.
 	inserted *row.Model
@@ -35,6 +41,15 @@ type look struct {
 	columns  map[string]bool
 	written  []string // texts that the plugin itself wrote, each followed by what it stands for
 }
+
+// scanning is how the rows of a statement are scanned.
+type scanning byte
+
+const (
+	noRows scanning = iota // not at all, or into the model's own struct
+	byGORM
+	byHand // by the application
+)
 
 // write notes a text of the plugin's own, which the look reads as another.
 func (l *look) write(text, as string) {
@@ -55,7 +70,9 @@ func (l *look) admit(m *row.Model, column string) {
 }
 
 // watch puts the look between GORM and the connection, for one processor.
-func (p *Plugin) watch(result bool) func(*gorm.DB) {
+func (p *Plugin) watch(result bool) func(*gorm.DB) { return p.watchRows(result, noRows) }
+
+func (p *Plugin) watchRows(result bool, opens scanning) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		stmt := db.Statement
 		// A callback that starts a statement of its own hands on the pool of the one it runs in; each has its own look.
@@ -70,8 +87,12 @@ func (p *Plugin) watch(result bool) func(*gorm.DB) {
 		}
 		p.learn(stmt)
 		l := &look{ConnPool: stmt.ConnPool, plugin: p, stmt: stmt, raw: stmt.SQL.Len() > 0, result: result}
-		if r, reads := kept[reading](db); reads {
+		if opens == byHand {
+			l.opens = opens
+		} else if r, reads := kept[reading](db); reads {
 			l.dest, l.joins = r.model, len(stmt.Joins) > 0
+		} else if opens != noRows {
+			l.opens = opens
 		} else if m, marks := kept[marked](db); marks && m.epoch != nil {
 			l.dest = p.typed(stmt)
 		}
@@ -111,6 +132,9 @@ func (p *Plugin) unwatch(db *gorm.DB) {
 	if l != nil {
 		stmt.ConnPool = l.ConnPool
 		db.Error = l.checked(stmt.SQL.String(), db.Error) // what came while rows were read
+		if l.projection != nil && l.opens == byGORM && !db.DryRun {
+			l.projection.settle(db)
+		}
 	}
 	if !db.DryRun || !p.looksAt(stmt) {
 		return
@@ -144,13 +168,20 @@ func (p lookingPool) QueryContext(ctx context.Context, query string, args ...any
 	if err := p.look.check(query, args); err != nil {
 		return nil, err
 	}
-	rows, err := p.ConnPool.QueryContext(ctx, query, args...)
+	if project := p.look.projection; project != nil {
+		return memory(func(ctx context.Context) (driver.Rows, error) { return project.query(ctx, p.ConnPool, args) }).open(ctx)
+	}
+	rows, err := p.ConnPool.QueryContext(ctx, p.look.text, args...)
 	return rows, p.look.checked(query, err)
 }
 
 func (p lookingPool) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	if err := p.look.check(query, args); err != nil {
 		return p.failing(ctx, err)
+	}
+	if project := p.look.projection; project != nil {
+		project.reach = first
+		return memory(func(ctx context.Context) (driver.Rows, error) { return project.query(ctx, p.ConnPool, args) }).openRow(ctx)
 	}
 	found := p.ConnPool.QueryRowContext(ctx, query, args...)
 	if err := p.look.checked(query, found.Err()); err != found.Err() {
@@ -191,7 +222,22 @@ func (t lookingTx) Rollback() error { return t.ConnPool.(gorm.TxCommitter).Rollb
 
 // check is the verdict. On refusal it also empties the statement, which GORM logs even when it failed.
 func (l *look) check(text string, args []any) error {
+	l.pending, l.loads, l.projection, l.text = nil, nil, nil, text
 	err := l.verdict(text, args)
+	switch {
+	case err != nil:
+	case len(l.pending) > 0:
+		if l.projection, err = l.project(text, l.pending); l.projection != nil {
+			l.projection.aim(l.stmt, l.opens == byHand)
+			l.text = l.projection.text
+		}
+	case l.raw && len(l.loads) > 0:
+		l.text = l.extend(text)
+	}
+	if l.text != text {
+		l.stmt.SQL.Reset()
+		_, _ = l.stmt.WriteString(l.text)
+	}
 	if err != nil {
 		l.stmt.SQL.Reset()
 		_, _ = l.stmt.WriteString(refusedText)
@@ -216,16 +262,7 @@ func (l *look) verdict(text string, args []any) error {
 	if !l.plugin.mentions(text) && (own == nil || !containsFold(text, table)) {
 		return nil
 	}
-	lookup := l.plugin.lookup
-	if own != nil {
-		columns := columnsOf(own, table)
-		lookup = func(name string) *sqltext.Columns {
-			if name == table {
-				return columns
-			}
-			return l.plugin.columns[name]
-		}
-	}
+	lookup := l.lookup()
 	if len(l.written) > 0 {
 		text = strings.NewReplacer(l.written...).Replace(text)
 	}
@@ -238,6 +275,21 @@ func (l *look) verdict(text string, args []any) error {
 		}
 	}
 	return nil
+}
+
+// lookup is the plugin's, and knows the statement's own table.
+func (l *look) lookup() sqltext.Lookup {
+	own, table := l.own()
+	if own == nil {
+		return l.plugin.lookup
+	}
+	columns := columnsOf(own, table)
+	return func(name string) *sqltext.Columns {
+		if name == table {
+			return columns
+		}
+		return l.plugin.columns[name]
+	}
 }
 
 // own is the statement's own model where the plugin does not know its table, or knows another model's of the same name in another
@@ -312,6 +364,13 @@ func (l *look) judge(u sqltext.Use) error {
 	case sqltext.Renamed:
 		return refuse("query", ErrUnsupported, "its columns get other names in the text; keep their own")
 	case sqltext.Read, sqltext.ReadAs, sqltext.Star:
+		if l.opens != noRows && u.Query && l.result {
+			l.pending = append(l.pending, pending{m, u})
+			return nil
+		}
+		if l.dest == m && l.result && u.Query {
+			l.loads = append(l.loads, u)
+		}
 		if !l.readable(m, u, sealed) {
 			return refuse("read", ErrUnsupported, "it would come as ciphertext; load "+m.Plan.Schema.Name+" with Find, First, Take or FindInBatches, or select other columns")
 		}
@@ -325,8 +384,7 @@ func (l *look) readable(m *row.Model, u sqltext.Use, sealed bool) bool {
 	case !l.result || !u.Query:
 		return true
 	case u.Kind == sqltext.Star:
-		// A table without a model gives its bytes as they are; GORM's migrator reads column types that way.
-		return l.dest == m || l.dest == nil && !l.raw && l.stmt.Schema == nil && l.stmt.Dest == nil
+		return l.dest == m
 	case !sealed:
 		return true
 	case u.Kind == sqltext.ReadAs:
@@ -388,11 +446,11 @@ func (p *Plugin) hookLook(db *gorm.DB) error {
 		create.After("gorm:create").Before("rowseal:after_create").Register("rowseal:unwatch_create", p.unwatch),
 		update.Before("gorm:update").Register("rowseal:watch_update", p.watch(true)),
 		update.After("gorm:update").Before("rowseal:after_update").Register("rowseal:unwatch_update", p.unwatch),
-		query.Before("gorm:query").Register("rowseal:watch_query", p.watch(true)),
+		query.Before("gorm:query").Register("rowseal:watch_query", p.watchRows(true, byGORM)),
 		query.After("gorm:query").Before("rowseal:after_query").Register("rowseal:unwatch_query", p.unwatch),
 		del.Before("gorm:delete").Register("rowseal:watch_delete", p.watch(true)),
 		del.After("gorm:delete").Before("rowseal:after_delete").Register("rowseal:unwatch_delete", p.unwatch),
-		rows.Before("gorm:row").Register("rowseal:watch_row", p.watch(true)),
+		rows.Before("gorm:row").Register("rowseal:watch_row", p.watchRows(true, byHand)),
 		rows.After("gorm:row").Register("rowseal:unwatch_row", p.unwatch),
 		raw.Before("gorm:raw").Register("rowseal:watch_raw", p.watch(false)),
 		raw.After("gorm:raw").Register("rowseal:unwatch_raw", p.unwatch),

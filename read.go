@@ -1,5 +1,4 @@
-// read.go owns results: what must be selected so that rows can be opened, opening them, and refusing the ways of reading that cannot
-// open.
+// read.go owns results that come into their model's own struct: what must be selected so that rows can be opened, and opening them.
 
 package rowseal
 
@@ -15,6 +14,7 @@ import (
 	"gorm.io/gorm/schema"
 
 	"github.com/rowseal/rowseal/internal/row"
+	"github.com/rowseal/rowseal/internal/sqltext"
 )
 
 // reading is one query while it runs.
@@ -32,7 +32,7 @@ func (p *Plugin) beforeQuery(db *gorm.DB) {
 	}
 	m := p.typed(stmt)
 	if m == nil || destType(stmt.ReflectValue) != m.Plan.Schema.ModelType {
-		if p.joinsSealed(stmt) {
+		if p.joinsSealed(stmt) && destType(stmt.ReflectValue) == stmt.Schema.ModelType {
 			mark(db, false)
 			keep(db, &reading{})
 			p.extendJoins(stmt)
@@ -46,7 +46,7 @@ func (p *Plugin) beforeQuery(db *gorm.DB) {
 		}
 	}
 	keep(db, &reading{m, stmt.Selects, stmt.Omits})
-	if stmt.SQL.Len() == 0 {
+	if stmt.SQL.Len() == 0 && !isSubQuery(db) {
 		extendSelects(stmt, m)
 		p.extendJoins(stmt)
 	}
@@ -103,6 +103,47 @@ func extendSelects(stmt *gorm.Statement, m *row.Model) {
 			stmt.Selects = append(stmt.Selects, name)
 		}
 	}
+}
+
+// extend does the same for a text of the application's own, where its result is rows of one table and stays so.
+func (l *look) extend(text string) string {
+	from := l.loads[0].From
+	var names []string
+	for _, u := range l.loads {
+		if u.Kind == sqltext.Star || u.From != from {
+			return text
+		}
+		if u.Kind == sqltext.Read {
+			names = append(names, u.Column)
+		}
+	}
+	outer := sqltext.OuterOf(text, l.lookup())
+	if outer == nil {
+		return text
+	}
+	i := slices.IndexFunc(outer.Tables, func(t sqltext.Place) bool { return t.As == from })
+	if i < 0 {
+		return text
+	}
+	needed := l.dest.Needed()
+	for _, g := range l.dest.Plan.Groups {
+		needed = append(needed, g.Column.DBName)
+	}
+	var more strings.Builder
+	for _, name := range needed {
+		if !slices.Contains(names, strings.ToLower(name)) {
+			more.WriteString(", " + outer.Tables[i].Written + "." + l.stmt.Quote(clause.Column{Name: name}))
+		}
+	}
+	return insert(text, outer.End, more.String())
+}
+
+// insert puts more columns at the end of a select list.
+func insert(text string, end int, more string) string {
+	if more == "" {
+		return text
+	}
+	return strings.TrimRight(text[:end], " ") + more + " " + text[end:]
 }
 
 // extendJoins does the same for relations that are joined with a select list of their own.
@@ -191,7 +232,8 @@ const sealedSetting = "rowseal:sealed"
 //	rowseal.Sealed(db).Find(&patients)
 //	db.Scopes(rowseal.Sealed).Find(&patients)
 //
-// The sealed fields have their zero values, which overwrite nothing when such a row is saved; [Open] opens them later. Preloaded and joined
+// A destination other than the model's struct is refused, unless all it reads of sealed columns are Secrets. In the model's struct the
+// sealed fields have their zero values, which overwrite nothing when such a row is saved; [Open] opens them later. Preloaded and joined
 // rows want an Open of their own, and until then their owner is saved with Omit(clause.Associations): GORM would insert them.
 func Sealed(db *gorm.DB) *gorm.DB { return db.Set(sealedSetting, true) }
 

@@ -104,6 +104,30 @@ func secrets(ctx context.Context, db *gorm.DB) error {
 	return err
 }
 
+func projections(db *gorm.DB) error {
+	// #region projections
+	var cards []struct{ Ward, Name string }
+	if err := db.Model(&Patient{}).Find(&cards).Error; err != nil {
+		return err
+	}
+	var names []string
+	if err := db.Model(&Patient{}).Pluck("name", &names).Error; err != nil {
+		return err
+	}
+	rows, err := db.Model(&Patient{}).Select("name", "ward").Rows()
+	// #endregion
+	if err != nil {
+		return err
+	}
+	for rows.Next() {
+		var name, ward string
+		if err := rows.Scan(&name, &ward); err != nil || name != names[0] || ward != cards[0].Ward || name != cards[0].Name {
+			return errors.Join(fmt.Errorf("%q %q, %v, %v", name, ward, cards, names), err)
+		}
+	}
+	return errors.Join(rows.Err(), rows.Close())
+}
+
 func versions(old, next kmskey.Provider) (*kmskey.Keyring, error) {
 	// #region versions
 	return kmskey.New(kmskey.Config{
@@ -153,6 +177,7 @@ func TestREADME_snippets_run(t *testing.T) {
 	p := Patient{Ward: "east", Name: "Ada", Phone: &phone, Notes: rowseal.NewSecret("likes engines")}
 	check(t, db.Create(&p).Error)
 	check(t, secrets(t.Context(), db))
+	check(t, projections(db))
 
 	next, err := localkey.Generate(filepath.Join(dir, "next.key"))
 	check(t, err)
@@ -200,7 +225,7 @@ func TestREADME_refusals(t *testing.T) {
 
 	var p Patient
 	var dto []struct{ Name string }
-	var maps []map[string]any
+	var names []string
 	for _, c := range []struct {
 		says string
 		kind error
@@ -224,25 +249,20 @@ func TestREADME_refusals(t *testing.T) {
 		{`db.Order("name").Find(&all)`, rowseal.ErrCondition, func() error {
 			return db.Order("name").Find(&[]Patient{}).Error
 		}},
-		{`db.Model(&Patient{}).Find(&dto)`, rowseal.ErrUnsupported, func() error {
-			return db.Model(&Patient{}).Find(&dto).Error
+		{`db.Model(&Patient{}).Distinct().Pluck("name", &names)`, rowseal.ErrCondition, func() error {
+			return db.Model(&Patient{}).Distinct().Pluck("name", &names).Error
 		}},
-		{`db.Model(&Patient{}).Find(&maps)`, rowseal.ErrUnsupported, func() error {
-			return db.Model(&Patient{}).Find(&maps).Error
+		{`db.Model(&Patient{}).Pluck("upper(name)", &names)`, rowseal.ErrCondition, func() error {
+			return db.Model(&Patient{}).Pluck("upper(name)", &names).Error
 		}},
-		{`db.Model(&Patient{}).Pluck("name", &names)`, rowseal.ErrUnsupported, func() error {
-			var names []string
-			return db.Model(&Patient{}).Pluck("name", &names).Error
+		{`db.Model(&Patient{}).Select("max(id) AS id, name").Find(&dto)`, rowseal.ErrUnsupported, func() error {
+			return db.Model(&Patient{}).Select("max(id) AS id, name").Find(&dto).Error
 		}},
-		{`db.Model(&Patient{}).Rows()`, rowseal.ErrUnsupported, func() error {
-			rows, err := db.Model(&Patient{}).Rows()
-			if err == nil {
-				err = errors.Join(rows.Close(), rows.Err())
-			}
-			return err
+		{`db.Model(&Patient{}).Select("name AS ward").Find(&dto)`, rowseal.ErrUnsupported, func() error {
+			return db.Model(&Patient{}).Select("name AS ward").Find(&dto).Error
 		}},
-		{`db.Raw("SELECT * FROM patients").Scan(&all)`, rowseal.ErrUnsupported, func() error {
-			return db.Raw("SELECT * FROM patients").Scan(&[]Patient{}).Error
+		{`db.Scopes(rowseal.Sealed).Model(&Patient{}).Find(&dto)`, rowseal.ErrUnsupported, func() error {
+			return db.Scopes(rowseal.Sealed).Model(&Patient{}).Find(&dto).Error
 		}},
 		{`clause.OnConflict{OnConstraint: "wards", UpdateAll: true}`, rowseal.ErrUnsupported, func() error {
 			return db.Clauses(clause.OnConflict{OnConstraint: "wards", UpdateAll: true}).Create(&Patient{Ward: "east", Name: "canary"}).Error

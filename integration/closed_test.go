@@ -1445,7 +1445,7 @@ var readPaths = []path{
 		}
 		return sees(rest, v)
 	}, want: reading},
-	{name: "Raw(SELECT).Scan", run: func(c *closed) error { return c.db.Raw("SELECT * FROM charts").Scan(&[]Chart{}).Error }, want: refused(rowseal.ErrUnsupported)},
+	{name: "Raw(SELECT).Scan", run: reads(rest2, func(db *gorm.DB, all *[]Chart) *gorm.DB { return db.Raw("SELECT * FROM charts ORDER BY id").Scan(all) }), want: reading},
 	{name: "MapColumns", run: func(c *closed) error {
 		var v Chart
 		if err := c.db.MapColumns(map[string]string{"name": "ward"}).First(&v, 1).Error; err != nil {
@@ -1470,6 +1470,40 @@ var readPaths = []path{
 	}), want: reading},
 }
 
+// shadows is a query of all charts into a struct that is no model.
+func shadows(query func(db *gorm.DB, all *[]Shadow) *gorm.DB) func(c *closed) error {
+	return func(c *closed) error {
+		var all []Shadow
+		err := query(c.db, &all).Error
+		n := word("seed", "name")
+		return errors.Join(err, expect(all, []Shadow{{1, "w", n}, {2, "w", n}}))
+	}
+}
+
+// holdSeeds is an error unless whole charts as maps hold what was seeded, in the types of the fields.
+func holdSeeds(all []map[string]any) error {
+	var errs []error
+	for _, m := range all {
+		seed := chart("seed")
+		notes, ok := m["notes"].(rowseal.Secret[string])
+		if !ok {
+			return fmt.Errorf("notes is a %T", m["notes"])
+		}
+		text, err := notes.Get(context.Background())
+		nick, _ := m["nick"].(*string)
+		if s, ok := m["nick"].(string); ok {
+			nick = &s // without a model, GORM goes by the driver's types, which know no pointers
+		}
+		if nick == nil {
+			return fmt.Errorf("nick is a %T", m["nick"])
+		}
+		key, _ := m["encrypted_kms_key"].(string)
+		errs = append(errs, err, expect([]any{m["name"], m["scan"], *nick, m["profile"], m["score"], text, m["phone"], strings.HasPrefix(key, "v1:")},
+			[]any{seed.Name, seed.Scan, *seed.Nick, seed.Profile, seed.Score, word("seed", "notes"), seed.Phone, true}))
+	}
+	return errors.Join(errs...)
+}
+
 var projectionPaths = []path{
 	{name: "Find(&DTO of plain columns)", run: func(c *closed) error {
 		var all []Wardship
@@ -1478,9 +1512,9 @@ var projectionPaths = []path{
 		}
 		return expect(all, []Wardship{{1, "w"}, {2, "w"}})
 	}, want: reading},
-	{name: "Find(&DTO with a sealed column)", run: func(c *closed) error { return c.db.Model(&Chart{}).Find(&[]Shadow{}).Error }, want: refused(rowseal.ErrUnsupported)},
+	{name: "Find(&DTO with a sealed column)", run: shadows(func(db *gorm.DB, all *[]Shadow) *gorm.DB { return db.Model(&Chart{}).Order("id").Find(all) }), want: reading},
 	{name: "Find(&struct with the same table)", run: func(c *closed) error { return c.db.Find(&[]Shadow{}).Error }, want: refused(rowseal.ErrUnsupported)},
-	{name: "Model().Scan(&DTO)", run: func(c *closed) error { return c.db.Model(&Chart{}).Scan(&[]Shadow{}).Error }, want: refused(rowseal.ErrUnsupported)},
+	{name: "Model().Scan(&DTO)", run: shadows(func(db *gorm.DB, all *[]Shadow) *gorm.DB { return db.Model(&Chart{}).Order("id").Scan(all) }), want: reading},
 	{name: "Model().Select(plain).Scan(&DTO)", run: func(c *closed) error {
 		var all []Wardship
 		if err := c.db.Model(&Chart{}).Select("id", "ward").Order("id").Scan(&all).Error; err != nil {
@@ -1488,9 +1522,17 @@ var projectionPaths = []path{
 		}
 		return expect(all, []Wardship{{1, "w"}, {2, "w"}})
 	}, want: reading},
-	{name: "Model().Scan(&[]T)", run: func(c *closed) error { return c.db.Model(&Chart{}).Scan(&[]Chart{}).Error }, want: refused(rowseal.ErrUnsupported)},
-	{name: "Find(&map)", run: func(c *closed) error { return c.db.Model(&Chart{}).Find(&map[string]any{}).Error }, want: refused(rowseal.ErrUnsupported)},
-	{name: "Find(&[]map)", run: func(c *closed) error { return c.db.Model(&Chart{}).Find(&[]map[string]any{}).Error }, want: refused(rowseal.ErrUnsupported)},
+	{name: "Model().Scan(&[]T)", run: reads(rest2, func(db *gorm.DB, all *[]Chart) *gorm.DB { return db.Model(&Chart{}).Order("id").Scan(all) }), want: reading},
+	{name: "Find(&map)", run: func(c *closed) error {
+		all := []map[string]any{{}}
+		err := c.db.Model(&Chart{}).Where("id = 1").Find(&all[0]).Error
+		return errors.Join(err, holdSeeds(all))
+	}, want: reading},
+	{name: "Find(&[]map)", run: func(c *closed) error {
+		var all []map[string]any
+		err := c.db.Model(&Chart{}).Find(&all).Error
+		return errors.Join(err, expect(len(all), 2), holdSeeds(all))
+	}, want: reading},
 	{name: "Select(plain).Find(&[]map)", run: func(c *closed) error {
 		var all []map[string]any
 		if err := c.db.Model(&Chart{}).Select("ward").Find(&all).Error; err != nil {
@@ -1499,31 +1541,71 @@ var projectionPaths = []path{
 		return expect(all, []map[string]any{{"ward": "w"}, {"ward": "w"}})
 	}, want: reading},
 	{name: "Select(sealed).Find(&[]map)", run: func(c *closed) error {
-		return c.db.Model(&Chart{}).Select("id", "name").Find(&[]map[string]any{}).Error
-	}, want: refused(rowseal.ErrUnsupported)},
-	{name: "Select(sealed in uppercase).Find(&[]map)", run: func(c *closed) error { return c.db.Model(&Chart{}).Select("NAME").Find(&[]map[string]any{}).Error }, want: refused(rowseal.ErrUnsupported)},
-	{name: "Table().Find(&[]map)", run: func(c *closed) error { return c.db.Table("charts").Find(&[]map[string]any{}).Error }, want: refused(rowseal.ErrUnsupported)},
+		var all []map[string]any
+		err := c.db.Model(&Chart{}).Select("id", "name").Order("id").Find(&all).Error
+		n := word("seed", "name")
+		return errors.Join(err, expect(all, []map[string]any{{"id": uint64(1), "name": n}, {"id": uint64(2), "name": n}}))
+	}, want: reading},
+	{name: "Select(sealed in uppercase).Find(&[]map)", run: func(c *closed) error {
+		var all []map[string]any
+		err := c.db.Model(&Chart{}).Select("NAME").Find(&all).Error
+		if err == nil {
+			for column, value := range all[1] { // by the name that the database gives it
+				err = errors.Join(expect(strings.ToLower(column), "name"), expect(value, word("seed", "name")))
+			}
+		}
+		return err
+	}, want: reading},
+	{name: "Table().Find(&[]map)", run: func(c *closed) error {
+		var all []map[string]any
+		err := c.db.Table("charts").Find(&all).Error
+		return errors.Join(err, expect(len(all), 2), holdSeeds(all))
+	}, want: reading},
 	{name: "Table(several).Find(&[]map)", run: func(c *closed) error {
-		return c.db.Table("log_entries, charts").Select("charts.name").Find(&[]map[string]any{}).Error
-	}, want: refused(rowseal.ErrUnsupported)},
+		var all []map[string]any
+		err := c.db.Table("log_entries, charts").Select("charts.name").Find(&all).Error
+		return errors.Join(err, expect(all, []map[string]any{{"name": word("seed", "name")}, {"name": word("seed", "name")}}))
+	}, want: reading},
 	{name: "Pluck(plain)", run: func(c *closed) error {
 		var all []string
 		return errors.Join(c.db.Model(&Chart{}).Pluck("ward", &all).Error, expect(all, []string{"w", "w"}))
 	}, want: reading},
-	{name: "Pluck(sealed)", run: func(c *closed) error { var all []string; return c.db.Model(&Chart{}).Pluck("name", &all).Error }, want: refused(rowseal.ErrUnsupported)},
-	{name: "Pluck(sealed, Go name)", run: func(c *closed) error { var all []string; return c.db.Model(&Chart{}).Pluck("Name", &all).Error }, want: refused(rowseal.ErrUnsupported)},
-	{name: "Table().Pluck(sealed)", run: func(c *closed) error { var all []string; return c.db.Table("charts").Pluck("name", &all).Error }, want: refused(rowseal.ErrUnsupported)},
+	{name: "Pluck(sealed)", run: func(c *closed) error {
+		var all []string
+		err := c.db.Model(&Chart{}).Pluck("name", &all).Error
+		return errors.Join(err, expect(all, []string{word("seed", "name"), word("seed", "name")}))
+	}, want: reading},
+	{name: "Pluck(sealed, Go name)", run: func(c *closed) error {
+		var all []string
+		err := c.db.Model(&Chart{}).Pluck("Name", &all).Error
+		return errors.Join(err, expect(all, []string{word("seed", "name"), word("seed", "name")}))
+	}, want: reading},
+	{name: "Table().Pluck(sealed)", run: func(c *closed) error {
+		var all []string
+		err := c.db.Table("charts").Pluck("name", &all).Error
+		return errors.Join(err, expect(all, []string{word("seed", "name"), word("seed", "name")}))
+	}, want: reading},
 	{name: "Pluck of an expression that compares", run: func(c *closed) error {
 		var all []string
 		return c.db.Model(&Chart{}).Pluck("CASE WHEN name = '"+name+"' THEN 'a' END", &all).Error
 	}, want: refused(rowseal.ErrUnsupported, rowseal.ErrCondition)},
 	{name: "Rows", run: func(c *closed) error {
-		rows, err := c.db.Model(&Chart{}).Rows()
-		if err == nil {
-			_ = rows.Close()
+		rows, err := c.db.Model(&Chart{}).Select("id", "name").Order("id").Rows()
+		if err != nil {
+			return err
 		}
-		return err
-	}, want: refused(rowseal.ErrUnsupported)},
+		defer rows.Close()
+		var all []Shadow
+		for rows.Next() {
+			var s Shadow
+			if err := rows.Scan(&s.ID, &s.Name); err != nil {
+				return err
+			}
+			all = append(all, s)
+		}
+		n := word("seed", "name")
+		return errors.Join(rows.Err(), rows.Close(), expect(all, []Shadow{{ID: 1, Name: n}, {ID: 2, Name: n}}))
+	}, want: reading},
 	{name: "Rows of plain columns", run: func(c *closed) error {
 		rows, err := c.db.Model(&Chart{}).Select("ward").Rows()
 		if err != nil {
@@ -1537,17 +1619,27 @@ var projectionPaths = []path{
 			return err
 		}
 		defer rows.Close()
+		for rows.Next() {
+			var v Chart
+			if err := errors.Join(c.db.ScanRows(rows, &v), sees(rest, v)); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	}, want: reading},
+	{name: "ScanRows of rows that are not GORM's", run: func(c *closed) error {
+		rows, err := c.plain.Query("SELECT * FROM charts")
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
 		rows.Next()
 		return c.db.ScanRows(rows, &Chart{})
 	}, want: refused(rowseal.ErrUnsupported)},
 	{name: "Row", run: func(c *closed) error {
 		var s string
-		row := c.db.Model(&Chart{}).Select("name").Row()
-		if row == nil {
-			return rowseal.ErrUnsupported // GORM drops the error of Row
-		}
-		return row.Scan(&s)
-	}, want: refused(rowseal.ErrUnsupported)},
+		return errors.Join(c.db.Model(&Chart{}).Select("name").Where("id = 2").Row().Scan(&s), expect(s, word("seed", "name")))
+	}, want: reading},
 	{name: "Select of an expression that compares, into the model", run: func(c *closed) error {
 		return c.db.Select("*, CASE WHEN name = ? THEN 1 ELSE 0 END AS hit", name).Find(&[]Chart{}).Error
 	}, want: refused(rowseal.ErrUnsupported, rowseal.ErrCondition)},
@@ -1563,8 +1655,10 @@ var projectionPaths = []path{
 	{name: "Distinct(sealed)", run: func(c *closed) error { return c.db.Distinct("name").Find(&[]Chart{}).Error }, want: refused(rowseal.ErrCondition)},
 	{name: "Distinct(sealed).Count", run: func(c *closed) error { var n int64; return c.db.Model(&Chart{}).Distinct("name").Count(&n).Error }, want: refused(rowseal.ErrCondition, rowseal.ErrUnsupported)},
 	{name: "a sealed column joined to another table's rows", run: func(c *closed) error {
-		return c.db.Model(&LogEntry{}).Select("log_entries.id, charts.name").Joins("JOIN charts ON charts.id = log_entries.chart_id").Scan(&[]Shadow{}).Error
-	}, want: refused(rowseal.ErrUnsupported)},
+		var all []Shadow
+		err := c.db.Model(&LogEntry{}).Select("log_entries.id, charts.name").Joins("JOIN charts ON charts.id = log_entries.chart_id").Scan(&all).Error
+		return errors.Join(err, expect(all, []Shadow{{ID: 1, Name: word("seed", "name")}}))
+	}, want: reading},
 	{name: "a sealed column joined to another table's rows, Find", run: func(c *closed) error {
 		return c.db.Model(&LogEntry{}).Select("log_entries.id, x.name").Joins("JOIN charts x ON x.id = log_entries.chart_id").Find(&[]LogEntry{}).Error
 	}, want: refused(rowseal.ErrUnsupported)},
@@ -1928,8 +2022,10 @@ var genericPaths = []path{
 		return gorm.G[Chart](c.db).Exec(context.Background(), "UPDATE charts SET name = ?", name)
 	}, want: refused(rowseal.ErrPlaintext)},
 	{name: "G Scan(&DTO)", run: func(c *closed) error {
-		return gorm.G[Chart](c.db).Select("name").Scan(context.Background(), &[]Shadow{})
-	}, want: refused(rowseal.ErrUnsupported)},
+		var all []Shadow
+		err := gorm.G[Chart](c.db).Select("name").Scan(context.Background(), &all)
+		return errors.Join(err, expect(all, []Shadow{{Name: word("seed", "name")}, {Name: word("seed", "name")}}))
+	}, want: reading},
 	{name: "G Delete by a sealed condition", run: func(c *closed) error {
 		_, err := gorm.G[Chart](c.db).Where("name = ?", name).Delete(context.Background())
 		return err

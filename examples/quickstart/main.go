@@ -162,14 +162,15 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	}
 	say("   (all moved back)\n")
 
-	say("6. Ask for what cannot be answered on ciphertext")
+	say("6. Store plaintext past Rowseal; ask for what cannot be answered on ciphertext")
+	say(`   UPDATE patients SET name = 'Ada' WHERE id = 1    (second connection; AutoMigrate put a CHECK on each column)`)
+	_, err = raw.Exec(`UPDATE patients SET name = 'Ada' WHERE id = 1`)
+	if err := refused(out, err); err != nil {
+		return err
+	}
 	say(`   db.Where("name = ?", "Grace Hopper").First(&p)`)
 	var found Patient
 	if err := refused(out, db.Where("name = ?", "Grace Hopper").First(&found).Error); err != nil {
-		return err
-	}
-	say(`   db.Model(&Patient{}).Where("ward = ?", "west").Update("name", "?")`)
-	if err := refused(out, db.Model(&Patient{}).Where("ward = ?", "west").Update("name", "?").Error); err != nil {
 		return err
 	}
 	say("")

@@ -29,7 +29,14 @@ func isOurs(s schema.SerializerInterface) bool {
 	return ok
 }
 
-func (refusing) Scan(_ context.Context, f *schema.Field, _ reflect.Value, _ any) error {
+func (refusing) Scan(ctx context.Context, f *schema.Field, dst reflect.Value, value any) error {
+	// A struct that is no model, and takes a Secret from the row of one.
+	if isSecret(f.FieldType) && (value == nil || isSecret(reflect.TypeOf(value))) {
+		if f.ReflectValueOf(ctx, dst).Addr().Interface().(secret).accept(value) {
+			return nil
+		}
+		return fmt.Errorf("rowseal: read %s.%s: %w: a %T does not fit a %s", f.Schema.Name, f.BindName(), ErrType, value, f.FieldType)
+	}
 	return noKeyColumn(f)
 }
 

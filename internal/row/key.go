@@ -76,8 +76,12 @@ func (k Key) Value() (driver.Value, error) {
 	return nil, fmt.Errorf("rowseal: key as a query argument: %w", ErrKeyColumn)
 }
 
-// Scan refuses: rows are read through models.
-func (k *Key) Scan(any) error {
+// Scan refuses: rows are read through models. A key that was read beside opened values is taken.
+func (k *Key) Scan(src any) error {
+	if h, ok := src.(*keyHandle); ok {
+		k.state = h.state
+		return nil
+	}
 	return fmt.Errorf("rowseal: scan of a key column: %w; load the row through its model", ErrUnsupported)
 }
 

@@ -138,6 +138,7 @@ func Bind(p *Plan, o Options) (*Model, error) {
 		}
 		m.places = append(m.places, places)
 	}
+	p.bound = true
 	return m, nil
 }
 

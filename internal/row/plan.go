@@ -29,6 +29,7 @@ type Plan struct {
 
 	byColumn map[string]*Field
 	keys     map[string]*Group // by key column
+	bound    bool              // it is that of a registered model
 }
 
 // Group is one key column and the fields sealed under it.
@@ -48,6 +49,7 @@ type Field struct {
 	Column *schema.Field
 	Codec  *field.Codec
 	Text   bool // stored as text, not bytes
+	JSON   bool // sealed as JSON
 	Secret bool // a Secret[T], opened only on request
 
 	path   []step
@@ -188,7 +190,7 @@ func (p *Plan) addField(f *schema.Field, fail failFunc) {
 		fail(f, "%w", err)
 		return
 	}
-	sealed := &Field{Group: g, Name: f.DBName, Column: f, Codec: codec, Text: t.text, Secret: secret, path: pathOf(f), pos: len(g.Fields)}
+	sealed := &Field{Group: g, Name: f.DBName, Column: f, Codec: codec, Text: t.text, JSON: t.json, Secret: secret, path: pathOf(f), pos: len(g.Fields)}
 	if t.name != "" {
 		sealed.Name = t.name
 	}

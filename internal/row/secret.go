@@ -138,8 +138,16 @@ func (s Secret[T]) Value() (driver.Value, error) {
 	return nil, fmt.Errorf("rowseal: secret as a query argument: %w", ErrPlaintext)
 }
 
-// Scan refuses: rows are read through models.
-func (s *Secret[T]) Scan(any) error {
+// Scan takes a Secret of the same type, as rows of a model give it, and refuses anything else.
+func (s *Secret[T]) Scan(src any) error {
+	switch src := src.(type) {
+	case Secret[T]:
+		*s = src
+		return nil
+	case nil:
+		*s = Secret[T]{hold(&box{null: true})}
+		return nil
+	}
 	return fmt.Errorf("rowseal: scan into a secret: %w; load the row through its model", ErrUnsupported)
 }
 

@@ -158,9 +158,10 @@ func (Poison) String() string { return "(refused)" }
 // is how GORM recognises the missing side of a LEFT JOIN, so NULL must stay nil.
 
 type cellBytes struct {
-	raw  []byte
-	text string
-	kind byte // 'b', 's', or 'x' for anything else, which is not ours
+	raw    []byte
+	text   string
+	opened any  // for 'o'
+	kind   byte // 'b', 's', 'o' for a value that was opened in its row already, or 'x' for anything else, which is not ours
 }
 
 // Scan takes what the driver has, by copy.
@@ -172,21 +173,29 @@ func (c *cellBytes) Scan(src any) error {
 		c.text, c.kind = src, 's'
 	default:
 		c.kind = 'x'
+		if isOpened(src) {
+			c.opened, c.kind = src, 'o'
+		}
 	}
 	return nil
 }
 
-type keyText string
+type keyText struct {
+	text   string
+	opened *keyHandle
+}
 
-// Scan takes text, whichever way the driver gives it.
+// Scan takes text, whichever way the driver gives it, or the key of a row that was opened already.
 func (k *keyText) Scan(src any) error {
 	switch src := src.(type) {
 	case []byte:
-		*k = keyText(src)
+		k.text = string(src)
 	case string:
-		*k = keyText(src)
+		k.text = src
+	case *keyHandle:
+		k.opened = src
 	default:
-		*k = "not text"
+		k.text = "not text"
 	}
 	return nil
 }
@@ -218,11 +227,14 @@ func NewEpoch(ctx context.Context, returning bool) (context.Context, *Epoch) {
 	return context.WithValue(ctx, epochKey{}, e), e
 }
 
+// reading reports that a statement opens what it scans.
+func reading(ctx context.Context) bool { _, ok := ctx.Value(epochKey{}).(*Epoch); return ok }
+
 // touch gives the state that the statement scans into, in the key field of the row in v.
 func (g *Group) touch(ctx context.Context, v reflect.Value) (*State, error) {
 	e, ok := ctx.Value(epochKey{}).(*Epoch)
 	if !ok {
-		return nil, fmt.Errorf("rowseal: read %s: %w: rows read by Scan, ScanRows or Rows are not opened; use Find, First, Take or FindInBatches, or db.Raw(…).Find",
+		return nil, fmt.Errorf("rowseal: read %s: %w: it comes as ciphertext, from rows that the plugin did not see, or a type that it does not open there; use Find, First, Take or FindInBatches, or db.Raw(…).Find",
 			g.Plan.Schema.Name, ErrUnsupported)
 	}
 	k := g.Column.ReflectValueOf(ctx, v).Addr().Interface().(*Key)
@@ -242,6 +254,13 @@ func (g *Group) scanKey(ctx context.Context, v reflect.Value, text *keyText) err
 	if _, ok := follow(v, g.path); !ok && text == nil {
 		return nil // nothing to say of an embedded struct that is not there
 	}
+	switch {
+	case text != nil && text.opened != nil:
+		*g.Column.ReflectValueOf(ctx, v).Addr().Interface().(*Key) = Key{text.opened.state}
+		return nil
+	case text == nil && !reading(ctx):
+		return nil // NULL; the fields say what was read
+	}
 	s, err := g.touch(ctx, v)
 	if err != nil {
 		return err
@@ -250,7 +269,7 @@ func (g *Group) scanKey(ctx context.Context, v reflect.Value, text *keyText) err
 	defer s.mu.Unlock()
 	var t string
 	if text != nil {
-		t = string(*text)
+		t = text.text
 	}
 	if t != s.text {
 		// Another key: what was known under the old one does not count any more, except what this statement brings.
@@ -262,6 +281,12 @@ func (g *Group) scanKey(ctx context.Context, v reflect.Value, text *keyText) err
 func (f *Field) scanCell(ctx context.Context, v reflect.Value, c *cellBytes) error {
 	if _, ok := follow(v, f.path); !ok && c == nil {
 		return nil
+	}
+	switch {
+	case c != nil && c.kind == 'o':
+		return f.take(ctx, v, c.opened)
+	case c == nil && !reading(ctx):
+		return f.take(ctx, v, nil)
 	}
 	s, err := f.Group.touch(ctx, v)
 	if err != nil {

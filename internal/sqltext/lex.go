@@ -20,8 +20,9 @@ const (
 )
 
 type token struct {
-	kind kind
-	text string
+	kind     kind
+	text     string
+	from, to int // where in the text it stands
 }
 
 // is reports a keyword.
@@ -76,7 +77,16 @@ func dialects(sql string) []dialect {
 // lex splits SQL into tokens. It never fails: what is not closed goes on to the end.
 func lex(sql string, d dialect) []token {
 	tokens := make([]token, 0, len(sql)/4)
-	for i := 0; i < len(sql); {
+	begun, i := 0, 0
+	place := func() {
+		if n := len(tokens); n > 0 && tokens[n-1].to == 0 {
+			tokens[n-1].from, tokens[n-1].to = begun, i
+		}
+		begun = i
+	}
+	defer place()
+	for i < len(sql) {
+		place()
 		c := sql[i]
 		switch {
 		case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v':
@@ -97,28 +107,28 @@ func lex(sql string, d dialect) []token {
 			if n > 0 && tokens[n-1].is("DO", "AS", "EXECUTE") && d.depth < maxDepth {
 				// DO '…', CREATE FUNCTION … AS '…' and EXECUTE '…' hold code as well.
 				inside := strings.TrimSuffix(sql[i+1:next], "'")
-				tokens = append(tokens, token{block, strings.ReplaceAll(inside, "''", "'")})
+				tokens = append(tokens, token{kind: block, text: strings.ReplaceAll(inside, "''", "'")})
 			} else {
 				tokens = append(tokens, token{kind: value})
 			}
 			i = next
 		case c == '"' || c == '`':
 			next := ident(sql, i, c, d.mysql && c == '"')
-			tokens = append(tokens, token{quoted, strings.Trim(sql[i:next], `"`+"`")})
+			tokens = append(tokens, token{kind: quoted, text: strings.Trim(sql[i:next], `"`+"`")})
 			i = next
 		case c == '[':
 			next := strings.IndexByte(sql[i:], ']')
 			// Brackets quote in SQL Server and SQLite, and index arrays in Postgres.
 			if next < 2 || !begins(sql[i+1:]) || !d.square && word(sql, i+1) != i+next {
-				tokens = append(tokens, token{symbol, "["})
+				tokens = append(tokens, token{kind: symbol, text: "["})
 				i++
 				continue
 			}
-			tokens = append(tokens, token{quoted, sql[i+1 : i+next]})
+			tokens = append(tokens, token{kind: quoted, text: sql[i+1 : i+next]})
 			i += next + 1
 		case c == '$':
 			if next, inside, ok := dollar(sql, i); ok && d.depth < maxDepth {
-				tokens = append(tokens, token{block, inside})
+				tokens = append(tokens, token{kind: block, text: inside})
 				i = next
 				continue
 			}
@@ -132,11 +142,11 @@ func lex(sql string, d dialect) []token {
 			tokens = append(tokens, token{kind: value})
 		case begins(sql[i:]):
 			next := word(sql, i)
-			tokens = append(tokens, token{name, sql[i:next]})
+			tokens = append(tokens, token{kind: name, text: sql[i:next]})
 			i = next
 		default:
 			_, size := utf8.DecodeRuneInString(sql[i:])
-			tokens = append(tokens, token{symbol, sql[i : i+size]})
+			tokens = append(tokens, token{kind: symbol, text: sql[i : i+size]})
 			i += size
 		}
 	}

@@ -54,6 +54,7 @@ type Use struct {
 	Kind   Kind
 	As     string // for ReadAs, in lower case
 	Query  bool   // in the outermost select list, or in RETURNING: it is part of the result
+	From   string // the table's name or alias in the outermost query, in lower case; "" where it is not there, or not known which
 }
 
 // Owner tells whether a table that nobody asks about has a column, as far as that is known. Names are in lower case.
@@ -79,9 +80,13 @@ func usesIn(sql string, d dialect, lookup Lookup, owns Owner) []Use {
 	if !mentions(tokens, lookup) {
 		return nil
 	}
-	s := &scanner{tokens: tokens, dialect: d, lookup: lookup, owns: owns, ctes: map[string][]*Columns{}}
+	s := newScanner(sql, tokens, d, lookup, owns)
 	s.statements()
 	return s.uses
+}
+
+func newScanner(sql string, tokens []token, d dialect, lookup Lookup, owns Owner) *scanner {
+	return &scanner{sql: sql, tokens: tokens, dialect: d, lookup: lookup, owns: owns, ctes: map[string][]*Columns{}}
 }
 
 // mentions is the short way for the many statements that have nothing to do with any table of interest.
@@ -117,6 +122,7 @@ type level struct {
 	clause    clause
 	distinct  bool
 	counting  bool     // arguments of count(…)
+	whole     bool     // it is the statement, or a branch of it, in parentheses
 	merged    bool     // its tables are those of a table expression of the outer level
 	cte       string   // its tables go under this name
 	assigning bool     // on the right side of an assignment
@@ -126,6 +132,8 @@ type level struct {
 	matched   bool     // its branches are compared with each other: UNION without ALL
 	item      int      // of the select list
 	first     []string // the select list of the first branch, whose names hold for all
+	listEnd   int      // where its select list ends
+	computes  bool     // it groups, or its select list has parentheses
 
 	tables []table
 	refs   []ref
@@ -137,6 +145,7 @@ type table struct {
 	name    string // "" for a table expression
 	alias   string
 	columns []*Columns // several for a table expression; none for a table nobody asks about
+	written string     // its alias, else its name, as the text writes it
 }
 
 // ref is a column's name, to be understood when the level's tables are known.
@@ -145,9 +154,11 @@ type ref struct {
 	kind          Kind
 	as            string
 	query         bool
+	item, branch  int // of a star
 }
 
 type scanner struct {
+	sql     string
 	tokens  []token
 	dialect dialect
 	at      int
@@ -160,6 +171,7 @@ type scanner struct {
 	into    []*Columns // the table that the statement writes
 	verb    string
 	levels  []*level // of the statement, resolved when all its tables are known
+	roots   []*level // of all statements, each with what makes it more than a plain query
 	plan    bool     // EXPLAIN: no row is given back
 }
 
@@ -182,7 +194,12 @@ func (s *scanner) statements() {
 		s.verb, s.into, s.plan, s.set = "", nil, false, nil
 		root := &level{}
 		s.levels = []*level{root}
+		begin := s.at
 		s.scan(root)
+		if s.at > begin {
+			root.computes = root.computes || s.verb != "" || s.plan
+			s.roots = append(s.roots, root)
+		}
 		for _, l := range s.levels {
 			s.resolve(l)
 		}
@@ -271,6 +288,10 @@ func (s *scanner) keyword(l *level, t token) bool {
 	case t.is("WITH") && open:
 		l.clause = with
 	case t.is("RECURSIVE") && l.clause == with:
+	case t.is("TABLE") && l.clause == nowhere: // TABLE name is SELECT * FROM name
+		l.clause, l.item = list, 0
+		s.star(l, "")
+		l.clause = from
 	case open && t.is("EXPLAIN", "ANALYZE", "VERBOSE") && (t.is("EXPLAIN") || s.peek(-1).is("EXPLAIN", "ANALYZE", "VERBOSE")):
 		s.plan = true
 	case open && t.is("CREATE", "ALTER", "DROP", "COMMENT", "TRUNCATE", "GRANT", "REVOKE", "ANALYZE", "VACUUM", "PRAGMA", "SET", "SHOW", "REINDEX", "LOCK") && !(t.is("SET") && s.verb == "LOAD"):
@@ -295,7 +316,7 @@ func (s *scanner) keyword(l *level, t token) bool {
 			l.clause = from
 		}
 	case t.is("INTO") && (l.clause == target || l.clause == list):
-		l.clause = target
+		l.clause, l.computes = target, true
 	case t.is("ONLY", "IGNORE", "LATERAL", "TABLE", "LOW_PRIORITY", "HIGH_PRIORITY", "DELAYED", "QUICK") && (l.clause == target || l.clause == from):
 	case t.is("OR") && l.clause == target: // INSERT OR REPLACE
 		s.at++
@@ -303,6 +324,9 @@ func (s *scanner) keyword(l *level, t token) bool {
 	case t.is("USING") && s.peek(1).symbol("("):
 		l.clause = condition
 	case t.is("FROM", "USING", "JOIN", "STRAIGHT_JOIN"):
+		if l.clause == list && l.listEnd == 0 {
+			l.listEnd = t.from
+		}
 		l.clause, l.joining = from, true
 	case t.is("LEFT", "RIGHT", "INNER", "OUTER", "FULL", "CROSS", "NATURAL") && l.clause != list:
 	case t.is("ON") && s.peek(1).is("CONFLICT"):
@@ -332,6 +356,7 @@ func (s *scanner) keyword(l *level, t token) bool {
 		l.clause = condition
 	case t.is("WHERE", "HAVING", "GROUP", "ORDER", "PARTITION", "WINDOW", "LIMIT", "OFFSET", "FOR", "FETCH", "QUALIFY") && l.clause != nowhere:
 		l.clause, l.joining = condition, false
+		l.computes = l.computes || t.is("HAVING", "GROUP", "PARTITION", "WINDOW", "QUALIFY")
 	case t.is("UNION", "INTERSECT", "EXCEPT"):
 		l.branch++
 		l.matched = l.matched || !s.peek(1).is("ALL")
@@ -374,6 +399,7 @@ func (s *scanner) open(l *level) {
 		s.at += 3 // MySQL's VALUES(column): what would have been inserted
 		return
 	}
+	l.computes = l.computes || l.clause == list
 	inner := &level{clause: condition}
 	switch {
 	case l.clause == with:
@@ -404,6 +430,9 @@ func (s *scanner) open(l *level) {
 		inner.clause = condition
 	case before.kind == quoted || before.kind == name && !before.is(operators...):
 		inner.clause, inner.counting = call, before.is("count")
+	}
+	if (l.outer == nil || l.whole) && l.clause == nowhere && (s.peek(1).is("SELECT", "WITH", "TABLE") || s.peek(1).symbol("(")) {
+		inner.whole, inner.clause = true, nowhere
 	}
 	inner.distinct = l.distinct && l.clause == list || l.distinct && l.clause == call
 	s.nested(l, inner)
@@ -462,23 +491,23 @@ var selects = append([]string{"SELECT", "ALL"}, modifiers...)
 // addTable puts a table or a table expression into scope, with the alias that follows it. It reports that names for its columns follow
 // the alias.
 func (s *scanner) addTable(l *level, tableName string, cols []*Columns) (renamed bool) {
-	alias := tableName
+	alias, written := tableName, s.raw(-1)
 	if s.peek(0).is("AS") {
 		s.at++
 	}
 	if t := s.peek(0); t.kind == quoted || t.kind == name && !t.is(notAlias...) {
-		alias = strings.ToLower(t.text)
+		alias, written = strings.ToLower(t.text), s.raw(0)
 		s.at++
 		renamed = l.clause == from && s.peek(0).symbol("(") && s.peek(1).identifier() && (s.peek(2).symbol(",") || s.peek(2).symbol(")")) &&
 			!t.is("INDEX", "KEY")
 	}
-	l.tables = append(l.tables, table{tableName, alias, cols})
+	l.tables = append(l.tables, table{tableName, alias, cols, written})
 	return renamed
 }
 
 var notAlias = []string{"SET", "WHERE", "ON", "USING", "JOIN", "LEFT", "RIGHT", "INNER", "OUTER", "FULL", "CROSS", "NATURAL", "ORDER", "GROUP", "HAVING", "LIMIT",
 	"OFFSET", "FOR", "FETCH", "UNION", "EXCEPT", "INTERSECT", "RETURNING", "VALUES", "SELECT", "DEFAULT", "WINDOW", "FROM", "TABLESAMPLE", "WHEN",
-	"STRAIGHT_JOIN", "LOOP", "INDEXED", "FORCE", "USE", "IGNORE", "PARTITION", "WITH", "DO", "TO"}
+	"STRAIGHT_JOIN", "LOOP", "INDEXED", "FORCE", "USE", "IGNORE", "PARTITION", "WITH", "DO", "TO", "INTO"}
 
 // identifier reads a name with its qualifiers and files it under the level's clause.
 func (s *scanner) identifier(l *level) {
@@ -608,11 +637,17 @@ func (s *scanner) listed(l *level, before token, qualifier, column string) {
 	if r.kind == ReadAs && r.as == column {
 		r.kind, r.as = Read, ""
 	}
-	if r.kind == Read && !r.query {
+	shown := column
+	if r.kind == ReadAs && r.query {
+		shown = r.as
+	}
+	if r.kind == Read || r.kind == ReadAs && r.query {
 		switch {
+		case l.branch == 0 && !r.query && slices.Contains(l.first[:l.item], column):
+			r.kind = Compared // SQLite calls the second of a name "name:1"
 		case l.branch == 0:
-			l.first[l.item] = column
-		case l.item >= len(l.first) || l.first[l.item] != column:
+			l.first[l.item] = shown
+		case l.item >= len(l.first) || l.first[l.item] != shown:
 			r.kind = Compared // the first branch has another name for it
 		}
 	}
@@ -627,7 +662,7 @@ func (s *scanner) isStar() bool {
 
 // star files the columns of a table, or of all, in a select list.
 func (s *scanner) star(l *level, table string) {
-	r := ref{table: table, query: l.outer == nil}
+	r := ref{table: table, query: l.outer == nil || l.whole, item: l.item, branch: l.branch}
 	for len(l.first) <= l.item && l.branch == 0 {
 		l.first = append(l.first, "")
 	}
@@ -676,15 +711,20 @@ func (s *scanner) resolve(l *level) {
 		if !r.query && r.kind == Read {
 			continue
 		}
-		for _, c := range s.find(l, r.table, r.column) {
-			s.uses = append(s.uses, Use{c, r.column, r.kind, r.as, r.query})
+		cols, from := s.find(l, r.table, r.column)
+		for i, c := range cols {
+			u := Use{Table: c, Column: r.column, Kind: r.kind, As: r.as, Query: r.query}
+			if r.query && r.kind != Compared {
+				u.From = from[i]
+			}
+			s.uses = append(s.uses, u)
 			if r.kind == ReadAs && slices.ContainsFunc(l.refs, func(o ref) bool { return o.kind == Compared && o.table == "" && o.column == r.as }) {
 				s.uses = append(s.uses, Use{Table: c, Column: r.column, Kind: Compared}) // SQLite knows the alias in WHERE, all in ORDER BY
 			}
 		}
 	}
 	for _, r := range l.stars {
-		if r.kind == Compared || l.renamed {
+		if r.kind == Compared || l.renamed || s.shadowed(l, r) {
 			for _, t := range l.tables {
 				if r.table == "" || r.table == t.alias {
 					s.rename(t.columns)
@@ -700,11 +740,38 @@ func (s *scanner) resolve(l *level) {
 		for _, t := range l.tables {
 			if r.table == "" || r.table == t.alias {
 				for _, c := range t.columns {
-					s.uses = append(s.uses, Use{Table: c, Kind: Star, Query: true})
+					s.uses = append(s.uses, Use{Table: c, Kind: Star, Query: true, From: s.inScope(t)})
 				}
 			}
 		}
 	}
+}
+
+// shadowed reports a star whose columns may get other names: those of another table in the first branch of a UNION, or those that SQLite
+// gives to the second column of a name in a table expression.
+func (s *scanner) shadowed(l *level, r ref) bool {
+	if l.branch > 0 {
+		for _, t := range l.tables {
+			if len(t.columns) != 1 || t.columns[0] != l.tables[0].columns[0] {
+				return true
+			}
+		}
+	}
+	if r.query || r.branch > 0 || !l.merged && l.cte == "" {
+		return false
+	}
+	earlier := l.first[:min(r.item, len(l.first))]
+	for i, t := range l.tables {
+		if r.table != "" && r.table != t.alias {
+			continue
+		}
+		for _, c := range t.columns {
+			if r.table == "" && i > 0 || slices.Contains(earlier, "*") || slices.ContainsFunc(earlier, func(name string) bool { return name != "" && c.Has(name) }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // owned reports that a table of no interest has the column.
@@ -712,13 +779,13 @@ func (s *scanner) owned(t table, column string) bool {
 	return s.owns != nil && t.name != "" && len(t.columns) == 0 && s.owns(t.name, column)
 }
 
-// find gives the tables of interest that a column may belong to: those of the innermost scope that has the name. A qualifier that is
-// nowhere in scope may be anything, so that every table of the statement counts.
-func (s *scanner) find(l *level, qualifier, column string) (out []*Columns) {
-	add := func(cols []*Columns) {
+// find gives the tables of interest that a column may belong to, and the names that they have in scope: those of the innermost scope that
+// has the name. A qualifier that is nowhere in scope may be anything, so that every table of the statement counts.
+func (s *scanner) find(l *level, qualifier, column string) (out []*Columns, from []string) {
+	add := func(cols []*Columns, in string) {
 		for _, c := range cols {
 			if c.Has(column) && !slices.Contains(out, c) {
-				out = append(out, c)
+				out, from = append(out, c), append(from, in)
 			}
 		}
 	}
@@ -727,15 +794,26 @@ func (s *scanner) find(l *level, qualifier, column string) (out []*Columns) {
 		for _, t := range at.tables {
 			if qualifier == "" || qualifier == t.alias || slices.ContainsFunc(t.columns, func(c *Columns) bool { return c.Table == qualifier }) {
 				known = known || qualifier != "" || s.owned(t, column)
-				add(t.columns)
+				add(t.columns, s.inScope(t))
 			}
 		}
 		if known || len(out) > 0 {
-			return out
+			return out, from
 		}
 	}
 	if qualifier != "" {
-		add(s.seen)
+		add(s.seen, "")
 	}
-	return out
+	return out, from
 }
+
+// inScope is the name of a table of interest that stands in FROM itself.
+func (s *scanner) inScope(t table) string {
+	if t.name == "" || s.lookup(t.name) == nil {
+		return ""
+	}
+	return t.alias
+}
+
+// raw is a token as the text writes it.
+func (s *scanner) raw(n int) string { t := s.peek(n); return s.sql[t.from:t.to] }
