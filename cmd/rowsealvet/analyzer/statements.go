@@ -279,13 +279,13 @@ func (s *statement) listed(m call, at ast.Node, distinct, text string) {
 }
 
 // opened reports a column in a select list that comes to the caller in plain, or to nobody: one under its own name, whatever it is read
-// into, and one under another name where a model was given and the rows do not go into its own struct.
+// into, and one under another name where the rows do not go into the model's own struct.
 func (s *statement) opened(u sqltext.Use) bool {
 	switch u.Kind {
 	case sqltext.Read, sqltext.Star:
 		return true
 	case sqltext.ReadAs:
-		return !u.Query || !s.has(ends...) || len(s.chain.above) > 0 || u.As == u.Column || strings.HasSuffix(u.As, "__"+u.Column) || s.isGiven() && !s.intoModel()
+		return !u.Query || !s.has(ends...) || len(s.chain.above) > 0 || u.As == u.Column || strings.HasSuffix(u.As, "__"+u.Column) || !s.intoModel()
 	}
 	return false
 }
@@ -293,8 +293,6 @@ func (s *statement) opened(u sqltext.Use) bool {
 // ends are the calls that give a result; what has none of them may become a sub-query, which gives nothing to anybody.
 var ends = []string{"First", "Take", "Last", "Find", "FindInBatches", "Scan", "Row", "Rows", "Pluck",
 	"Create", "CreateInBatches", "Save", "Update", "Updates", "UpdateColumn", "UpdateColumns", "Delete"}
-
-func (s *statement) isGiven() bool { return s.sub.given != nil || s.chain.generic != nil }
 
 // intoModel reports that rows are read into the struct of the statement's own model.
 func (s *statement) intoModel() bool {

@@ -133,11 +133,11 @@ func clauses(db *gorm.DB, n string) {
 	db.Model(&clinic.Log{}).Select("logs.id, p.name").Joins("JOIN patients p ON p.id = logs.patient_id").Scan(&rows)
 	_ = gorm.G[clinic.Patient](db).Select("name").Scan(context.Background(), &rows)
 
-	// Under another name only where a model says what it is, and not into the model's own struct.
-	db.Table("patients").Select("id", "name AS n").Find(&rows)                          // want `Select reads Patient, column name, which is sealed, under another name, by which it is not opened, and is refused with rowseal.ErrUnsupported; select it under its own name, with db.Model\(&Patient{}\)`
-	db.Table("patients").Pluck("name AS n", &rows)                                      // want `Pluck reads Patient, column name`
-	db.Raw("WITH x(a, b) AS (SELECT * FROM patients) SELECT a FROM x").Scan(&rows)      // want `Raw gives columns of Patient other names, behind which the sealed ones cannot be told, and is refused with rowseal.ErrUnsupported; keep their own`
-	db.Raw("SELECT name AS n FROM patients").Scan(&rows)                                // want `Raw reads Patient, column name`
+	// Under another name, but not into the model's own struct.
+	db.Table("patients").Select("id", "name AS n").Find(&rows)
+	db.Table("patients").Pluck("name AS n", &rows)
+	db.Raw("WITH x(a, b) AS (SELECT * FROM patients) SELECT a FROM x").Scan(&rows) // want `Raw gives columns of Patient other names, behind which the sealed ones cannot be told, and is refused with rowseal.ErrUnsupported; keep their own`
+	db.Raw("SELECT name AS n FROM patients").Scan(&rows)
 	db.Model(&p).Select("id, name AS ward").Find(&all)                                  // want `Select reads Patient, column name`
 	_, _ = gorm.G[clinic.Patient](db).Select("name AS ward").Find(context.Background()) // want `Select reads Patient, column name`
 	db.Model(&p).Select("id, name AS label").Scan(&rows)
