@@ -50,6 +50,9 @@ func meet(db *gorm.DB, c *creation, last bool) error {
 	if err != nil || target == nil {
 		return err // what has no target is the gate's to refuse
 	}
+	if c.maps != nil {
+		return fmt.Errorf("rowseal: upsert %s: %w; the rows that exist are looked up for structs of the model, not for maps", m.Plan.Schema.Name, ErrUnsupported)
+	}
 	if !slices.Equal(c.target, target) {
 		c.part(stmt.Context)
 		c.target, c.met = target, make([]encounter, len(c.values))

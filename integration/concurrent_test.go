@@ -542,12 +542,39 @@ var steps = []struct {
 		return errors.Join(intact(got, kind), refusedAs(db.Where("phone = ?", "x").Take(&Chart{}).Error, rowseal.ErrCondition))
 	}},
 	{"rows one at a time", func(w *worker) error {
-		tx := w.db.Model(&LogEntry{}).Where("ward = ?", "nowhere")
-		rows, err := tx.Rows()
+		rows, err := w.db.Model(&Chart{}).Select("code", "phone").Where("ward = ?", w.ward).Order("id").Limit(len(w.shared)).Rows()
 		if err != nil {
 			return err
 		}
-		return errors.Join(rows.Close(), refusedAs(w.db.Model(&Chart{}).Select("phone").Row().Err(), rowseal.ErrUnsupported))
+		defer rows.Close()
+		for rows.Next() {
+			var code, phone string
+			if err := rows.Scan(&code, &phone); err != nil {
+				return err
+			}
+			if phone != word(code, "phone") {
+				return fmt.Errorf("chart %s has another phone", code)
+			}
+		}
+		return rows.Err()
+	}},
+	{"other types", func(w *worker) error {
+		var dtos []struct{ Code, Name string }
+		var maps []map[string]any
+		var names []string
+		mine := func() *gorm.DB {
+			return w.db.Model(&Chart{}).Where("ward = ?", w.ward).Order("id").Limit(len(w.shared))
+		}
+		err := errors.Join(mine().Find(&dtos).Error, mine().Select("code", "name").Find(&maps).Error, mine().Pluck("name", &names).Error)
+		if err != nil {
+			return err
+		}
+		for i := range w.shared {
+			if want := word(dtos[i].Code, "name"); dtos[i].Name != want || maps[i]["name"] != want || names[i] != want {
+				return fmt.Errorf("chart %s has another name", dtos[i].Code)
+			}
+		}
+		return nil
 	}},
 	{"delete", func(w *worker) error {
 		c, err := w.put()

@@ -1092,3 +1092,18 @@ func TestUpsertMovesNoContextThatTheModelComputes(t *testing.T) {
 		}
 	})
 }
+
+func TestUpsertFromMapsIsRefusedWhereRowsWouldBeLookedUp(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w := open(t, kind, &LostRow{})
+		ok(t, w.db.Create(lostRow("a", "Ada")).Error)
+		before := w.dump(t, "lost_rows")
+		for _, on := range []clause.OnConflict{onCode(), onCode("name")} {
+			err := w.db.Model(&LostRow{}).Clauses(on).Create(map[string]any{"code": "a", "name": "Grace"}).Error
+			fails(t, err, rowseal.ErrUnsupported, "LostRow", "structs of the model")
+		}
+		if after := w.dump(t, "lost_rows"); after != before {
+			t.Errorf("the table changed:\n%s", difference(before, after))
+		}
+	})
+}
