@@ -69,9 +69,9 @@ func (p *Plugin) prepareCreate(db *gorm.DB) {
 	}
 	values := structs(stmt.ReflectValue, m.Plan.Schema.ModelType)
 	var fromMaps *mapped
-	if given, ok := mapsOf(stmt.Dest); ok {
-		var err error
-		if fromMaps, err = readMaps(stmt, m, given); err != nil {
+	if _, ok := mapsOf(stmt.Dest); ok {
+		fromMaps = &mapped{}
+		if err := fromMaps.read(stmt, m); err != nil {
 			_ = db.AddError(err)
 			return
 		}
@@ -201,6 +201,12 @@ func (p *Plugin) beforeCreate(db *gorm.DB) {
 		fail(db, "create", m, err, "; leave sealed and key columns out of RETURNING, or create one row")
 		return
 	}
+	if c.maps != nil {
+		if err := c.maps.read(stmt, m); err != nil {
+			_ = db.AddError(err)
+			return
+		}
+	}
 	if err := meet(db, c, true); err != nil {
 		_ = db.AddError(err)
 		return
@@ -320,6 +326,7 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 	}
 	stmt, m := db.Statement, c.insert.Model
 	if c.maps != nil {
+		c.maps.take(stmt, m)
 		defer c.maps.giveBack(stmt, m)
 	}
 	stmt.Selects, stmt.Omits = c.selects, c.omits

@@ -17,9 +17,9 @@ import (
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
-	"gorm.io/gorm/schema"
 
 	"github.com/rowseal/rowseal/internal/row"
+	"github.com/rowseal/rowseal/internal/sqltext"
 )
 
 // many is one update of many rows while it runs.
@@ -33,6 +33,7 @@ type many struct {
 	pages    [][]*member
 	only     []clause.Expression // the condition that only the rows of the current page meet
 	begun    bool
+	held     bool // behind a savepoint
 	affected int64
 	given    reflect.Value      // the slice that RETURNING fills, as it came
 	returned reflect.Value      // what it gave, of all pages
@@ -60,8 +61,11 @@ func (c *change) spread(stmt *gorm.Statement, touched []*row.Group, limit int) e
 		return fmt.Errorf("rowseal: update %s: %w: it would write %s of many rows, and Config.MaxRows forbids it; name one row, as in db.Model(&%s{ID: id})",
 			m.Plan.Schema.Name, ErrUnsupported, strings.Join(c.columns(), ", "), m.Plan.Schema.Name)
 	}
-	if _, from := stmt.Clauses["FROM"]; from || len(stmt.Joins) > 0 {
+	if _, from := stmt.Clauses["FROM"]; from || len(stmt.Joins) > 0 || joinsTables(stmt) {
 		return fmt.Errorf("rowseal: update %s: %w: it writes %s by a join; put the other table into a sub-query of Where", m.Plan.Schema.Name, ErrUnsupported, strings.Join(c.columns(), ", "))
+	}
+	if returning(stmt) && isList(stmt.ReflectValue) && (stmt.ReflectValue.Kind() == reflect.Array || !stmt.ReflectValue.CanSet()) {
+		return fmt.Errorf("rowseal: update %s: %w: RETURNING gives rows in any order; pass a pointer to a slice", m.Plan.Schema.Name, ErrUnsupported)
 	}
 	a := &many{change: c, groups: touched, set: c.set, where: where.Exprs, done: map[string]*member{}}
 	for _, g := range touched {
@@ -75,6 +79,9 @@ func (c *change) spread(stmt *gorm.Statement, touched []*row.Group, limit int) e
 		err = fmt.Errorf("%w: it would write %s of more than %d rows, whose keys are all opened first; do it in batches, or raise Config.MaxRows", ErrUnsupported, strings.Join(c.columns(), ", "), limit)
 	}
 	if err == nil {
+		err = a.keepIDs(stmt, rows)
+	}
+	if err == nil {
 		err = a.open(stmt, rows, nil)
 	}
 	if err == nil {
@@ -82,6 +89,12 @@ func (c *change) spread(stmt *gorm.Statement, touched []*row.Group, limit int) e
 		if len(a.pages) > 1 && !inTransaction(stmt) {
 			err = fmt.Errorf("%w: it takes %d statements for %d rows, and SkipDefaultTransaction is on; run it in db.Transaction", ErrUnsupported, len(a.pages), len(rows))
 		}
+		if err == nil && len(a.pages) > 1 && a.rereads(stmt) {
+			err = fmt.Errorf("%w: it takes %d statements for %d rows, and a sub-query on its own table would see what those before have written; read the primary keys or the value first, and update by them", ErrUnsupported, len(a.pages), len(rows))
+		}
+	}
+	if err == nil && len(a.pages) > 1 {
+		err = a.hold(stmt)
 	}
 	if err != nil {
 		return fmt.Errorf("rowseal: update %s: %w", m.Plan.Schema.Name, err)
@@ -90,9 +103,30 @@ func (c *change) spread(stmt *gorm.Statement, touched []*row.Group, limit int) e
 	return a.next(stmt)
 }
 
-// keysOf marks the statements by which the plugin reads keys under the application's conditions: they are looked at, unlike those of
-// [inside].
-type keysOf struct{}
+// keepIDs takes a primary key out of the SET that the rows have already. GORM puts it there from a struct that is not the statement's model,
+// as in db.Model(&Patient{}).Where("id = ?", 7).Updates(patient).
+func (a *many) keepIDs(stmt *gorm.Statement, rows []*member) error {
+	m := a.change.model
+	var set clause.Set
+	for _, as := range a.set {
+		f := column(stmt.Schema, as.Column.Name)
+		if f == nil || !f.PrimaryKey {
+			set = append(set, as)
+			continue
+		}
+		given := reflect.New(m.Plan.Schema.ModelType).Elem()
+		if f.Set(stmt.Context, given, as.Value) != nil || slices.ContainsFunc(rows, func(r *member) bool { return !m.SameColumn(f, given, r.value) }) {
+			return fmt.Errorf("column %s: %w: the update would give rows another; leave it out", f.DBName, ErrIdentity)
+		}
+	}
+	a.set = set
+	return nil
+}
+
+// joinsTables reports Table("a JOIN b …") and Table("a, b"), by which MySQL updates a join: a row would be met several times.
+func joinsTables(stmt *gorm.Statement) bool {
+	return stmt.TableExpr != nil && (len(strings.Fields(stmt.TableExpr.SQL)) > 3 || strings.Contains(stmt.TableExpr.SQL, ",")) // name AS alias
+}
 
 // read gives the rows that the statement meets, in the order of their primary keys, which all such updates lock them in; one more than
 // limit, if there are so many. again looks only for these, as they are now.
@@ -106,8 +140,8 @@ func (a *many) read(stmt *gorm.Statement, again []*member, limit int) (rows []*m
 	for _, g := range a.groups {
 		columns = append(columns, g.Column.DBName)
 	}
-	ctx := context.WithValue(stmt.Context, keysOf{}, true)
-	tx := stmt.DB.Session(&gorm.Session{NewDB: true, Context: ctx, SkipHooks: true}).Model(reflect.New(s.ModelType).Interface())
+	tx := stmt.DB.Session(&gorm.Session{NewDB: true, Context: stmt.Context, SkipHooks: true}) // not [inside]: the condition is looked at
+	tx = tx.Model(reflect.New(s.ModelType).Interface())
 	tx.Statement.Table, tx.Statement.TableExpr, tx.Statement.Unscoped = stmt.Table, stmt.TableExpr, stmt.Unscoped
 	tx.Statement.Selects = columns
 	if where := a.where; len(where) > 0 {
@@ -222,6 +256,20 @@ func (a *many) open(stmt *gorm.Statement, rows []*member, before map[string]*mem
 	return row.Summary(fmt.Sprintf("keys of %d rows", len(rows)), errs)
 }
 
+// rereads reports that the application's condition, or an expression that it assigns, has a query on the table itself: one statement does not
+// see what it writes, several do.
+func (a *many) rereads(stmt *gorm.Statement) bool {
+	text := &gorm.Statement{DB: stmt.DB, Context: stmt.Context, Schema: stmt.Schema, Table: stmt.Table, TableExpr: stmt.TableExpr, Clauses: map[string]clause.Clause{}}
+	clause.Where{Exprs: slices.Clone(a.where)}.Build(text)
+	for _, as := range a.set {
+		if _, sealed := as.Value.(*row.Value); !sealed {
+			_ = text.WriteByte(' ')
+			text.AddVar(text, as.Value)
+		}
+	}
+	return sqltext.Queries(text.SQL.String(), tableName(a.change.model.Plan.Schema.Table)) || sqltext.Queries(text.SQL.String(), statementTable(stmt))
+}
+
 // paginate makes pages of rows that one statement can write. A row without a key has a page of its own: there is no key to find it by.
 func (a *many) paginate(rows []*member) (pages [][]*member) {
 	vars := len(a.change.model.Plan.Schema.PrimaryFields) + len(a.groups)
@@ -288,7 +336,12 @@ func (a *many) next(stmt *gorm.Statement) error {
 	if !a.begun {
 		a.begun = true
 		where := stmt.Clauses["WHERE"]
-		where.Name, where.Expression = "WHERE", clause.Where{Exprs: []clause.Expression{a}}
+		// Two, where the application has one: GORM counts conditions when it looks for the application's own.
+		exprs := []clause.Expression{a}
+		if len(a.where) > 0 {
+			exprs = []clause.Expression{bracketed{clause.Where{Exprs: a.where}}, a}
+		}
+		where.Name, where.Expression = "WHERE", clause.Where{Exprs: exprs}
 		stmt.Clauses["WHERE"] = where
 	}
 	return nil
@@ -334,25 +387,32 @@ func textsAt(page []*member, at int) (texts []any) {
 	return texts
 }
 
-// Build writes the condition: the application's, and the page.
-func (a *many) Build(b clause.Builder) {
-	if len(a.where) > 0 {
-		bracketed{clause.Where{Exprs: a.where}}.Build(b)
-		_, _ = b.WriteString(" AND ")
-	}
-	clause.Where{Exprs: a.only}.Build(b)
-}
+// Build writes the condition that only the page meets.
+func (a *many) Build(b clause.Builder) { clause.Where{Exprs: a.only}.Build(b) }
 
-// named is the condition that an index serves.
+// named is the condition that an index serves. GORM's own helper takes rows for one whose keys are the same when joined.
 func (a *many) named(stmt *gorm.Statement, page []*member) clause.Expression {
-	rows := reflect.MakeSlice(reflect.SliceOf(reflect.PointerTo(a.change.model.Plan.Schema.ModelType)), 0, len(page))
-	for _, r := range page {
-		rows = reflect.Append(rows, r.value.Addr())
+	var columns []clause.Column
+	for _, name := range a.change.model.Plan.Schema.PrimaryFieldDBNames {
+		columns = append(columns, clause.Column{Table: clause.CurrentTable, Name: name})
 	}
-	fields := a.change.model.Plan.Schema.PrimaryFields
-	_, ids := schema.GetIdentityFieldValuesMap(stmt.Context, rows, fields)
-	column, values := schema.ToQueryValues(clause.CurrentTable, a.change.model.Plan.Schema.PrimaryFieldDBNames, ids)
-	return clause.IN{Column: column, Values: values}
+	var values []any
+	for _, r := range page {
+		var id []any
+		for _, f := range a.change.model.Plan.Schema.PrimaryFields {
+			value, _ := f.ValueOf(stmt.Context, r.value)
+			id = append(id, value)
+		}
+		if len(id) == 1 {
+			values = append(values, id[0])
+		} else {
+			values = append(values, id)
+		}
+	}
+	if len(columns) == 1 {
+		return clause.IN{Column: columns[0], Values: values}
+	}
+	return clause.IN{Column: columns, Values: values}
 }
 
 // keyed is the condition that these rows have the keys that they were read with.
@@ -426,6 +486,7 @@ func (v *byKey) Build(b clause.Builder) {
 func (p *Plugin) finish(db *gorm.DB, a *many) {
 	stmt := db.Statement
 	defer a.restore(stmt)
+	defer a.release(db)
 	for len(a.pages) > 0 && db.Error == nil && !db.DryRun {
 		page := a.pages[0]
 		a.pages = a.pages[1:]
@@ -452,6 +513,38 @@ func (p *Plugin) finish(db *gorm.DB, a *many) {
 		if stmt.Result != nil {
 			stmt.Result.RowsAffected = a.affected
 		}
+	}
+}
+
+const savepoint = "rowseal_update"
+
+// hold makes a savepoint where the application has a transaction of its own, and may go on with it after an error: a single statement that
+// fails would have written nothing.
+func (a *many) hold(stmt *gorm.Statement) error {
+	if _, ours := stmt.DB.InstanceGet("gorm:started_transaction"); ours || stmt.DB.DisableNestedTransaction {
+		return nil
+	}
+	a.held = true
+	return inside(stmt.DB).SavePoint(savepoint).Error
+}
+
+// release takes the savepoint away, and with it what was written where that failed.
+func (a *many) release(db *gorm.DB) {
+	if !a.held {
+		return
+	}
+	tx := inside(db)
+	tx.Statement.Context, tx.Error = context.WithoutCancel(tx.Statement.Context), nil
+	if db.Error != nil {
+		_ = db.AddError(tx.RollbackTo(savepoint).Error)
+	}
+	pool := tx.Statement.ConnPool
+	if prepared, ok := pool.(*gorm.PreparedStmtTX); ok {
+		pool = prepared.Tx // MySQL prepares no such statement
+	}
+	if slices.Contains([]string{"postgres", "mysql", "sqlite"}, db.Name()) { // others need not
+		_, err := pool.ExecContext(tx.Statement.Context, "RELEASE SAVEPOINT "+savepoint)
+		_ = db.AddError(err)
 	}
 }
 
@@ -482,6 +575,9 @@ func (a *many) settle(db *gorm.DB, page []*member) error {
 		if len(rows) > 0 && !inTransaction(db.Statement) {
 			return fmt.Errorf("%d rows: %w, and SkipDefaultTransaction is on; run it in db.Transaction", len(rows), ErrStaleKey)
 		}
+		if len(rows) > 0 && a.rereads(db.Statement) {
+			return fmt.Errorf("%d rows: %w, and a sub-query on the table would see what was written of the others; try again", len(rows), ErrStaleKey)
+		}
 		if err := a.open(db.Statement, rows, before); err != nil {
 			return err
 		}
@@ -507,8 +603,18 @@ func (r *member) holds(texts []string) bool {
 
 // returns reports that the rows of each page come back into a slice.
 func (a *many) returns(stmt *gorm.Statement) bool {
-	_, returning := stmt.Clauses["RETURNING"]
-	return returning && stmt.ReflectValue.Kind() == reflect.Slice && stmt.ReflectValue.CanSet()
+	return returning(stmt) && stmt.ReflectValue.Kind() == reflect.Slice
+}
+
+// returning reports that the statement gives rows back, in a dialect that can.
+func returning(stmt *gorm.Statement) bool {
+	_, given := stmt.Clauses["RETURNING"]
+	return given && slices.Contains(stmt.BuildClauses, "RETURNING")
+}
+
+func scanned(db *gorm.DB, s *row.State) bool {
+	m, ok := kept[marked](db)
+	return ok && m.epoch.Scanned(s)
 }
 
 // collect keeps the rows that RETURNING gave: the next page replaces them.
@@ -528,12 +634,17 @@ func (a *many) restore(stmt *gorm.Statement) {
 	if w, ok := where.Expression.(clause.Where); ok {
 		exprs := slices.Clone(a.where)
 		for _, e := range w.Exprs {
-			if e != clause.Expression(a) {
+			switch e.(type) {
+			case *many, bracketed:
+			default:
 				exprs = append(exprs, e)
 			}
 		}
 		where.Expression = clause.Where{Exprs: exprs}
 		stmt.Clauses["WHERE"] = where
+		if len(exprs) == 0 {
+			delete(stmt.Clauses, "WHERE")
+		}
 	}
 	if stmt.DB.Error != nil {
 		if a.given.IsValid() {
@@ -551,9 +662,15 @@ func (a *many) restore(stmt *gorm.Statement) {
 			continue
 		}
 		for at, g := range a.groups {
-			if s := g.State(v); s.Serves(a.change.model, id) {
-				g.SetState(v, r.next[at])
-			} else if s != nil {
+			switch s := g.State(v); {
+			case s.Serves(a.change.model, id), s.Keyless(a.change.model, id):
+				if a.change.inRows(stmt) {
+					g.SetState(v, r.next[at])
+				}
+			case s == nil:
+			case s.Text() == "" && scanned(stmt.DB, s): // RETURNING gave the row without its key column
+				s.Fill(r.next[at], nil)
+			default:
 				s.Lend(r.next[at])
 			}
 		}

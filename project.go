@@ -277,7 +277,7 @@ func (p *projection) aim(stmt *gorm.Statement, byHand bool) {
 	}
 }
 
-var scanned = regexp.MustCompile(`name "([^"]*)"`)
+var misfit = regexp.MustCompile(`name "([^"]*)"`)
 
 // settle ends a projection: GORM has scanned it. GORM takes a Secret and a key, which refuse to be arguments, for nothing when it puts
 // them into a map; and errors of database/sql quote the value that did not fit.
@@ -297,7 +297,7 @@ func (p *projection) settle(db *gorm.DB) {
 			return // our own
 		}
 		var columns []string
-		for _, m := range scanned.FindAllStringSubmatch(text, -1) {
+		for _, m := range misfit.FindAllStringSubmatch(text, -1) {
 			if !slices.Contains(columns, m[1]) {
 				columns = append(columns, m[1])
 			}

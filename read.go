@@ -94,9 +94,6 @@ func extendSelects(stmt *gorm.Statement, m *row.Model) {
 			names = append(names, columnOf(stmt, part))
 		}
 	}
-	if isSubQuery(stmt.DB) && !slices.ContainsFunc(names, func(name string) bool { return m.Plan.Lookup(name) != nil }) {
-		return // there is nothing to open, and IN takes one column
-	}
 	stmt.Selects = slices.Clone(stmt.Selects)
 	for _, name := range needed {
 		if !slices.Contains(names, name) {

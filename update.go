@@ -26,7 +26,8 @@ type change struct {
 	after   reflect.Value // a copy of it as the statement would leave it, as far as that is known in Go
 	id      string
 	set     clause.Set
-	hadSet  bool            // SET was in the statement already
+	given   clause.Set // the SET that was in the statement already
+	hadSet  bool
 	unread  map[string]bool // columns whose value is what a struct holds that was read without them
 	implied map[string]bool // columns whose value is just what the row's own struct holds
 	groups  []*regroup
@@ -105,7 +106,7 @@ func (p *Plugin) beforeUpdate(db *gorm.DB) {
 func (c *change) build(stmt *gorm.Statement, maxRows int) error {
 	m := c.model
 	if given, ok := stmt.Clauses["SET"].Expression.(clause.Set); ok {
-		c.set, c.hadSet = slices.Clone(given), true
+		c.set, c.given, c.hadSet = slices.Clone(given), given, true
 	} else {
 		c.set = callbacks.ConvertToAssignments(stmt)
 		if stmt.DB.Error != nil {
@@ -605,7 +606,9 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 		}
 	}
 	epoch := unmark(db)
-	if !c.hadSet {
+	if c.hadSet {
+		db.Statement.AddClause(c.given)
+	} else {
 		delete(db.Statement.Clauses, "SET")
 	}
 	c.widen(db.Statement)
@@ -618,7 +621,8 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 		return
 	}
 	if db.RowsAffected > 0 {
-		c.store()
+		c.store(db.Statement)
+		c.forgetNulls(db.Statement, epoch)
 	}
 	var targets []row.Target
 	for _, v := range structs(db.Statement.ReflectValue, c.model.Plan.Schema.ModelType) {
@@ -629,8 +633,26 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 	_ = db.AddError(epoch.Reveal(db.Statement.Context, p.config.MaxCalls, targets))
 }
 
+// inRows reports that GORM put the new values into the rows in memory. Where it did not, a row keeps what was known of it: its zero
+// values must go on meaning that they were not read.
+func (c *change) inRows(stmt *gorm.Statement) bool { return stmt.ReflectValue.CanAddr() && !c.hadSet }
+
+// forgetNulls drops ciphertext that was never opened of fields that were set to NULL, so that opening the row later does not bring it back.
+func (c *change) forgetNulls(stmt *gorm.Statement, epoch *row.Epoch) {
+	if !c.inRows(stmt) {
+		return
+	}
+	for _, a := range c.set {
+		if value, ok := a.Value.(*row.Value); ok && value.Null() {
+			for _, v := range structs(stmt.ReflectValue, c.model.Plan.Schema.ModelType) {
+				epoch.Forget(value.Field(), v)
+			}
+		}
+	}
+}
+
 // store puts the keys that were used into the row, so that the next change needs no look-up.
-func (c *change) store() {
+func (c *change) store(stmt *gorm.Statement) {
 	if !c.value.CanAddr() {
 		return
 	}
@@ -640,7 +662,9 @@ func (c *change) store() {
 		}
 		switch s := r.group.State(c.value); {
 		case s == r.origin || s == nil:
-			r.group.SetState(c.value, r.state)
+			if c.inRows(stmt) {
+				r.group.SetState(c.value, r.state)
+			}
 		case s.Text() != r.state.Text():
 			s.Fill(r.state, r.origin) // RETURNING scanned the row without its key column
 		default:

@@ -253,6 +253,27 @@ func TestManyRowsByEveryCondition(t *testing.T) {
 	})
 }
 
+// GORM writes the id of a struct that is not the statement's model.
+func TestManyRowsByAStructWithItsID(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w := open(t, kind, &Member{})
+		all := members(t, w, 4)
+		before := w.dump(t, "members")
+		fails(t, w.db.Model(&Member{}).Where("ward = 'a'").Updates(Member{ID: all[0].ID, Name: "Grace"}).Error, rowseal.ErrIdentity, "id")
+		fails(t, w.db.Model(&Member{}).Where("id = ?", all[0].ID).Updates(Member{ID: 99, Name: "Grace"}).Error, rowseal.ErrIdentity, "id")
+		fails(t, w.db.Model(&Member{}).Where("id = ?", all[0].ID).Updates(map[string]any{"id": gorm.Expr("id"), "name": "Grace"}).Error, rowseal.ErrIdentity, "id")
+		if after := w.dump(t, "members"); after != before {
+			t.Error("something was written:\n" + difference(before, after))
+		}
+		ok(t, w.db.Model(&Member{}).Where("id = ?", all[0].ID).Updates(Member{ID: all[0].ID, Name: "Grace"}).Error)
+		all[2].Name = "Edith"
+		ok(t, w.db.Model(&Member{}).Where("id = ?", all[2].ID).Updates(all[2]).Error)
+		if got := stored(t, w); got[0] != "a|Grace|city 1|old|555" || got[2] != "a|Edith|city 3|old|555" {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
 // What cannot be done, or must not be, changes nothing.
 func TestManyRowsAreRefused(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {

@@ -425,6 +425,9 @@ func (c *InsertColumns) Check(values []any) error {
 				return fmt.Errorf("rowseal: insert %s, column %s: %w", m.Plan.Schema.Name, c.names[i], ErrKeyColumn)
 			}
 			text, err := m.insertable(k.state, id)
+			if err == nil && !k.state.token {
+				err = c.sameContext(k.state, g, values)
+			}
 			if err != nil {
 				return fmt.Errorf("rowseal: insert %s, column %s: %w", m.Plan.Schema.Name, c.names[i], err)
 			}
@@ -453,6 +456,33 @@ func (c *InsertColumns) under(values []any, g *Group, s *State) bool {
 	}
 	k, ok := values[at].(*KeyValue)
 	return ok && k.state == s
+}
+
+// sameContext makes sure that the statement writes the context columns that the key was made for: a callback may have set them since. What
+// a model computes itself is its own to keep.
+func (c *InsertColumns) sameContext(s *State, g *Group, values []any) error {
+	m := c.model
+	if m.Computed() || len(m.ContextColumns()) == 0 {
+		return nil
+	}
+	scratch := reflect.New(m.Plan.Schema.ModelType).Elem()
+	for i, name := range c.names {
+		f := m.Plan.Schema.FieldsByDBName[name]
+		if f == nil || !slices.Contains(m.Needed(), name) {
+			continue
+		}
+		if f.Serializer != nil {
+			return nil
+		}
+		if err := f.Set(context.Background(), scratch, values[i]); err != nil {
+			return fmt.Errorf("%w: column %q", ErrContext, name)
+		}
+	}
+	same, err := m.SameContext(s, g, scratch)
+	if err == nil && !same {
+		err = fmt.Errorf("%w: the statement writes another one than the key was made for; set it in a hook, or in a callback before gorm:before_create", ErrContext)
+	}
+	return err
 }
 
 // identity is the primary key as the statement writes it; "" where the database assigns it.

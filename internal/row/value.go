@@ -230,6 +230,27 @@ func NewEpoch(ctx context.Context, returning bool) (context.Context, *Epoch) {
 // reading reports that a statement opens what it scans.
 func reading(ctx context.Context) bool { _, ok := ctx.Value(epochKey{}).(*Epoch); return ok }
 
+// Scanned reports a state that the epoch's statement scanned a row into, and that nobody else has yet.
+func (e *Epoch) Scanned(s *State) bool {
+	_, ok := e.pending[s]
+	return ok
+}
+
+// Forget drops ciphertext of f that was never opened from the row in v: the database has something else. Copies of the struct keep it.
+func (e *Epoch) Forget(f *Field, v reflect.Value) {
+	s := f.Group.State(v)
+	if s == nil || !s.Locked(f) {
+		return
+	}
+	if !e.Scanned(s) {
+		s = s.Clone()
+		f.Group.SetState(v, s)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cells[f.pos] = cell{}
+}
+
 // touch gives the state that the statement scans into, in the key field of the row in v.
 func (g *Group) touch(ctx context.Context, v reflect.Value) (*State, error) {
 	e, ok := ctx.Value(epochKey{}).(*Epoch)

@@ -74,6 +74,33 @@ func Uses(sql string, lookup Lookup, owns Owner) []Use {
 	return all
 }
 
+// Queries reports whether a query inside the text names a table, in lower case, other than in front of a column.
+func Queries(sql, table string) bool {
+	for _, d := range dialects(sql) {
+		if queriesIn(sql, d, table, false) {
+			return true
+		}
+	}
+	return false
+}
+
+func queriesIn(sql string, d dialect, table string, query bool) bool {
+	tokens := append(lex(sql, d), token{kind: end})
+	for i, t := range tokens[:len(tokens)-1] {
+		inside := d
+		inside.depth++
+		switch {
+		case t.is("SELECT", "TABLE"):
+			query = true
+		case t.kind == block && queriesIn(t.text, inside, table, query):
+			return true
+		case query && t.identifier() && strings.ToLower(t.text) == table && !tokens[i+1].symbol("."):
+			return true
+		}
+	}
+	return false
+}
+
 // usesIn is Uses in one reading of the text.
 func usesIn(sql string, d dialect, lookup Lookup, owns Owner) []Use {
 	tokens := lex(sql, d)

@@ -220,3 +220,22 @@ func FuzzUses(f *testing.F) {
 		}
 	})
 }
+
+func TestQueries(t *testing.T) {
+	for sql, want := range map[string]bool{
+		`ward = 'a'`:                                                false,
+		`members.ward = 'SELECT members'`:                           false,
+		`id IN (SELECT id FROM members WHERE ward = 'a')`:           true,
+		`id IN (TABLE members)`:                                     true,
+		`id IN (SELECT id FROM "clinic"."Members")`:                 true,
+		`id IN (SELECT id FROM other, ` + "`members`" + ` m)`:       true,
+		`EXISTS (SELECT 1 FROM other WHERE other.id = members.id)`:  false,
+		`EXISTS (SELECT 1 FROM other /* members */ WHERE x = 1)`:    false,
+		`EXISTS (SELECT 1 FROM other /*! JOIN members ON a = b */)`: true,
+		`visits = (SELECT max(visits) + 1 FROM ONLY members)`:       true,
+	} {
+		if got := Queries(sql, "members"); got != want {
+			t.Errorf("%s: %v", sql, got)
+		}
+	}
+}
