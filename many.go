@@ -44,10 +44,15 @@ type many struct {
 type member struct {
 	id    string
 	value reflect.Value // with its primary key and context
-	texts []string      // its key columns by group, "" for NULL
-	next  []*row.State  // what it is sealed under
-	ready []bool        // next is a new key, to be stored
+	keys  []memberKey   // by group
 	tries int           // how often another writer was faster
+}
+
+// memberKey is one of its keys.
+type memberKey struct {
+	text string     // the key column, "" for NULL
+	next *row.State // what the row is sealed under
+	made bool       // next is a new key, to be stored
 }
 
 // spread finds the rows that the statement would change, and their keys.
@@ -202,7 +207,7 @@ func (a *many) scan(stmt *gorm.Statement, found *sql.Rows, r *member, columns []
 	}
 	for i, d := range dest {
 		if text, key := d.(*sql.NullString); key {
-			r.texts = append(r.texts, text.String)
+			r.keys = append(r.keys, memberKey{text: text.String})
 		} else if p := reflect.ValueOf(d).Elem(); !p.IsNil() {
 			s.LookUpField(columns[i]).ReflectValueOf(stmt.Context, r.value).Set(p.Elem())
 		}
@@ -225,30 +230,27 @@ func (a *many) open(stmt *gorm.Statement, rows []*member, before map[string]*mem
 			loaded[id] = v
 		}
 	}
-	for _, r := range rows {
-		r.next, r.ready = make([]*row.State, len(a.groups)), make([]bool, len(a.groups))
-	}
 	n := len(a.groups)
 	errs := m.Parallel(stmt.Context, len(rows)*n, func(ctx context.Context, i int) (err error) {
 		r, at := rows[i/n], i%n
-		g, text := a.groups[at], r.texts[at]
+		g, k := a.groups[at], &r.keys[at]
 		var known *row.State
 		if v, ok := loaded[r.id]; ok && g.State(v).Serves(m, r.id) {
 			known = g.State(v).Clone()
 		}
-		if old := before[r.id]; old != nil && !old.ready[at] {
-			known = old.next[at]
+		if old := before[r.id]; old != nil && !old.keys[at].made {
+			known = old.keys[at].next
 		}
 		switch {
-		case text == "" || a.fresh[at]:
-			r.ready[at] = true
-			r.next[at], err = m.Fresh(ctx, g, r.value)
-		case known != nil && known.Text() == text:
-			r.next[at], err = known, m.Ready(ctx, known, r.value)
+		case k.text == "" || a.fresh[at]:
+			k.made = true
+			k.next, err = m.Fresh(ctx, g, r.value)
+		case known != nil && known.Text() == k.text:
+			k.next, err = known, m.Ready(ctx, known, r.value)
 		default:
-			r.next[at], err = m.Stored(ctx, g, r.value, text)
+			k.next, err = m.Stored(ctx, g, r.value, k.text)
 			if err == nil && known != nil {
-				r.next[at].Keep(known)
+				k.next.Keep(known)
 			}
 		}
 		return err
@@ -286,7 +288,7 @@ func (a *many) paginate(rows []*member) (pages [][]*member) {
 	size := max(1, maxVars/vars)
 	var page []*member
 	for _, r := range rows {
-		if slices.Contains(r.texts, "") {
+		if slices.ContainsFunc(r.keys, func(k memberKey) bool { return k.text == "" }) {
 			pages = append(pages, []*member{r})
 			continue
 		}
@@ -308,13 +310,13 @@ func (a *many) next(stmt *gorm.Statement) error {
 	c := a.change
 	if len(a.pages) == 0 {
 		// It must meet no row. Sealed under a key that is thrown away it does no harm if it is logged.
-		idle := &member{texts: make([]string, len(a.groups)), ready: make([]bool, len(a.groups))}
+		idle := &member{}
 		for _, g := range a.groups {
 			s, err := c.model.Idle(g)
 			if err != nil {
 				return err
 			}
-			idle.next = append(idle.next, s)
+			idle.keys = append(idle.keys, memberKey{next: s})
 		}
 		c.set = a.assignments([]*member{idle})
 		a.only = []clause.Expression{clause.Expr{SQL: "1 = 0"}}
@@ -360,21 +362,21 @@ func (a *many) assignments(page []*member) (set clause.Set) {
 		at := slices.Index(a.groups, v.Field().Group)
 		by := &byKey{column: v.Field().Column.DBName, group: v.Field().Group, texts: textsAt(page, at)}
 		for _, r := range page {
-			by.values = append(by.values, row.NewValue(v.Field(), r.next[at], v.Plain()))
+			by.values = append(by.values, row.NewValue(v.Field(), r.keys[at].next, v.Plain()))
 		}
-		set = append(set, clause.Assignment{Column: as.Column, Value: by.single()})
+		set = append(set, clause.Assignment{Column: as.Column, Value: by.value()})
 	}
 	for at, g := range a.groups {
 		by := &byKey{column: g.Column.DBName, group: g, texts: textsAt(page, at)}
 		for _, r := range page {
-			if r.ready[at] && r.id != "" {
-				k := row.NewKeyValue(g, r.next[at])
-				k.Arm(r.next[at].Text())
+			if r.keys[at].made {
+				k := row.NewKeyValue(g, r.keys[at].next)
+				k.Arm(r.keys[at].next.Text())
 				by.keys = append(by.keys, k)
 			}
 		}
 		if len(by.keys) > 0 {
-			keys = append(keys, clause.Assignment{Column: clause.Column{Name: g.Column.DBName}, Value: by.single()})
+			keys = append(keys, clause.Assignment{Column: clause.Column{Name: g.Column.DBName}, Value: by.value()})
 		}
 	}
 	return append(set, keys...)
@@ -382,7 +384,7 @@ func (a *many) assignments(page []*member) (set clause.Set) {
 
 func textsAt(page []*member, at int) (texts []any) {
 	for _, r := range page {
-		texts = append(texts, r.texts[at])
+		texts = append(texts, r.keys[at].text)
 	}
 	return texts
 }
@@ -417,7 +419,7 @@ func (a *many) named(stmt *gorm.Statement, page []*member) clause.Expression {
 
 // keyed is the condition that these rows have the keys that they were read with.
 func (a *many) keyed(stmt *gorm.Statement, g *row.Group, at int, page []*member) clause.Expression {
-	if page[0].texts[at] == "" {
+	if page[0].keys[at].text == "" {
 		return &keyCondition{column: g.Column.DBName}
 	}
 	column := exact(stmt.DB, stmt.Quote(clause.Column{Table: clause.CurrentTable, Name: g.Column.DBName}))
@@ -433,10 +435,10 @@ type byKey struct {
 	keys   []*row.KeyValue // of the key column
 }
 
-// single is the value itself where there is one row.
-func (v *byKey) single() any {
+// value is the expression, and for a row without a key the value itself: such a row has a page of its own.
+func (v *byKey) value() any {
 	switch {
-	case len(v.texts) > 1:
+	case v.texts[0] != "":
 		return v
 	case len(v.keys) == 1:
 		return v.keys[0]
@@ -565,7 +567,7 @@ func (a *many) settle(db *gorm.DB, page []*member) error {
 		}
 		var rows []*member
 		for _, r := range now {
-			if old := before[r.id]; !old.holds(r.texts) {
+			if old := before[r.id]; !old.holds(r) {
 				if r.tries = old.tries + 1; r.tries == manyTries {
 					return fmt.Errorf("%s: %w, %d times; try again", a.change.model.Describe(r.value), ErrStaleKey, manyTries)
 				}
@@ -591,10 +593,10 @@ func (a *many) settle(db *gorm.DB, page []*member) error {
 	return nil
 }
 
-// holds reports that the row has the keys that this page left it with.
-func (r *member) holds(texts []string) bool {
-	for at, text := range texts {
-		if text != r.texts[at] && text != r.next[at].Text() {
+// holds reports that the row, as it is now, has the keys that its page left it with.
+func (r *member) holds(now *member) bool {
+	for at, k := range now.keys {
+		if k.text != r.keys[at].text && k.text != r.keys[at].next.Text() {
 			return false
 		}
 	}
@@ -665,13 +667,13 @@ func (a *many) restore(stmt *gorm.Statement) {
 			switch s := g.State(v); {
 			case s.Serves(a.change.model, id), s.Keyless(a.change.model, id):
 				if a.change.inRows(stmt) {
-					g.SetState(v, r.next[at])
+					g.SetState(v, r.keys[at].next)
 				}
 			case s == nil:
 			case s.Text() == "" && scanned(stmt.DB, s): // RETURNING gave the row without its key column
-				s.Fill(r.next[at], nil)
+				s.Fill(r.keys[at].next, nil)
 			default:
-				s.Lend(r.next[at])
+				s.Lend(r.keys[at].next)
 			}
 		}
 	}
