@@ -359,7 +359,7 @@ func (l *look) judge(u sqltext.Use) error {
 		}
 	case sqltext.Compared:
 		if sealed {
-			return refuse("query", ErrCondition, "compare it in Go after loading, or look the row up by another column; if another table's column is meant, write that table's name in front of it")
+			return refuse("query", ErrCondition, "compare it in Go after loading, or look the row up by another column, such as a blind index, "+u.Column+"_bidx, that holds a keyed hash of it; if another table's column is meant, write that table's name in front of it")
 		}
 	case sqltext.Renamed:
 		return refuse("query", ErrUnsupported, "its columns get other names in the text; keep their own")
