@@ -4,6 +4,9 @@ packages = $$(go list -m -f '{{.Dir}}/...')
 # A version, not latest: a new check is a change of this repository.
 staticcheck = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
+# Of one package: the integration tests take some minutes under the race detector on two cores.
+timeout = -timeout 30m
+
 FUZZTIME  ?= 20s
 BENCH     ?= .
 BENCHTIME ?= 1s
@@ -13,10 +16,10 @@ help: ## list the targets
 
 test: ## vet, unit, integration and example tests, on a PostgreSQL they find or start
 	go vet $(packages)
-	go test $(packages)
+	go test $(timeout) $(packages)
 
 race: ## the same tests under the race detector (needs a C compiler)
-	go test -race $(packages)
+	go test -race $(timeout) $(packages)
 
 lint: ## gofmt, go vet and staticcheck
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
@@ -30,7 +33,7 @@ fuzz: ## every fuzz target, one after the other (FUZZTIME=20s for each)
 	scripts/fuzz.sh $(FUZZTIME)
 
 fips: ## the tests with nothing but FIPS 140-3 approved cryptography
-	GODEBUG=fips140=only go test $(packages)
+	GODEBUG=fips140=only go test $(timeout) $(packages)
 
 surface: ## write docs/surface.md anew, as the tests find it (needs PostgreSQL, MariaDB and a C compiler)
 	TEST_REQUIRE=postgres,mariadb go test -count=1 ./integration -run '^TestClosed' -update
