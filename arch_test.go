@@ -37,6 +37,7 @@ var imports = map[string]struct{ code, tests []string }{
 	"kmskey/internal/localwrap": {code: []string{"internal/canon"}, tests: []string{"kmskey/internal/localwrap"}},
 	"kmskey/localkey":           {code: []string{"kmskey", "kmskey/internal/localwrap"}, tests: []string{"kmskey/localkey", "kmskey/kmskeytest"}},
 	"kmskey/kmskeytest":         {code: []string{"kmskey"}, tests: []string{"kmskey/kmskeytest", "kmskey/localkey"}},
+	"kmskey/vaulttransit":       {code: []string{"kmskey"}, tests: []string{"kmskey/vaulttransit", "kmskey/kmskeytest"}},
 	"kmskey/awskms": {
 		code: []string{"kmskey", "github.com/aws/aws-sdk-go-v2/aws", "github.com/aws/aws-sdk-go-v2/aws/retry",
 			"github.com/aws/aws-sdk-go-v2/service/kms/...", "github.com/aws/smithy-go/..."},

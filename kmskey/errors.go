@@ -28,7 +28,8 @@ var (
 	ErrForeignKey = errors.New("key reference outside the configuration")
 	// ErrInvalid: the service or this package refused the request itself: a malformed key name, a key of the wrong type.
 	ErrInvalid = errors.New("invalid request")
-	// ErrNotRewrappable: a [Rewrapper] cannot take keys of that provider; unwrapping and wrapping does. No call was made.
+	// ErrNotRewrappable: a [Rewrapper] cannot take keys of that provider, or not change the context; unwrapping and wrapping
+	// does. No call was made.
 	ErrNotRewrappable = errors.New("cannot be rewrapped by the service")
 )
 
@@ -46,7 +47,7 @@ var (
 
 // Error is a failed call to a key service. It wraps its Kind and its Err.
 type Error struct {
-	Op      string // "wrap", "unwrap", "rewrap"
+	Op      string // "wrap", "unwrap", "rewrap"; of some providers also "check"
 	Version int    // the keyring's version; 0 where the call came from elsewhere
 	Service string // as in [Wrapped]
 	KeyRef  string // the key that was asked for; may be empty

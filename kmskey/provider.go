@@ -28,7 +28,8 @@ type Provider interface {
 // AWS, rewrap on Vault. source is the provider that w lies under, perhaps the Rewrapper itself; source decides whether w names
 // one of its keys, exactly as in Unwrap. The answer lies under the Rewrapper's own current key and the context to.
 //
-// It fails with [ErrNotRewrappable], having made no call, where source is not of a kind whose keys the service can read.
+// It fails with [ErrNotRewrappable], having made no call, where source is not of a kind whose keys the service can read, and where the
+// service can rewrap under an unchanged context alone and to is another than from.
 type Rewrapper interface {
 	Rewrap(ctx context.Context, source Provider, w Wrapped, from, to Context) (Wrapped, error)
 }

@@ -208,6 +208,32 @@ func harness(p kmskey.Provider) kmskeytest.Harness {
 	}
 }
 
+// rewrapping adds rewrapping to a provider, to another context or not.
+type rewrapping struct {
+	kmskey.Provider
+	fixed bool // refuses to change the context
+}
+
+func (r rewrapping) Rewrap(ctx context.Context, source kmskey.Provider, w kmskey.Wrapped, from, to kmskey.Context) (kmskey.Wrapped, error) {
+	if source != kmskey.Provider(r) || r.fixed && !from.Equal(to) {
+		return kmskey.Wrapped{}, &kmskey.Error{Op: "rewrap", Service: "test", Kind: kmskey.ErrNotRewrappable}
+	}
+	dek, err := r.Unwrap(ctx, w, from)
+	if err != nil {
+		return kmskey.Wrapped{}, err
+	}
+	return r.Wrap(ctx, dek, to)
+}
+
+func rewrappingHarness(fixed, excused bool) kmskeytest.Harness {
+	h := harness(rewrapping{localkey.NewInsecure(), fixed})
+	delete(h.NotApplicable, "rewrap")
+	if excused {
+		h.NotApplicable["rewrap_context"] = "rewraps under an unchanged context alone"
+	}
+	return h
+}
+
 // brokenHarnesses is harnesses that the suite must refuse.
 func brokenHarnesses() map[string]kmskeytest.Harness {
 	unexcused := harness(localkey.NewInsecure())
@@ -219,12 +245,14 @@ func brokenHarnesses() map[string]kmskeytest.Harness {
 	stale := harness(localkey.NewInsecure())
 	stale.NotApplicable["context_type"] = "says that types do not count, and they do"
 	return map[string]kmskeytest.Harness{
-		"no_excuse":       unexcused,
-		"a_blank_excuse":  blank,
-		"unknown_excuse":  unknown,
-		"a_stale_excuse":  stale,
-		"no_new":          {},
-		"new_without_one": {New: func(*testing.T) kmskeytest.Subject { return kmskeytest.Subject{} }},
+		"no_excuse":                          unexcused,
+		"a_blank_excuse":                     blank,
+		"unknown_excuse":                     unknown,
+		"a_stale_excuse":                     stale,
+		"no_new":                             {},
+		"a_fixed_context_and_no_excuse":      rewrappingHarness(true, false),
+		"a_stale_excuse_for_a_fixed_context": rewrappingHarness(false, true),
+		"new_without_one":                    {New: func(*testing.T) kmskeytest.Subject { return kmskeytest.Subject{} }},
 	}
 }
 
@@ -268,4 +296,8 @@ func TestHelperProcess(t *testing.T) {
 }
 
 // TestRunPasses: the same harness around the same provider, without a fault, passes.
-func TestRunPasses(t *testing.T) { kmskeytest.Run(t, harness(broken{good: localkey.NewInsecure()})) }
+func TestRunPasses(t *testing.T) {
+	t.Run("without_rewrap", func(t *testing.T) { kmskeytest.Run(t, harness(broken{good: localkey.NewInsecure()})) })
+	t.Run("with_rewrap", func(t *testing.T) { kmskeytest.Run(t, rewrappingHarness(false, false)) })
+	t.Run("with_rewrap_under_one_context", func(t *testing.T) { kmskeytest.Run(t, rewrappingHarness(true, true)) })
+}
