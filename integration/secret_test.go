@@ -5,6 +5,7 @@ package integration
 import (
 	"bytes"
 	"context"
+	"errors"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -95,6 +96,36 @@ func TestSecretsOfARowThatAreAskedForTogetherCostOneCall(t *testing.T) {
 		wg.Go(func() { _, _ = r.Score.Get(context.Background()) })
 		wg.Wait()
 		calls(t, w, 1, "two Gets at once")
+	})
+}
+
+func TestSecretWaitsForAnotherCallNoLongerThanItsOwnContext(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w := open(t, kind, &SecretRow{})
+		r := load[SecretRow](t, w.db, secret(t, w, "a"))
+		called, answer := make(chan struct{}), make(chan struct{})
+		w.kms.Before = func(context.Context, kmskeytest.Call) error {
+			close(called)
+			<-answer
+			return nil
+		}
+		var first string
+		var wg sync.WaitGroup
+		wg.Go(func() { first, _ = r.Notes.Get(context.Background()) })
+		<-called
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, notes := r.Notes.Get(ctx)
+		_, score := r.Score.Get(ctx)
+		if !errors.Is(notes, context.Canceled) || !errors.Is(score, context.Canceled) {
+			t.Errorf("Get gave %v and %v", notes, score)
+		}
+		close(answer)
+		wg.Wait()
+		if first != "a" || got(t, r.Notes) != "a" || got(t, r.Score) != 42 {
+			t.Error("wrong values")
+		}
+		calls(t, w, 1, "three Gets")
 	})
 }
 

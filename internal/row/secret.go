@@ -64,12 +64,18 @@ func (s Secret[T]) Get(ctx context.Context) (T, error) {
 
 func (b *box) get(ctx context.Context) (any, error) {
 	b.mu.Lock()
+	known := b.opened || b.null
+	b.mu.Unlock()
+	if !known {
+		// Not under the lock: another Get may have less time.
+		if err := b.state.ready(ctx); err != nil {
+			return nil, fmt.Errorf("rowseal: get %s: %w", b.field.Place(), err)
+		}
+	}
+	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.opened || b.null {
 		return b.value, nil
-	}
-	if err := b.state.ready(ctx); err != nil {
-		return nil, fmt.Errorf("rowseal: get %s: %w", b.field.Place(), err)
 	}
 	target := reflect.New(secretType(b.field.Column.FieldType)).Elem()
 	if err := b.state.reveal(b.field, target); err != nil {

@@ -25,8 +25,6 @@ type State struct {
 	group *Group
 	epoch *Epoch // the statement that scanned it; nil for a row made in memory
 
-	opening sync.Mutex // held during the call that opens the key; before mu
-
 	mu     sync.Mutex
 	model  *Model         // who opened or made it; nil while only scanned
 	row    kmskey.Row     // what the envelope is bound to; its Context answers from copies, not from the struct
@@ -38,6 +36,9 @@ type State struct {
 	dek    kmskey.DataKey // held only until it is wrapped
 	ring   []*field.Key   // opened data keys, oldest first; nil while closed
 	cells  []cell
+
+	opening bool          // a call that opens the key is under way
+	over    chan struct{} // closed at its end, where somebody waits
 }
 
 // cell is one sealed field of the row.
@@ -227,40 +228,71 @@ func (s *State) open(f *Field, sealed []byte) ([]byte, error) {
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
 
-// unwrap reads the envelope and makes the field keys ready: one call to the key service, unless the state is open already.
+// unwrap reads the envelope and makes the field keys ready: one call to the key service, however many ask, unless the state is open already.
+// Who waits for the call of another does so no longer than ctx.
 func (s *State) unwrap(ctx context.Context, m *Model) error {
-	s.opening.Lock() // one call, however many ask
-	defer s.opening.Unlock()
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.ring == nil && s.opening {
+		if err := s.wait(ctx); err != nil {
+			return err
+		}
+	}
 	if s.ring != nil {
-		s.mu.Unlock()
 		return nil
 	}
-	text, row := s.text, s.row
-	s.mu.Unlock()
+	text := s.text
+	ring, err := s.call(ctx, m)
+	if err == nil && s.text != text {
+		err = ErrStaleKey // another copy of the struct has moved on
+	}
+	if err == nil {
+		s.ring = ring
+	}
+	return err
+}
 
+// wait gives mu away until the call that is under way has ended.
+func (s *State) wait(ctx context.Context) error {
+	if s.over == nil {
+		s.over = make(chan struct{})
+	}
+	over := s.over
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	select {
+	case <-over:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// call gives mu away for the call to the key service.
+func (s *State) call(ctx context.Context, m *Model) ([]*field.Key, error) {
+	text, row := s.text, s.row
+	s.opening = true
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.opening = false
+		if s.over != nil {
+			close(s.over)
+			s.over = nil
+		}
+	}()
 	if text == "" {
-		return fmt.Errorf("%w: the key column %q is NULL or was not selected", ErrNoKey, s.group.Column.DBName)
+		return nil, fmt.Errorf("%w: the key column %q is NULL or was not selected", ErrNoKey, s.group.Column.DBName)
 	}
 	env, err := kmskey.ParseEnvelope(text)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	keys, err := m.Keys.Unwrap(ctx, env, row)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	ring, err := fieldKeys(keys)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.text != text {
-		return ErrStaleKey // another copy of the struct has moved on
-	}
-	s.ring = ring
-	return nil
+	return fieldKeys(keys)
 }
 
 func fieldKeys(keys []kmskey.DataKey) (ring []*field.Key, err error) {
