@@ -24,7 +24,7 @@ import (
 const keeper = `
 set -eu
 dir=$(mktemp -d "${TMPDIR:-/tmp}/$KEEPER_NAME.XXXXXXXX")
-trap '{ eval "$KEEPER_STOP"; } >/dev/null 2>&1 || :; rm -rf "$dir"' EXIT
+trap '{ eval "$KEEPER_STOP"; } >&2 2>/dev/null || :; rm -rf "$dir"' EXIT
 { eval "$KEEPER_START"; } >"$dir/out" 2>&1 </dev/null || { cat "$dir/out" "$dir/log" >&2 2>/dev/null; exit 1; }
 echo "$dir"
 read -r _ || :
@@ -70,6 +70,9 @@ func (p Program) Run() (dir string, stop func() error, err error) {
 		stdin.Close()
 		if err := cmd.Wait(); err != nil {
 			return fmt.Errorf("%s: stop the server of %s: %w: %s", p.Name, p.From, err, bytes.TrimSpace(stderr.Bytes()))
+		}
+		if stderr.Len() > 0 {
+			return fmt.Errorf("%s: the server of %s had ended before: %s", p.Name, p.From, bytes.TrimSpace(stderr.Bytes()))
 		}
 		return nil
 	}, nil

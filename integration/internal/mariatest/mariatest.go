@@ -154,7 +154,7 @@ until grep -q "ready for connections" "$dir/log.err" 2>/dev/null; do
   sleep 0.02
 done &&
 grep -q "ready for connections" "$dir/log.err"`
-	stopServer = `kill -KILL "${server:-}"; wait "${server:-}"`
+	stopServer = `kill -KILL "${server:-}"; wait "${server:-}"; [ $? -eq 137 ] || tail -n 60 "$dir/log.err"`
 )
 
 func startLocal() (*server, error) {

@@ -19,7 +19,7 @@ const (
 	startCluster = `printf '%s\n' "$PASSWORD" >"$dir/password" &&
 "$BIN/initdb" -D "$dir/data" -U postgres --pwfile="$dir/password" -A scram-sha-256 -E UTF8 --no-locale --no-sync &&
 "$BIN/pg_ctl" -D "$dir/data" -l "$dir/log" -o "$OPTIONS" -w -t 60 start`
-	stopCluster = `"$BIN/pg_ctl" -D "$dir/data" -m immediate -w stop`
+	stopCluster = `"$BIN/pg_ctl" -D "$dir/data" -m immediate -w stop >/dev/null || tail -n 60 "$dir/log"`
 )
 
 // throwAway trades durability for speed: nobody opens this data again after a crash.
