@@ -118,6 +118,31 @@ func (p *Plugin) putChecks(db *gorm.DB, models map[reflect.Type]*row.Model) erro
 	return errors.Join(errs...)
 }
 
+const alterTable = "ALTER TABLE "
+
+// adds reports that a text is the statement of GORM's migrator that puts the constraint on a table that exists.
+func (c *check) adds(text string) bool { return text == alterTable+c.table+" ADD "+c.clause }
+
+// stands reports that a statement of GORM's migrator, which failed, is one that would put on a CHECK that is there: another process, which
+// migrates the same table, was faster.
+func (l *look) stands(text string) bool {
+	if !strings.HasPrefix(text, alterTable) {
+		return false
+	}
+	i := slices.IndexFunc(l.plugin.checks, func(c *check) bool { return c.adds(text) })
+	if i < 0 {
+		return false
+	}
+	c := l.plugin.checks[i]
+	db := l.stmt.DB.Session(&gorm.Session{NewDB: true})
+	db.Error = nil
+	if !db.Migrator().HasConstraint(reflect.New(c.model.Plan.Schema.ModelType).Interface(), c.Name) {
+		return false
+	}
+	l.say("put on by another process meanwhile: " + c.Name)
+	return true
+}
+
 // leaveOut reports whether a statement of GORM's migrator is one that would put a CHECK on a table with rows: they may not pass it, and
 // to read them all locks the table. Such a statement does not run. It is known by its text, which no other has.
 func (l *look) leaveOut(ctx context.Context, text string) (bool, error) {
@@ -132,9 +157,9 @@ func (l *look) leaveOut(ctx context.Context, text string) (bool, error) {
 		}
 	}
 	switch {
-	case strings.HasPrefix(text, "ALTER TABLE "):
+	case strings.HasPrefix(text, alterTable):
 		for _, c := range l.plugin.checks {
-			if text != "ALTER TABLE "+c.table+" ADD "+c.clause {
+			if !c.adds(text) {
 				continue
 			}
 			rows, err := l.asks(ctx, "SELECT 1 FROM "+c.table+" LIMIT 1")
@@ -306,7 +331,7 @@ func violates(err error) bool {
 	if errors.As(err, &coded) {
 		return coded.SQLState() == "23514"
 	}
-	return containsFold(err.Error(), "constraint")
+	return strings.Contains(strings.ToLower(err.Error()), "constraint")
 }
 
 // names reports whether a message holds a name, and not a longer one that begins alike.

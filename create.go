@@ -554,13 +554,12 @@ func quotedTable(stmt *gorm.Statement) string {
 
 type insideKey struct{}
 
-// inside is a session of the same transaction for the plugin's own statements, which its guards let pass.
+// inside is a statement of the plugin's own in the same transaction, which its guards let pass. The mark names the statement, since another
+// callback that starts one of the application's beside it hands on its context.
 func inside(db *gorm.DB) *gorm.DB {
-	ctx := context.WithValue(db.Statement.Context, insideKey{}, true)
-	return db.Session(&gorm.Session{NewDB: true, Context: ctx, SkipHooks: true})
+	tx := db.Session(&gorm.Session{NewDB: true, SkipHooks: true, Initialized: true})
+	tx.Statement.Context = context.WithValue(db.Statement.Context, insideKey{}, tx.Statement)
+	return tx
 }
 
-func isInside(stmt *gorm.Statement) bool {
-	own, _ := stmt.Context.Value(insideKey{}).(bool)
-	return own
-}
+func isInside(stmt *gorm.Statement) bool { return stmt.Context.Value(insideKey{}) == stmt }

@@ -5,9 +5,7 @@ package rowseal
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
-	"slices"
 	"strings"
 	"sync"
 
@@ -148,7 +146,11 @@ func (p *Plugin) register(db *gorm.DB) error {
 	for name, m := range tables {
 		p.columns[name] = columnsOf(m, name)
 	}
-	p.names = sqltext.NewNames(slices.Collect(maps.Keys(tables)))
+	var written []string
+	for _, m := range tables {
+		written = append(written, bareName(m.Plan.Schema.Table))
+	}
+	p.names = sqltext.NewNames(written)
 	return nil
 }
 
@@ -213,7 +215,8 @@ func statementTable(stmt *gorm.Statement) string {
 }
 
 // tableName is the last part of a table's name, without quotes, in lower case: what databases compare.
-func tableName(s string) string {
-	s = s[strings.LastIndexByte(s, '.')+1:]
-	return strings.ToLower(strings.Trim(s, "`\"[]"))
+func tableName(s string) string { return strings.ToLower(bareName(s)) }
+
+func bareName(s string) string {
+	return strings.Trim(s[strings.LastIndexByte(s, '.')+1:], "`\"[]")
 }

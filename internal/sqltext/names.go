@@ -1,6 +1,9 @@
 package sqltext
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // Names finds names in a text, far faster than [Uses] finds what is done with them: most texts hold none. It reports a name also where it
 // is part of a longer word, in a string or in a comment.
@@ -12,15 +15,15 @@ type Names struct {
 	skip [1 << 10]uint8
 }
 
-// NewNames takes names in lower case.
+// NewNames takes names as they are written. With a name that is not all ASCII it takes every text for one that holds it: the other case of
+// such a letter may have another length, or be an ASCII letter, as that of İ is.
 func NewNames(names []string) Names {
 	n := Names{names: names, span: 64}
 	for _, name := range names {
-		ascii := 0
-		for ascii < len(name) && name[ascii] < 0x80 {
-			ascii++
+		n.span = min(n.span, len(name))
+		if strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) {
+			n.span = 0
 		}
-		n.span = min(n.span, ascii)
 	}
 	for i := range n.skip {
 		n.skip[i] = uint8(max(n.span-1, 0))
