@@ -462,32 +462,25 @@ func findTokens(db *gorm.DB, m *row.Model, batch []row.Pending, from any) ([]row
 	}
 	var found []row.Pending
 	for g, tokens := range byGroup {
-		columns := []string{stmt.Quote(g.Column.DBName)}
-		for _, f := range m.Plan.Schema.PrimaryFields {
-			columns = append(columns, stmt.Quote(f.DBName))
-		}
-		query := fmt.Sprintf("SELECT %s FROM %s WHERE %s IN ?", strings.Join(columns, ","), quotedTable(stmt), exact(db, columns[0]))
+		groups := []*row.Group{g}
+		query := fmt.Sprintf("SELECT %s FROM %s WHERE %s IN ?", strings.Join(quoted(stmt, keyColumns(m, groups)), ","), quotedTable(stmt), exact(db, stmt.Quote(g.Column.DBName)))
 		args := []any{tokens}
 		if from != nil {
-			query, args = query+" AND "+columns[1]+" >= ?", append(args, from)
+			query, args = query+" AND "+stmt.Quote(m.Plan.Schema.PrimaryFieldDBNames[0])+" >= ?", append(args, from)
 		}
 		rows, err := inside(db).Raw(query, args...).Rows()
 		if err != nil {
 			return nil, err
 		}
 		for rows.Next() {
-			var token string
-			dest := []any{&token}
-			for _, f := range m.Plan.Schema.PrimaryFields {
-				dest = append(dest, reflect.New(f.FieldType).Interface())
-			}
-			if err := rows.Scan(dest...); err != nil {
+			r, err := scanKeys(ctx, rows, m, groups)
+			if err != nil {
 				_ = rows.Close()
 				return nil, err
 			}
-			p := byToken[token]
-			for i, f := range m.Plan.Schema.PrimaryFields {
-				f.ReflectValueOf(ctx, p.Value).Set(reflect.ValueOf(dest[i+1]).Elem())
+			p := byToken[r.texts[0]]
+			for _, f := range m.Plan.Schema.PrimaryFields {
+				f.ReflectValueOf(ctx, p.Value).Set(f.ReflectValueOf(ctx, r.value))
 			}
 			found = append(found, p)
 		}

@@ -9,7 +9,6 @@ package rowseal
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"reflect"
 	"slices"
@@ -137,18 +136,10 @@ func joinsTables(stmt *gorm.Statement) bool {
 // limit, if there are so many. again looks only for these, as they are now.
 func (a *many) read(stmt *gorm.Statement, again []*member, limit int) (rows []*member, err error) {
 	m, s := a.change.model, a.change.model.Plan.Schema
-	columns := []string{}
-	for _, f := range s.PrimaryFields {
-		columns = append(columns, f.DBName)
-	}
-	columns = append(columns, m.ContextColumns()...)
-	for _, g := range a.groups {
-		columns = append(columns, g.Column.DBName)
-	}
 	tx := stmt.DB.Session(&gorm.Session{NewDB: true, Context: stmt.Context, SkipHooks: true}) // not [inside]: the condition is looked at
 	tx = tx.Model(reflect.New(s.ModelType).Interface())
 	tx.Statement.Table, tx.Statement.TableExpr, tx.Statement.Unscoped = stmt.Table, stmt.TableExpr, stmt.Unscoped
-	tx.Statement.Selects = columns
+	tx.Statement.Selects = keyColumns(m, a.groups)
 	if where := a.where; len(where) > 0 {
 		tx.Statement.AddClause(clause.Where{Exprs: []clause.Expression{bracketed{clause.Where{Exprs: where}}}})
 	}
@@ -179,9 +170,17 @@ func (a *many) read(stmt *gorm.Statement, again []*member, limit int) (rows []*m
 	}
 	defer found.Close()
 	for found.Next() {
-		r := &member{value: reflect.New(s.ModelType).Elem()}
-		if err := a.scan(stmt, found, r, columns); err != nil {
+		k, err := scanKeys(stmt.Context, found, m, a.groups)
+		if err != nil {
 			return nil, err
+		}
+		r := &member{value: k.value}
+		var ok bool
+		if r.id, ok = m.Identity(k.value); !ok {
+			return nil, fmt.Errorf("%w, and a row without one was met", ErrIdentity)
+		}
+		for _, text := range k.texts {
+			r.keys = append(r.keys, memberKey{text: text})
 		}
 		rows = append(rows, r)
 	}
@@ -189,35 +188,6 @@ func (a *many) read(stmt *gorm.Statement, again []*member, limit int) (rows []*m
 		return nil, err
 	}
 	return rows, found.Close()
-}
-
-func (a *many) scan(stmt *gorm.Statement, found *sql.Rows, r *member, columns []string) error {
-	s := a.change.model.Plan.Schema
-	var dest []any
-	for _, name := range columns {
-		if g := a.change.model.Plan.LookupKey(name); g != nil {
-			dest = append(dest, new(sql.NullString))
-			continue
-		}
-		// A pointer to a pointer, for NULL.
-		dest = append(dest, reflect.New(reflect.PointerTo(s.LookUpField(name).FieldType)).Interface())
-	}
-	if err := found.Scan(dest...); err != nil {
-		return err
-	}
-	for i, d := range dest {
-		if text, key := d.(*sql.NullString); key {
-			r.keys = append(r.keys, memberKey{text: text.String})
-		} else if p := reflect.ValueOf(d).Elem(); !p.IsNil() {
-			s.LookUpField(columns[i]).ReflectValueOf(stmt.Context, r.value).Set(p.Elem())
-		}
-	}
-	id, ok := a.change.model.Identity(r.value)
-	if !ok {
-		return fmt.Errorf("%w, and a row without one was met", ErrIdentity)
-	}
-	r.id = id
-	return nil
 }
 
 // open gives every row the state that it is sealed under: what a loaded row of the statement holds, what the row was found with before, or

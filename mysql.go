@@ -229,14 +229,8 @@ func confirm(db *gorm.DB, c *creation) error {
 // rows from the first on.
 func storedKeys(stmt *gorm.Statement, c *creation, first int, batch []reflect.Value) (map[string][]string, error) {
 	m := c.insert.Model
-	var columns, conditions []string
+	var conditions []string
 	var args []any
-	for _, f := range m.Plan.Schema.PrimaryFields {
-		columns = append(columns, stmt.Quote(f.DBName))
-	}
-	for _, g := range c.replaced {
-		columns = append(columns, stmt.Quote(g.Column.DBName))
-	}
 	for i, v := range batch {
 		if _, known := m.Identity(v); known {
 			where, values := identify(stmt, m, v)
@@ -251,6 +245,7 @@ func storedKeys(stmt *gorm.Statement, c *creation, first int, batch []reflect.Va
 	if len(conditions) == 0 {
 		return nil, nil
 	}
+	columns := quoted(stmt, keyColumns(m, c.replaced))
 	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(columns, ","), quotedTable(stmt), strings.Join(conditions, " OR "))
 	rows, err := inside(stmt.DB).Raw(locked(stmt.DB, query), args...).Rows()
 	if err != nil {
@@ -259,25 +254,12 @@ func storedKeys(stmt *gorm.Statement, c *creation, first int, batch []reflect.Va
 	defer rows.Close()
 	out := map[string][]string{}
 	for rows.Next() {
-		scratch := reflect.New(m.Plan.Schema.ModelType).Elem()
-		texts := make([]*string, len(c.replaced))
-		var dest []any
-		for _, f := range m.Plan.Schema.PrimaryFields {
-			dest = append(dest, f.ReflectValueOf(stmt.Context, scratch).Addr().Interface())
-		}
-		for i := range texts {
-			dest = append(dest, &texts[i])
-		}
-		if err := rows.Scan(dest...); err != nil {
+		r, err := scanKeys(stmt.Context, rows, m, c.replaced)
+		if err != nil {
 			return nil, err
 		}
-		id, _ := m.Identity(scratch)
-		for _, text := range texts {
-			if text == nil {
-				text = new(string)
-			}
-			out[id] = append(out[id], *text)
-		}
+		id, _ := m.Identity(r.value)
+		out[id] = r.texts
 	}
 	return out, rows.Err()
 }

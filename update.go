@@ -4,7 +4,6 @@
 package rowseal
 
 import (
-	"database/sql"
 	"errors"
 	"fmt"
 	"reflect"
@@ -476,20 +475,9 @@ func (c *change) readKey(stmt *gorm.Statement, r *regroup) error {
 // storedKey reads a key column, and a row with the context columns as the database has them; no row where there is none. A model that
 // computes its context gets the struct as it is. A write that failed asks for what is there now.
 func (c *change) storedKey(stmt *gorm.Statement, g *row.Group, now bool) (text string, stored reflect.Value, err error) {
-	m := c.model
-	scratch := reflect.New(m.Plan.Schema.ModelType).Elem()
-	if m.Computed() {
-		scratch.Set(c.value)
-	}
-	columns := []string{stmt.Quote(g.Column.DBName)}
-	for _, name := range m.ContextColumns() {
-		columns = append(columns, stmt.Quote(name))
-	}
-	for _, f := range m.Plan.Schema.PrimaryFields {
-		f.ReflectValueOf(stmt.Context, scratch).Set(f.ReflectValueOf(stmt.Context, c.value))
-	}
+	m, groups := c.model, []*row.Group{g}
 	where, args := identify(stmt, m, c.value)
-	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(columns, ","), quotedTable(stmt), strings.Join(where, " AND "))
+	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(quoted(stmt, keyColumns(m, groups)), ","), quotedTable(stmt), strings.Join(where, " AND "))
 	if now {
 		query = locked(stmt.DB, query)
 	}
@@ -501,21 +489,17 @@ func (c *change) storedKey(stmt *gorm.Statement, g *row.Group, now bool) (text s
 	if !rows.Next() {
 		return "", reflect.Value{}, rows.Err()
 	}
-	var key sql.NullString
-	dest := []any{&key}
-	for _, name := range m.ContextColumns() {
-		// A pointer to a pointer, for NULL.
-		dest = append(dest, reflect.New(reflect.PointerTo(m.Plan.Schema.LookUpField(name).FieldType)).Interface())
-	}
-	if err := rows.Scan(dest...); err != nil {
+	r, err := scanKeys(stmt.Context, rows, m, groups)
+	if err != nil {
 		return "", reflect.Value{}, err
 	}
-	for i, name := range m.ContextColumns() {
-		if p := reflect.ValueOf(dest[i+1]).Elem(); !p.IsNil() {
-			m.Plan.Schema.LookUpField(name).ReflectValueOf(stmt.Context, scratch).Set(p.Elem())
-		}
+	if m.Computed() {
+		r.value.Set(c.value)
 	}
-	return key.String, scratch, rows.Close()
+	for _, f := range m.Plan.Schema.PrimaryFields { // as it is written: the column may pad it
+		f.ReflectValueOf(stmt.Context, r.value).Set(f.ReflectValueOf(stmt.Context, c.value))
+	}
+	return r.texts[0], r.value, rows.Close()
 }
 
 // bind gives every value its key, and the statement its key columns and conditions.

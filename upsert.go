@@ -6,7 +6,6 @@ package rowseal
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"fmt"
 	"reflect"
@@ -250,17 +249,7 @@ func (c *creation) part(ctx context.Context) {
 // the one with a struct's values is for the database's comparison to say, and for no comparison in Go.
 func (c *creation) lookUp(db *gorm.DB, conflict clause.OnConflict, page []int) error {
 	stmt, m := db.Statement, c.insert.Model
-	ids, bound := m.Plan.Schema.PrimaryFields, m.ContextColumns()
-	var names []string
-	for _, f := range ids {
-		names = append(names, stmt.Quote(f.DBName))
-	}
-	for _, g := range m.Plan.Groups {
-		names = append(names, stmt.Quote(g.Column.DBName))
-	}
-	for _, name := range bound {
-		names = append(names, stmt.Quote(name))
-	}
+	names := quoted(stmt, keyColumns(m, m.Plan.Groups))
 	var query strings.Builder
 	var args []any
 	for n, i := range page {
@@ -284,35 +273,14 @@ func (c *creation) lookUp(db *gorm.DB, conflict clause.OnConflict, page []int) e
 	defer rows.Close()
 	for rows.Next() {
 		var i int
-		stored := reflect.New(m.Plan.Schema.ModelType).Elem()
-		keys := make([]sql.NullString, len(m.Plan.Groups))
-		dest := []any{&i}
-		for _, f := range ids {
-			dest = append(dest, f.ReflectValueOf(stmt.Context, stored).Addr().Interface())
-		}
-		for at := range keys {
-			dest = append(dest, &keys[at])
-		}
-		columns := make([]reflect.Value, len(bound))
-		for at, name := range bound {
-			columns[at] = reflect.New(reflect.PointerTo(m.Plan.Schema.LookUpField(name).FieldType)) // a pointer to a pointer, for NULL
-			dest = append(dest, columns[at].Interface())
-		}
-		if err := rows.Scan(dest...); err != nil {
+		r, err := scanKeys(stmt.Context, rows, m, m.Plan.Groups, &i)
+		if err != nil {
 			return err
-		}
-		for at, name := range bound {
-			if p := columns[at].Elem(); !p.IsNil() {
-				m.Plan.Schema.LookUpField(name).ReflectValueOf(stmt.Context, stored).Set(p.Elem())
-			}
 		}
 		if i < 0 || i >= len(c.met) || c.met[i].stored.IsValid() {
 			return fmt.Errorf("%w: several have the same %s, which is not unique", ErrUnsupported, strings.Join(fieldNames(c.target), ", "))
 		}
-		c.met[i].stored, c.met[i].texts = stored, make([]string, len(keys))
-		for at, key := range keys {
-			c.met[i].texts[at] = key.String
-		}
+		c.met[i].stored, c.met[i].texts = r.value, r.texts
 	}
 	return rows.Err()
 }
