@@ -34,6 +34,7 @@ type look struct {
 	loads      []sqltext.Use // what comes to the model
 	projection *projection
 	text       string // what runs
+	named      bool   // it names a table with sealed columns
 
 	// What the gate sealed or admitted, for which model.
 	inserted *row.Model
@@ -172,7 +173,7 @@ func (p lookingPool) QueryContext(ctx context.Context, query string, args ...any
 		return nil, err
 	}
 	if project := p.look.projection; project != nil {
-		return memory(func(ctx context.Context) (driver.Rows, error) { return project.query(ctx, p.ConnPool, args) }).open(ctx)
+		return p.look.query(ctx, project, args).open(ctx)
 	}
 	rows, err := p.ConnPool.QueryContext(ctx, p.look.text, args...)
 	return rows, p.look.checked(query, err)
@@ -183,8 +184,10 @@ func (p lookingPool) QueryRowContext(ctx context.Context, query string, args ...
 		return p.failing(ctx, err)
 	}
 	if project := p.look.projection; project != nil {
-		project.reach = first
-		return memory(func(ctx context.Context) (driver.Rows, error) { return project.query(ctx, p.ConnPool, args) }).openRow(ctx)
+		if len(project.parts) > 0 {
+			project.reach = first
+		}
+		return p.look.query(ctx, project, args).openRow(ctx)
 	}
 	found := p.ConnPool.QueryRowContext(ctx, query, args...)
 	if err := p.look.checked(query, found.Err()); err != found.Err() {
@@ -225,7 +228,7 @@ func (t lookingTx) Rollback() error { return t.ConnPool.(gorm.TxCommitter).Rollb
 
 // check is the verdict. On refusal it also empties the statement, which GORM logs even when it failed.
 func (l *look) check(text string, args []any) error {
-	l.pending, l.loads, l.projection, l.text = nil, nil, nil, text
+	l.pending, l.loads, l.projection, l.text, l.named = nil, nil, nil, text, false
 	err := l.verdict(text, args)
 	switch {
 	case err != nil:
@@ -236,6 +239,9 @@ func (l *look) check(text string, args []any) error {
 		}
 	case l.raw && len(l.loads) > 0:
 		l.text = l.extend(text)
+	case l.named && l.opens != noRows && l.result:
+		// Nothing sealed was found. Should the text have been read wrongly, the values tell.
+		l.projection = &projection{plugin: l.plugin, text: text, reach: paged}
 	}
 	if l.text != text {
 		l.stmt.SQL.Reset()
@@ -264,6 +270,7 @@ func (l *look) verdict(text string, args []any) error {
 	if own, _ := l.own(); own == nil && !l.plugin.mentions(text) {
 		return nil
 	}
+	l.named = true
 	lookup := l.lookup()
 	if len(l.written) > 0 {
 		text = strings.NewReplacer(l.written...).Replace(text)
@@ -397,7 +404,9 @@ func (l *look) readable(m *row.Model, u sqltext.Use, sealed bool) bool {
 }
 
 // mentions is the short way for the statements of an application's other models.
-func (p *Plugin) mentions(text string) bool { return p.names.In(text) }
+func (p *Plugin) mentions(text string) bool {
+	return p.names.In(text) || strings.Contains(text, `&"`) // Postgres has escapes in U&"…"
+}
 
 // learn remembers the columns of other models' tables, so that a sub-query on one of them may name its own columns without the table.
 func (p *Plugin) learn(stmt *gorm.Statement) {

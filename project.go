@@ -201,7 +201,7 @@ func (p *projection) complete(l *look, outer *sqltext.Outer, columns map[int][]s
 				missing = append(missing, f.DBName)
 				continue
 			}
-			fmt.Fprintf(&more, ", %s.%s AS rowseal_%d", place, l.stmt.Quote(clause.Column{Name: f.DBName}), len(p.added))
+			fmt.Fprintf(&more, ", %s.%s AS %s", place, l.stmt.Quote(clause.Column{Name: f.DBName}), addedName(len(p.added)))
 			p.added = append(p.added, q.source(n, f))
 		}
 		for _, c := range columns[n] {
@@ -231,6 +231,9 @@ func (p *projection) complete(l *look, outer *sqltext.Outer, columns map[int][]s
 	}
 	return nil
 }
+
+// addedName is what a column is called that nobody sees.
+func addedName(n int) string { return fmt.Sprint("rowseal_", n) }
 
 func (p *projection) refuse(s source, advice string) error {
 	return fmt.Errorf("rowseal: read %s, column %s: %w; %s", s.column.Schema.Name, s.column.DBName, ErrUnsupported, advice)
@@ -282,8 +285,8 @@ var misfit = regexp.MustCompile(`name "([^"]*)"`)
 // settle ends a projection: GORM has scanned it. GORM takes a Secret and a key, which refuse to be arguments, for nothing when it puts
 // them into a map; and errors of database/sql quote the value that did not fit.
 func (p *projection) settle(db *gorm.DB) {
-	if p.shown == nil {
-		return // the statement itself failed
+	if p.shown == nil || len(p.parts) == 0 {
+		return // the statement itself failed, or nothing was opened
 	}
 	if db.Error != nil {
 		text := db.Error.Error()

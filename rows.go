@@ -38,6 +38,7 @@ type opening struct {
 	*projection
 	ctx     context.Context
 	rows    *sql.Rows
+	look    *look
 	names   []string // without the added columns
 	types   []*sql.ColumnType
 	slots   []source         // with them
@@ -54,14 +55,14 @@ type page struct {
 	targets []row.Target // for each row, one for each part
 }
 
-// query runs the statement and gives its rows opened: at once with the result set closed, or page by page where the application reads
-// them itself.
-func (p *projection) query(ctx context.Context, pool queryer, args []any) (driver.Rows, error) {
-	rows, err := pool.QueryContext(ctx, p.text, args...)
+// query runs a projection's statement and gives its rows opened: at once with the result set closed, or page by page where the application
+// reads them itself.
+func (l *look) query(ctx context.Context, p *projection, args []any) memory {
+	rows, err := l.ConnPool.QueryContext(ctx, p.text, args...)
 	if err != nil {
-		return nil, err
+		return memory{err: l.checked(p.text, err)}
 	}
-	o := &opening{projection: p, ctx: ctx, rows: rows}
+	o := &opening{projection: p, ctx: ctx, rows: rows, look: l}
 	if err = o.describe(); err == nil {
 		err = o.begin()
 	}
@@ -69,14 +70,10 @@ func (p *projection) query(ctx context.Context, pool queryer, args []any) (drive
 		if closing := o.Close(); closing != nil {
 			err = errors.Join(err, closing)
 		}
-		return nil, err
+		return memory{err: err}
 	}
 	p.shown = o
-	return o, nil
-}
-
-type queryer interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	return memory{rows: o}
 }
 
 // describe finds each column of the result among those that the text names.
@@ -86,6 +83,13 @@ func (o *opening) describe() error {
 		return err
 	}
 	visible := len(names) - len(o.added)
+	for i := range o.added {
+		// What SQLite gives back may be the result of a comment behind the query.
+		if visible < 0 || !strings.EqualFold(names[visible+i], addedName(i)) {
+			return fmt.Errorf("rowseal: read %s: %w; its result lacks the columns that were added to it; write one plain query, with nothing behind it",
+				o.parts[0].model.Plan.Schema.Name, ErrUnsupported)
+		}
+	}
 	if o.types, err = o.rows.ColumnTypes(); err != nil {
 		return err
 	}
@@ -159,6 +163,8 @@ func (o *opening) Next(dest []driver.Value) error {
 			err = o.open(rest)
 		case o.drained:
 			return io.EOF
+		case len(o.parts) == 0:
+			err = o.fill(1, false) // nothing to open
 		default:
 			err = o.fill(pageRows, false)
 		}
@@ -201,7 +207,7 @@ func (o *opening) read(limit int) (*page, error) {
 	p := &page{epoch: epoch}
 	for limit == 0 || len(p.values) < limit {
 		if !o.rows.Next() {
-			return p, errors.Join(o.rows.Err(), o.Close())
+			return p, errors.Join(o.look.checked(o.text, o.rows.Err()), o.Close())
 		}
 		values, targets, err := o.scan(ctx)
 		if err != nil {
@@ -240,6 +246,28 @@ func (o *opening) open(p *page) error {
 	return nil
 }
 
+// holdsBytes reports a plain column of bytes in some model. One hash in 65,536 begins as a sealed field does.
+func (p *Plugin) holdsBytes(column string) bool {
+	for _, m := range p.tables {
+		f := part{model: m}.field(column)
+		if f == nil || m.Plan.Lookup(f.DBName) != nil {
+			continue
+		}
+		if t := f.IndirectFieldType; (t.Kind() == reflect.Slice || t.Kind() == reflect.Array) && t.Elem().Kind() == reflect.Uint8 {
+			return true
+		}
+	}
+	return false
+}
+
+// model is for errors, with a space before it.
+func (o *opening) model() string {
+	if len(o.parts) == 0 {
+		return ""
+	}
+	return " " + o.parts[0].model.Plan.Schema.Name
+}
+
 // scan reads one row twice: as it is, and into a struct for each table that has something to open.
 func (o *opening) scan(ctx context.Context) ([]driver.Value, []row.Target, error) {
 	plain, typed := make([]any, len(o.slots)), make([]any, len(o.slots))
@@ -267,11 +295,16 @@ func (o *opening) scan(ctx context.Context) ([]driver.Value, []row.Target, error
 		}
 		if s.part < 0 {
 			// The text said that this is no sealed column. Should the text be read wrongly, the value tells.
-			if !s.drop && row.LooksSealed(values[i]) {
-				return nil, nil, fmt.Errorf("rowseal: read %s, column %s: %w; it holds a sealed value, and the text does not say whose; write a plainer query",
-					o.parts[0].model.Plan.Schema.Name, o.names[i], ErrUnsupported)
+			if !s.drop && row.LooksSealed(values[i]) && !o.plugin.holdsBytes(o.names[i]) {
+				return nil, nil, fmt.Errorf("rowseal: read%s, column %s: %w; it holds a sealed value, and the text does not say whose; write a plainer query",
+					o.model(), o.names[i], ErrUnsupported)
 			}
 			continue
+		}
+		for at, other := range o.slots[:i] {
+			if same := other.part == s.part && other.column == s.column; same && !reflect.DeepEqual(cells[at].value, cells[i].value) {
+				return nil, nil, o.refuse(s, "the text takes two different columns of the result for it; give each table an alias that is no table's name")
+			}
 		}
 		if err := s.column.Set(ctx, targets[s.part].Value, typed[i]); err != nil {
 			return nil, nil, err
@@ -310,20 +343,35 @@ func (o *opening) ColumnTypePrecisionScale(i int) (precision, scale int64, ok bo
 	return o.types[i].DecimalSize()
 }
 
-// memory is a database whose every query gives the same rows.
-type memory func(context.Context) (driver.Rows, error)
+// memory is a database that has one result. The statement ran before: database/sql would run it again where a driver says that its
+// connection was bad.
+type memory struct {
+	rows driver.Rows
+	err  error
+}
 
-// open runs the query. The rows stay when the database is closed: nothing of it lives longer than they do.
+// open gives the rows. They stay when the database is closed: nothing of it lives longer than they do.
 func (m memory) open(ctx context.Context) (*sql.Rows, error) {
 	db := sql.OpenDB(m)
 	defer db.Close()
-	return db.QueryContext(ctx, "")
+	rows, err := db.QueryContext(ctx, "")
+	return rows, m.taken(err)
 }
 
 func (m memory) openRow(ctx context.Context) *sql.Row {
 	db := sql.OpenDB(m)
 	defer db.Close()
-	return db.QueryRowContext(ctx, "")
+	row := db.QueryRowContext(ctx, "")
+	_ = m.taken(row.Err())
+	return row
+}
+
+// taken closes rows that were not handed on, since the context had ended.
+func (m memory) taken(err error) error {
+	if err != nil && m.err == nil {
+		_ = m.rows.Close()
+	}
+	return err
 }
 
 // Connect is part of driver.Connector.
@@ -341,6 +389,6 @@ func (memoryConn) Begin() (driver.Tx, error)           { return nil, errMemory }
 func (memoryConn) Close() error                        { return nil }
 
 // QueryContext is part of driver.QueryerContext.
-func (c memoryConn) QueryContext(ctx context.Context, _ string, _ []driver.NamedValue) (driver.Rows, error) {
-	return c.memory(ctx)
+func (c memoryConn) QueryContext(context.Context, string, []driver.NamedValue) (driver.Rows, error) {
+	return c.rows, c.err
 }

@@ -3,6 +3,7 @@
 package sqltext
 
 import (
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -114,12 +115,16 @@ func lex(sql string, d dialect) []token {
 			i = next
 		case c == '"' || c == '`':
 			next := ident(sql, i, c, d.mysql && c == '"')
-			tokens = append(tokens, token{kind: quoted, text: strings.Trim(sql[i:next], `"`+"`")})
+			text := strings.Trim(sql[i:next], `"`+"`")
+			if n := len(tokens); c == '"' && i > 1 && sql[i-1] == '&' && n > 1 && tokens[n-2].is("U") {
+				text, tokens = unescape(text, sql[next:]), tokens[:n-2] // U&"…" of Postgres
+			}
+			tokens = append(tokens, token{kind: quoted, text: text})
 			i = next
 		case c == '[':
 			next := strings.IndexByte(sql[i:], ']')
 			// Brackets quote in SQL Server and SQLite, and index arrays in Postgres.
-			if next < 2 || !begins(sql[i+1:]) || !d.square && word(sql, i+1) != i+next {
+			if next < 2 || !begins(sql[i+1:]) || !d.square && (word(sql, i+1) != i+next || indexes(sql, i, tokens)) {
 				tokens = append(tokens, token{kind: symbol, text: "["})
 				i++
 				continue
@@ -151,6 +156,12 @@ func lex(sql string, d dialect) []token {
 		}
 	}
 	return tokens
+}
+
+// indexes reports a bracket right behind a name, another bracket or a parenthesis, or behind ARRAY.
+func indexes(sql string, i int, tokens []token) bool {
+	n := len(tokens)
+	return n > 0 && (tokens[n-1].is("ARRAY") || sql[i-1] > ' ' && (tokens[n-1].identifier() || tokens[n-1].symbol(")") || tokens[n-1].symbol("]")))
 }
 
 // begins reports that an identifier begins here.
@@ -209,6 +220,37 @@ func str(s string, i int, backslash bool) int {
 		}
 	}
 	return len(s)
+}
+
+// unescape reads \0061 and \+000061, or the same with the character that UESCAPE '…' gives.
+func unescape(s, rest string) string {
+	escape := byte('\\')
+	if word := strings.TrimSpace(rest); len(word) > 7 && strings.EqualFold(word[:7], "UESCAPE") {
+		if quote := strings.IndexByte(word, '\''); quote > 0 && quote+1 < len(word) {
+			escape = word[quote+1]
+		}
+	}
+	var out strings.Builder
+	for i := 0; i < len(s); i++ {
+		digits := s[i+1:]
+		if s[i] != escape {
+			out.WriteByte(s[i])
+			continue
+		}
+		length := 4
+		if strings.HasPrefix(digits, "+") {
+			digits, length = digits[1:], 6
+			i++
+		}
+		r, err := strconv.ParseUint(digits[:min(length, len(digits))], 16, 32)
+		if err != nil {
+			length = 0 // the character itself, doubled
+		} else {
+			out.WriteRune(rune(r))
+		}
+		i += length
+	}
+	return out.String()
 }
 
 func ident(s string, i int, quote byte, backslash bool) int {

@@ -181,7 +181,8 @@ type ref struct {
 	kind          Kind
 	as            string
 	query         bool
-	item, branch  int // of a star
+	item, branch  int  // of a star
+	listed        bool // in a select list, or an argument: Postgres takes a table's name there for its whole row
 }
 
 type scanner struct {
@@ -252,7 +253,9 @@ func (s *scanner) scan(l *level) {
 			inside := s.dialect
 			inside.depth++
 			s.uses = append(s.uses, usesIn(t.text, inside, s.lookup, s.owns)...)
-		case t.kind == name && s.keyword(l, t):
+		case t.kind == name && l.clause == list && t.is("AS") && s.peek(1).identifier():
+			s.at++ // whatever word it is, it is an alias
+		case t.kind == name && !s.isName(l) && s.keyword(l, t):
 		case t.identifier():
 			s.identifier(l)
 			continue
@@ -299,6 +302,22 @@ func (s *scanner) value(l *level) {
 // inCase reports that a WHEN belongs to a CASE, not to a MERGE.
 func (s *scanner) inCase() bool { return s.peek(0).is("WHEN") && s.verb != "MERGE" }
 
+// isName reports that a word is a name, although some database has a keyword of it: Postgres takes most words for names.
+func (s *scanner) isName(l *level) bool {
+	next := s.peek(1)
+	switch {
+	case next.symbol("."):
+		// MySQL takes ".a.b" for a.b behind the words that are reserved everywhere.
+		return (s.peek(2).identifier() || s.peek(2).symbol("*")) && !s.peek(0).is(reserved...)
+	case l.clause == list:
+		return next.symbol(",")
+	case l.clause == from || l.clause == target:
+		word := strings.ToLower(s.peek(0).text)
+		return s.ctes[word] != nil || s.lookup(word) != nil
+	}
+	return false
+}
+
 // keyword moves the level to another clause; it reports false for a name that is none here.
 func (s *scanner) keyword(l *level, t token) bool {
 	if l.clause == call && !t.is("SELECT", "DISTINCT", "ORDER", "WITH") {
@@ -309,17 +328,17 @@ func (s *scanner) keyword(l *level, t token) bool {
 	case t.is("SELECT"):
 		l.clause, l.distinct, l.joining, l.item = list, false, false, 0
 	case l.clause == list && t.is(modifiers...) && s.peek(-1).is(selects...):
-	case t.is("DISTINCT", "DISTINCTROW") && (l.clause == list || l.clause == call):
+	case t.is("DISTINCT", "DISTINCTROW") && (l.clause == list || l.clause == call) && !s.peek(-1).is("IS", "NOT"):
 		l.distinct = true
 	case t.is("ALL") && s.peek(-1).is("SELECT"):
 	case t.is("WITH") && open:
 		l.clause = with
 	case t.is("RECURSIVE") && l.clause == with:
-	case t.is("TABLE") && l.clause == nowhere: // TABLE name is SELECT * FROM name
+	case t.is("TABLE") && open && !s.peek(1).is("AS"): // TABLE name is SELECT * FROM name
 		l.clause, l.item = list, 0
 		s.star(l, "")
 		l.clause = from
-	case open && t.is("EXPLAIN", "ANALYZE", "VERBOSE") && (t.is("EXPLAIN") || s.peek(-1).is("EXPLAIN", "ANALYZE", "VERBOSE")):
+	case l.clause == nowhere && l.outer == nil && (t.is("EXPLAIN") && (s.at == 0 || s.peek(-1).symbol(";")) || s.plan && t.is("ANALYZE", "VERBOSE")):
 		s.plan = true
 	case open && t.is("CREATE", "ALTER", "DROP", "COMMENT", "TRUNCATE", "GRANT", "REVOKE", "ANALYZE", "VACUUM", "PRAGMA", "SET", "SHOW", "REINDEX", "LOCK") && !(t.is("SET") && s.verb == "LOAD"):
 		l.clause = ddl
@@ -334,7 +353,7 @@ func (s *scanner) keyword(l *level, t token) bool {
 	case l.clause == ddl:
 		s.alter(t)
 		return false
-	case t.is("LOOP"): // a statement follows
+	case t.is("LOOP") && (s.dialect.depth > 0 || s.tokens[0].is("BEGIN", "CREATE")): // a statement follows
 		l.clause, l.joining = nowhere, false
 	case open && t.is("INSERT", "REPLACE", "MERGE", "DELETE", "UPDATE", "COPY", "LOAD", "HANDLER"):
 		s.verb = strings.ToUpper(t.text)
@@ -347,10 +366,10 @@ func (s *scanner) keyword(l *level, t token) bool {
 	case t.is("ONLY", "IGNORE", "LATERAL", "TABLE", "LOW_PRIORITY", "HIGH_PRIORITY", "DELAYED", "QUICK") && (l.clause == target || l.clause == from):
 	case t.is("OR") && l.clause == target: // INSERT OR REPLACE
 		s.at++
-	case t.is("FROM") && s.peek(-1).is("DISTINCT"): // a IS DISTINCT FROM b
+	case t.is("FROM") && s.peek(-1).is("DISTINCT") && s.peek(-2).is("IS", "NOT"): // a IS DISTINCT FROM b
 	case t.is("USING") && s.peek(1).symbol("("):
 		l.clause = condition
-	case t.is("FROM", "USING", "JOIN", "STRAIGHT_JOIN"):
+	case t.is("FROM") || t.is("USING", "JOIN", "STRAIGHT_JOIN") && l.clause != list:
 		if l.clause == list && l.listEnd == 0 {
 			l.listEnd = t.from
 		}
@@ -369,7 +388,7 @@ func (s *scanner) keyword(l *level, t token) bool {
 	case t.is("UPDATE") && s.peek(-1).is("THEN"): // MERGE … WHEN MATCHED THEN UPDATE
 	case t.is("INSERT") && s.peek(-1).is("THEN"):
 		l.clause = target
-	case t.is("SET"):
+	case t.is("SET") && s.verb != "" && l.clause != list:
 		l.clause = assign
 	case t.is("VALUES"):
 		s.unlisted(l)
@@ -464,8 +483,34 @@ func (s *scanner) open(l *level) {
 	inner.distinct = l.distinct && l.clause == list || l.distinct && l.clause == call
 	s.nested(l, inner)
 	if inner.merged {
-		inner.renamed = s.addTable(l, "", merge(inner.tables))
+		inner.renamed = s.addTable(l, "", s.gives(inner))
 	}
+}
+
+// gives lists the tables whose columns a table expression may have: its own, and with LATERAL those of the outer level.
+func (s *scanner) gives(l *level) []*Columns {
+	out := merge(l.tables)
+	add := func(cols []*Columns) {
+		for _, c := range cols {
+			if !slices.Contains(out, c) {
+				out = append(out, c)
+			}
+		}
+	}
+	for _, r := range l.refs {
+		if r.kind == Read {
+			cols, _ := s.find(l, r.table, r.column)
+			add(cols)
+		}
+	}
+	for _, r := range l.stars {
+		for _, t := range l.outer.tables {
+			if r.table != "" && r.table == t.alias {
+				add(t.columns)
+			}
+		}
+	}
+	return out
 }
 
 func merge(tables []table) (out []*Columns) {
@@ -510,6 +555,9 @@ var operators = []string{"IN", "AND", "OR", "NOT", "LIKE", "ILIKE", "IS", "BETWE
 	"COLLATE", "WHEN", "THEN", "ELSE", "CASE", "ANY", "SOME", "ALL", "EXISTS", "AS", "ON", "WHERE", "HAVING", "BY", "VALUES", "SELECT", "FROM", "JOIN",
 	"UNION", "EXCEPT", "INTERSECT", "SET", "USING", "DISTINCT", "OVER", "FILTER", "ESCAPE", "TO", "ISNULL", "NOTNULL", "CONFLICT", "RETURNING", "OPERATOR"}
 
+// reserved are the words that no database takes for a name.
+var reserved = append([]string{"SELECT", "ALL", "DISTINCT", "FROM", "JOIN", "WHERE", "ON", "HAVING", "INTO", "USING", "UPDATE", "TABLE"}, modifiers...)
+
 // modifiers are the names that MySQL takes between SELECT and its list, and selects those that a list follows.
 var modifiers = []string{"HIGH_PRIORITY", "STRAIGHT_JOIN", "SQL_NO_CACHE", "SQL_CACHE", "SQL_CALC_FOUND_ROWS", "SQL_SMALL_RESULT", "SQL_BIG_RESULT", "SQL_BUFFER_RESULT"}
 
@@ -519,10 +567,11 @@ var selects = append([]string{"SELECT", "ALL"}, modifiers...)
 // the alias.
 func (s *scanner) addTable(l *level, tableName string, cols []*Columns) (renamed bool) {
 	alias, written := tableName, s.raw(-1)
-	if s.peek(0).is("AS") {
+	as := s.peek(0).is("AS")
+	if as {
 		s.at++
 	}
-	if t := s.peek(0); t.kind == quoted || t.kind == name && !t.is(notAlias...) {
+	if t := s.peek(0); t.kind == quoted || t.kind == name && (as || !t.is(notAlias...) || s.isAlias(t)) {
 		alias, written = strings.ToLower(t.text), s.raw(0)
 		s.at++
 		renamed = l.clause == from && s.peek(0).symbol("(") && s.peek(1).identifier() && (s.peek(2).symbol(",") || s.peek(2).symbol(")")) &&
@@ -530,6 +579,13 @@ func (s *scanner) addTable(l *level, tableName string, cols []*Columns) (renamed
 	}
 	l.tables = append(l.tables, table{tableName, alias, cols, written})
 	return renamed
+}
+
+// isAlias reports that a word which may begin something else behind a table begins nothing.
+func (s *scanner) isAlias(t token) bool {
+	next := s.peek(1)
+	return (t.is("INDEXED", "USE", "FORCE", "IGNORE", "TABLESAMPLE", "PARTITION") || t.is("SET") && s.verb == "" || t.is("LOOP", "DO", "WITH", "TO") && s.dialect.depth == 0) &&
+		(next.kind == end || next.symbol(",") || next.symbol(")") || next.symbol(";") || next.is(notAlias...))
 }
 
 var notAlias = []string{"SET", "WHERE", "ON", "USING", "JOIN", "LEFT", "RIGHT", "INNER", "OUTER", "FULL", "CROSS", "NATURAL", "ORDER", "GROUP", "HAVING", "LIMIT",
@@ -548,8 +604,11 @@ func (s *scanner) identifier(l *level) {
 			qualifier, last = last, strings.ToLower(next.text)
 			s.at += 2
 		case next.symbol("*"):
-			if l.clause == list {
+			switch {
+			case l.clause == list && !s.peek(2).symbol(":"):
 				s.star(l, last)
+			case l.clause == list || l.clause == call && !l.counting:
+				l.refs = append(l.refs, ref{column: last, kind: Compared, listed: true}) // to_json(a.*), a.*::text
 			}
 			s.at += 2
 			return
@@ -572,7 +631,7 @@ func (s *scanner) identifier(l *level) {
 		s.listed(l, before, qualifier, last)
 	case call:
 		if !l.counting || l.distinct || !before.symbol("(") || !s.peek(0).symbol(")") {
-			l.refs = append(l.refs, ref{table: qualifier, column: last, kind: Compared})
+			l.refs = append(l.refs, ref{table: qualifier, column: last, kind: Compared, listed: true})
 		}
 	case condition, conflict:
 		if qualifier == "excluded" && l.assigning && before.symbol("=") && s.endsValue(0) || s.isNullTest(before) {
@@ -645,7 +704,7 @@ func (s *scanner) listed(l *level, before token, qualifier, column string) {
 	if s.isNullTest(before) {
 		return
 	}
-	r := ref{table: qualifier, column: column, kind: Read, query: l.outer == nil}
+	r := ref{table: qualifier, column: column, kind: Read, query: l.outer == nil, listed: true}
 	alone := before.is("RETURNING") || before.is(selects...) || before.symbol(",")
 	next := s.peek(0)
 	switch {
@@ -684,7 +743,8 @@ func (s *scanner) listed(l *level, before token, qualifier, column string) {
 // isStar reports a star that stands for columns, and does not multiply.
 func (s *scanner) isStar() bool {
 	before := s.peek(-1)
-	return before.is("RETURNING", "DISTINCT", "DISTINCTROW") || before.is(selects...) || before.symbol(",")
+	return before.is("RETURNING", "DISTINCT", "DISTINCTROW") || before.is(selects...) || before.symbol(",") ||
+		before.symbol(".") && s.peek(-2).symbol(")") // (a).*
 }
 
 // star files the columns of a table, or of all, in a select list.
@@ -724,6 +784,9 @@ func (s *scanner) isNullTest(before token) bool {
 // resolve understands the names of a level, whose tables are all known now.
 func (s *scanner) resolve(l *level) {
 	for _, r := range l.refs {
+		if r.listed && r.table == "" {
+			s.row(l, r.column)
+		}
 		if l.matched && r.kind == Read {
 			r.kind = Compared
 		}
@@ -764,11 +827,33 @@ func (s *scanner) resolve(l *level) {
 		if !r.query {
 			continue // what a table expression passes on is found where it is used
 		}
+		known := false
 		for _, t := range l.tables {
 			if r.table == "" || r.table == t.alias {
+				known = true
 				for _, c := range t.columns {
 					s.uses = append(s.uses, Use{Table: c, Kind: Star, Query: true, From: s.inScope(t)})
 				}
+			}
+		}
+		for _, c := range s.seen {
+			if !known && r.table != "" {
+				s.uses = append(s.uses, Use{Table: c, Kind: Star, Query: true}) // it may be any of them
+			}
+		}
+	}
+}
+
+// row reports a name that is no column's, but a table's of interest: its whole row becomes one value.
+func (s *scanner) row(l *level, name string) {
+	for at := l; at != nil; at = at.outer {
+		if slices.ContainsFunc(at.tables, func(t table) bool { return s.owned(t, name) }) {
+			return
+		}
+		for _, t := range at.tables {
+			if t.alias == name && s.inScope(t) != "" && len(t.columns) == 1 && !t.columns[0].Has(name) {
+				s.rename(t.columns)
+				return
 			}
 		}
 	}
@@ -818,8 +903,9 @@ func (s *scanner) find(l *level, qualifier, column string) (out []*Columns, from
 	}
 	for at := l; at != nil; at = at.outer {
 		known := false
+		exact := slices.ContainsFunc(at.tables, func(t table) bool { return qualifier == t.alias })
 		for _, t := range at.tables {
-			if qualifier == "" || qualifier == t.alias || slices.ContainsFunc(t.columns, func(c *Columns) bool { return c.Table == qualifier }) {
+			if qualifier == "" || qualifier == t.alias || !exact && slices.ContainsFunc(t.columns, func(c *Columns) bool { return c.Table == qualifier }) {
 				known = known || qualifier != "" || s.owned(t, column)
 				add(t.columns, s.inScope(t))
 			}
@@ -836,7 +922,7 @@ func (s *scanner) find(l *level, qualifier, column string) (out []*Columns, from
 
 // inScope is the name of a table of interest that stands in FROM itself.
 func (s *scanner) inScope(t table) string {
-	if t.name == "" || s.lookup(t.name) == nil {
+	if _, hidden := s.ctes[t.name]; hidden || t.name == "" || s.lookup(t.name) == nil {
 		return ""
 	}
 	return t.alias
