@@ -71,14 +71,14 @@ func Opened(f *Field, v reflect.Value, marks Marks) (any, error) {
 	target, ok := follow(v, f.path)
 	s := f.Group.State(v)
 	if !ok || s == nil || s.isNull(f) {
-		return nil, nil //nolint:nilnil // NULL
+		return nil, nil // NULL
 	}
 	if f.Secret {
 		return target.Interface(), nil
 	}
 	for target.Kind() == reflect.Pointer {
 		if target.IsNil() {
-			return nil, nil //nolint:nilnil // NULL
+			return nil, nil // NULL
 		}
 		target = target.Elem()
 	}
