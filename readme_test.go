@@ -17,15 +17,15 @@ var (
 	row     = regexp.MustCompile("(?m)^\\| `(db\\..*?|clause\\..*?)` \\| .* \\| .* \\|$")
 )
 
-// TestREADME_code holds every Go block of README.md to a region of code that is compiled and run in examples/ or, over Vault's own
-// client, in integration/transit, and the other way round.
+// TestREADME_code holds every Go block of README.md to a region of code that is compiled and run in examples/ or, over a vendor's own
+// client, in integration/transit and kmskey/gcpkms, and the other way round.
 func TestREADME_code(t *testing.T) {
 	regions := map[string]string{} // name by code
 	sources, err := filepath.Glob("examples/*/*.go")
 	if err != nil || len(sources) == 0 {
 		t.Fatal("no examples", err)
 	}
-	for _, source := range append(sources, "examples/readme_test.go", "integration/transit/clients_test.go") {
+	for _, source := range append(sources, "examples/readme_test.go", "integration/transit/clients_test.go", "kmskey/gcpkms/readme_test.go") {
 		for code, name := range regionsOf(t, source) {
 			regions[code] = source + " " + name
 		}
@@ -36,7 +36,7 @@ func TestREADME_code(t *testing.T) {
 	for _, b := range goBlock.FindAllStringSubmatch(read(t, "README.md"), -1) {
 		code := strings.TrimSpace(b[1])
 		if _, ok := regions[code]; !ok {
-			t.Errorf("this block of README.md is no region of examples/ or integration/transit:\n%s", b[1])
+			t.Errorf("this block of README.md is no region of examples/, integration/transit or kmskey/gcpkms:\n%s", b[1])
 		}
 		delete(regions, code)
 	}

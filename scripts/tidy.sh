@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tidy.sh - runs `go mod tidy` in every module of the workspace, and in the one outside it.
+# tidy.sh - runs `go mod tidy` in every module of the workspace, and in those outside it.
 #
 # The modules require each other at a version that may not be published yet. The go command resolves that through
 # go.work, but `go mod tidy` does not read go.work, and a released go.mod must not carry a `replace`. So each module is
@@ -10,6 +10,8 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
 mapfile -t modules < <(go list -m -f '{{.Path}} {{.Dir}}')
+# It has a workspace of its own, with the root, and is released like the others.
+modules+=("github.com/rowseal/rowseal/kmskey/gcpkms $PWD/kmskey/gcpkms")
 for module in "${modules[@]}"; do
   path=${module%% *} dir=${module#* }
   echo "tidy: $path"
@@ -38,8 +40,9 @@ done
 
 # go.work.sum holds what the modules' own go.sum files lack of the workspace's build list. It is written here, whole, so
 # that no go command writes it into a clean checkout.
-rm -f go.work.sum
+rm -f go.work.sum kmskey/gcpkms/go.work.sum
 go list -m all >/dev/null
+(cd kmskey/gcpkms && go list -m all >/dev/null)
 
 # It is never released, so it has its replace in its own go.mod.
 echo "tidy: integration/transit"
