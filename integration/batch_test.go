@@ -233,3 +233,53 @@ func BenchmarkFind1000(b *testing.B) {
 		}
 	})
 }
+
+// sideBySide runs the same statements on 1,000 sealed rows and on as many of plain GORM, and counts the calls to the key service.
+func sideBySide(b *testing.B, run func(tx *gorm.DB, model any) error) {
+	keys, counter := counted(b)
+	w := openWith(b, "postgres", keys, rowseal.Config{Models: []any{&Visit{}}}, &gorm.Config{})
+	w.db.Logger = w.db.Logger.LogMode(1)
+	ok(b, w.db.AutoMigrate(&PlainVisit{}))
+	all, plain := visits(1000), make([]PlainVisit, 1000)
+	for i, v := range all {
+		plain[i] = PlainVisit{Ward: v.Ward, Reason: v.Reason, Doctor: v.Doctor, Cost: v.Cost}
+	}
+	ok(b, w.db.Create(&all).Error)
+	ok(b, w.db.Create(&plain).Error)
+	for _, of := range []struct {
+		name  string
+		model any
+	}{{"sealed", &Visit{}}, {"plain", &PlainVisit{}}} {
+		b.Run(of.name, func(b *testing.B) {
+			b.ReportAllocs()
+			counter.Reset()
+			for b.Loop() {
+				ok(b, run(w.db, of.model))
+			}
+			b.ReportMetric(float64(counter.Calls())/float64(b.N), "kms-calls/op")
+		})
+	}
+}
+
+// BenchmarkUpdateMany1000 gives one field of 1,000 rows a value, in one call.
+func BenchmarkUpdateMany1000(b *testing.B) {
+	sideBySide(b, func(tx *gorm.DB, model any) error {
+		return tx.Model(model).Where("id > 0").Update("reason", "checked").Error
+	})
+}
+
+// BenchmarkPluck1000 reads one field of 1,000 rows.
+func BenchmarkPluck1000(b *testing.B) {
+	sideBySide(b, func(tx *gorm.DB, model any) error {
+		var reasons []string
+		return tx.Model(model).Pluck("reason", &reasons).Error
+	})
+}
+
+// BenchmarkCount1000 reads nothing sealed of a model with sealed fields.
+func BenchmarkCount1000(b *testing.B) {
+	sideBySide(b, func(tx *gorm.DB, model any) error {
+		var n int64
+		return tx.Model(model).Where("ward = ?", "7").Count(&n).Error
+	})
+}
