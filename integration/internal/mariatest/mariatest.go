@@ -142,10 +142,12 @@ func (s *server) database(t testing.TB) *mysql.Config {
 }
 
 // The server trades durability for speed, since nobody opens this data again after a crash, and listens on a socket in
-// its own folder alone. What answers there is the server: it needs no port and no password.
+// its own folder alone. What answers there is the server: it needs no port and no password. Temporary tables are in its folder too:
+// a server that starts takes away all that it finds where those of others may be in use.
 const (
-	startServer = `"$INSTALL" --no-defaults --datadir="$dir/data" --auth-root-authentication-method=normal --skip-test-db --skip-name-resolve &&
-{ "$SERVER" --no-defaults --datadir="$dir/data" --socket="$dir/socket" --pid-file="$dir/pid" --log-error="$dir/log.err" \
+	startServer = `mkdir "$dir/tmp" &&
+"$INSTALL" --no-defaults --datadir="$dir/data" --tmpdir="$dir/tmp" --auth-root-authentication-method=normal --skip-test-db --skip-name-resolve &&
+{ "$SERVER" --no-defaults --datadir="$dir/data" --tmpdir="$dir/tmp" --socket="$dir/socket" --pid-file="$dir/pid" --log-error="$dir/log.err" \
     --skip-networking --skip-name-resolve --skip-log-bin --max-connections=500 --character-set-server=utf8mb4 \
     --innodb-flush-log-at-trx-commit=0 --innodb-doublewrite=0 --innodb-fast-shutdown=2 --innodb-lock-wait-timeout=20 \
     --innodb-file-per-table=0 & server=$!; } &&
