@@ -34,6 +34,25 @@ type Rewrapper interface {
 	Rewrap(ctx context.Context, source Provider, w Wrapped, from, to Context) (Wrapped, error)
 }
 
+// Owner is the power to say without a call whether a wrapped key lies under a key of the provider's configuration. Owns reports what Unwrap
+// would decide before its call: it is false exactly where Unwrap fails with [ErrForeignKey]. It is what lets several providers share a row,
+// and a rotation see which of them has no wrap there yet. Every provider of this module has it.
+type Owner interface {
+	Owns(w Wrapped) bool
+}
+
+// Generator is the power of services that draw data keys themselves, from their own random generator, and give them out both in the clear and
+// wrapped, in one call. The answer is as if Wrap had been given a new key: Unwrap opens it under an equal context. Where a rule asks for keys
+// from a validated module, this is how to have them; a principal that only writes then sees them all the same.
+type Generator interface {
+	Generate(ctx context.Context, ec Context) (DEK, Wrapped, error)
+}
+
+// BlindGenerator is the power of services that draw data keys and give them out wrapped alone, so that whoever prepares keys never sees one.
+type BlindGenerator interface {
+	GenerateWrapped(ctx context.Context, ec Context) (Wrapped, error)
+}
+
 // Wrapped is a data key as a service gave it out. It is not secret.
 type Wrapped struct {
 	// Service names the kind of key service: "aws", "local". 1 to 16 bytes, lower-case letters, digits and hyphens.
