@@ -4,7 +4,6 @@ package kmskey
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 )
@@ -41,6 +40,8 @@ var (
 	ErrPending = errors.New("row was inserted without its key")
 	// ErrUnknownVersion: the envelope needs a version that the keyring does not have.
 	ErrUnknownVersion = errors.New("unknown key version")
+	// ErrRingFull: the envelope holds as many data keys as it can; a rotation that may unwrap makes one of them.
+	ErrRingFull = errors.New("envelope holds no further data key")
 	// ErrCommitment: the data key is not the one that the envelope commits to for this model, key and row.
 	ErrCommitment = errors.New("data key does not belong to this row")
 )
@@ -83,16 +84,6 @@ func (e *Error) Unwrap() []error {
 		return []error{e.Kind}
 	}
 	return []error{e.Kind, e.Err}
-}
-
-// atVersion tells a provider's error which version of the keyring it happened under.
-func atVersion(n int, err error) error {
-	if e, ok := err.(*Error); ok {
-		c := *e
-		c.Version = n
-		return &c
-	}
-	return fmt.Errorf("kmskey: version %d: %w", n, err)
 }
 
 // quote is strconv.Quote with a bound: a key reference may come from a damaged row, and an error is no place for 16 KiB.
