@@ -241,6 +241,9 @@ func (s *State) unwrap(ctx context.Context, m *Model) error {
 	if s.ring != nil {
 		return nil
 	}
+	if m.writeOnly {
+		return ErrWriteOnly
+	}
 	text := s.text
 	ring, err := s.call(ctx, m)
 	if err == nil && s.text != text {
