@@ -68,7 +68,7 @@ func subject(t *testing.T, name func(srv *awskmstest.Server, arn string) string)
 	must(t, srv.CreateAlias("alias/app", arn))
 	foreign, err := srv.CreateKeyIn(otherAccount, srv.Region())
 	must(t, err)
-	app := srv.NewPrincipal("app", "kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo")
+	app := srv.NewPrincipal("app", "kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext")
 	app.AllowOn(foreign, "kms:*") // so that a refusal is the provider's, not the service's
 	configured := name(srv, arn)
 	// A thousand calls at once on a loaded machine under the race detector may take long; no claim here is about time.

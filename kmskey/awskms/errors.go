@@ -18,11 +18,11 @@ import (
 
 // failedUnder is failed for a call that asked for a key by name. Where that was the configured name, because the account is not
 // known yet, AWS saying that another key was used most likely means that the alias has moved on.
-func (a act) failedUnder(ctx context.Context, asked string, err error) error {
+func (a act) failedUnder(ctx context.Context, key known, err error) error {
 	out := a.failed(ctx, err)
 	var wrong *types.IncorrectKeyException
-	if k, ok := errors.AsType[*kmskey.Error](out); ok && asked != a.ref && errors.As(err, &wrong) {
-		k.Hint = fmt.Sprintf("the row lies under a key that %q no longer names: set Config.Account, or list the key in Config.PreviousKeys", asked)
+	if k, ok := errors.AsType[*kmskey.Error](out); ok && key.byName && errors.As(err, &wrong) {
+		k.Hint = fmt.Sprintf("the row lies under a key that %q no longer names: set Config.Account, or list the key in Config.PreviousKeys", key.ask)
 	}
 	return out
 }
