@@ -373,7 +373,7 @@ func TestUnsupported(t *testing.T) {
 	c, key := srv.Client(), srv.CreateKey()
 	_, err := c.ListKeys(ctx, &kms.ListKeysInput{})
 	refused(t, err, "UnsupportedOperationException")
-	_, err = c.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{KeyId: &key, KeySpec: types.DataKeySpecAes256, DryRun: aws.Bool(true)})
+	_, err = c.RevokeGrant(ctx, &kms.RevokeGrantInput{KeyId: &key, GrantId: aws.String("x"), DryRun: aws.Bool(true)})
 	refused(t, err, "UnsupportedOperationException")
 	_, err = c.Encrypt(ctx, &kms.EncryptInput{KeyId: &key, Plaintext: []byte("x"), EncryptionAlgorithm: types.EncryptionAlgorithmSpecRsaesOaepSha256})
 	refused(t, err, "InvalidKeyUsageException")

@@ -19,6 +19,7 @@ func (s *Server) generate(c caller, action string, body []byte, show bool) (any,
 		NumberOfBytes     *int
 		EncryptionContext map[string]string
 		GrantTokens       []string
+		DryRun            bool
 	}
 	if err := decode(body, &in); err != nil {
 		return nil, err
@@ -42,6 +43,9 @@ func (s *Server) generate(c caller, action string, body []byte, show bool) (any,
 	k, err := s.findFor(c.asking(in.GrantTokens, in.EncryptionContext), action, in.KeyId)
 	if err == nil {
 		err = k.usable()
+	}
+	if err == nil && in.DryRun {
+		err = dryRun()
 	}
 	if err != nil {
 		return nil, err
@@ -71,14 +75,11 @@ func ignoresCiphertext(dry bool, modifiers []string) (bool, error) {
 	return true, nil
 }
 
-// dryRunOf is a dry run without a ciphertext: the permission and the key's state are all that is looked at.
-func (s *Server) dryRunOf(c caller, action, keyID string) error {
+// tries is a dry run without a ciphertext: the permission and the key's state are all that is looked at.
+func (s *Server) tries(c caller, action, keyID string) error {
 	k, err := s.findFor(c, action, keyID)
 	if err == nil {
 		err = k.usable()
-	}
-	if err == nil {
-		err = dryRun()
 	}
 	return err
 }

@@ -139,7 +139,7 @@ func decrypt(s *Server, c caller, body []byte) (any, error) {
 	if ignore, err := ignoresCiphertext(in.DryRun, in.DryRunModifiers); err != nil {
 		return nil, err
 	} else if ignore {
-		return nil, s.dryRunOf(c, "kms:Decrypt", in.KeyId)
+		return nil, firstError(s.tries(c, "kms:Decrypt", in.KeyId), dryRun())
 	}
 	k, plaintext, err := s.unseal(c, "kms:Decrypt", in.KeyId, in.CiphertextBlob, in.EncryptionContext)
 	if err == nil && in.DryRun {
@@ -206,6 +206,8 @@ func reEncrypt(s *Server, c caller, body []byte) (any, error) {
 		SourceEncryptionContext, DestinationEncryptionContext     map[string]string
 		SourceEncryptionAlgorithm, DestinationEncryptionAlgorithm string
 		GrantTokens                                               []string
+		DryRun                                                    bool
+		DryRunModifiers                                           []string
 	}
 	if err := decode(body, &in); err != nil {
 		return nil, err
@@ -220,7 +222,16 @@ func reEncrypt(s *Server, c caller, body []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	from, plaintext, err := s.unseal(c.asking(in.GrantTokens, in.SourceEncryptionContext), "kms:ReEncryptFrom", in.SourceKeyId, in.CiphertextBlob, in.SourceEncryptionContext)
+	c = c.asking(in.GrantTokens, in.SourceEncryptionContext)
+	if ignore, err := ignoresCiphertext(in.DryRun, in.DryRunModifiers); err != nil {
+		return nil, err
+	} else if ignore {
+		return nil, firstError(s.tries(c, "kms:ReEncryptFrom", in.SourceKeyId), dryRun())
+	}
+	from, plaintext, err := s.unseal(c, "kms:ReEncryptFrom", in.SourceKeyId, in.CiphertextBlob, in.SourceEncryptionContext)
+	if err == nil && in.DryRun {
+		err = dryRun()
+	}
 	if err != nil {
 		return nil, err
 	}
