@@ -144,10 +144,7 @@ func (p *Provider) Wrap(ctx context.Context, dek kmskey.DEK, ec kmskey.Context) 
 		return kmskey.Wrapped{}, a.fail(kmskey.ErrInvalid, "make the data key with kmskey.NewDEK", errors.New("the data key holds no key"))
 	}
 	var last *http.Response
-	ctx, done, err := a.begin(ctx, &last)
-	if err != nil {
-		return kmskey.Wrapped{}, err
-	}
+	ctx, done := a.begin(ctx, &last)
 	defer done()
 	payload := bind(dek, ec)
 	defer clear(payload)
@@ -167,10 +164,7 @@ func (p *Provider) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Conte
 		return kmskey.DEK{}, err
 	}
 	var last *http.Response
-	ctx, done, err := a.begin(ctx, &last)
-	if err != nil {
-		return kmskey.DEK{}, err
-	}
+	ctx, done := a.begin(ctx, &last)
 	defer done()
 	out, err := p.client.UnwrapKey(ctx, p.name, version, parameters(w.Blob), nil)
 	if err != nil {
@@ -209,14 +203,10 @@ type act struct {
 	ref string
 }
 
-// begin bounds the act in time. A context that is done is refused here, so that no request is made. last is where the client puts its last
-// answer, which its error leaves out where time ran out in a pause.
-func (a act) begin(ctx context.Context, last **http.Response) (context.Context, context.CancelFunc, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, nil, a.fail(kmskey.ErrUnavailable, "", err)
-	}
+// begin bounds the act in time. last is where the client puts its last answer, which its error leaves out where time ran out in a pause.
+func (a act) begin(ctx context.Context, last **http.Response) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, a.p.timeout)
-	return policy.WithCaptureResponse(ctx, last), cancel, nil
+	return policy.WithCaptureResponse(ctx, last), cancel
 }
 
 // admit decides whether w lies under the configured key, and gives the version.

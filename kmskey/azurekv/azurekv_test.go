@@ -275,6 +275,26 @@ func TestRequests(t *testing.T) {
 	}
 }
 
+// TestPayload: the bytes are those of docs/format.md, section 11, for ever.
+func TestPayload(t *testing.T) {
+	f := start(t)
+	key := f.createKey(t, "rows")
+	p := provider(t, f.client(t, "app"), key, azurekv.Config{})
+	payload, err := hex.DecodeString("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f" + "eb3e8ac53f89bbf2d855aa3cacb63ae7fd0f7ed77554c96bb6c2267d7be9b8f7")
+	must(t, err)
+	dek, err := kmskey.DEKFromBytes(payload[:32])
+	must(t, err)
+	w, err := p.Wrap(t.Context(), dek, row(t, 42))
+	must(t, err)
+	private := f.keys["rows"][0].private
+	if got, err := rsa.DecryptOAEP(sha256.New(), nil, private, w.Blob, nil); err != nil || !bytes.Equal(got, payload) {
+		t.Errorf("%x is wrapped, %v", got, err)
+	}
+	w.Blob, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, &private.PublicKey, payload, nil)
+	must(t, err)
+	opens(t, p, w, row(t, 42), dek)
+}
+
 // TestIdentifiers_ignore_case: whatever case a service is configured with, and Azure answers with, rows have one form.
 func TestIdentifiers_ignore_case(t *testing.T) {
 	f := start(t)
@@ -319,7 +339,11 @@ func TestOwns(t *testing.T) {
 		if f.countAll() != calls {
 			t.Error("Owns made a call")
 		}
-		if _, err := p.Unwrap(t.Context(), c, row(t, 7)); owns == errors.Is(err, kmskey.ErrForeignKey) {
+		_, err := p.Unwrap(t.Context(), c, row(t, 7))
+		if asked := f.countAll() != calls; asked != (owns && len(c.Blob) == 256) {
+			t.Errorf("%q with %d bytes: asked %t", c.KeyRef, len(c.Blob), asked)
+		}
+		if owns == errors.Is(err, kmskey.ErrForeignKey) {
 			t.Errorf("%q %q: owned %t, and Unwrap says %v", c.Service, c.KeyRef, owns, err)
 		}
 		if owns {
@@ -512,6 +536,7 @@ func TestErrors(t *testing.T) {
 		{"internal", &answer{status: 500, code: "InternalServerError", message: "no"}, kmskey.ErrUnavailable, kmskey.ErrUnavailable, ""},
 		{"a_gateway_without_JSON", &answer{status: 502, body: "<html>secret page</html>"}, kmskey.ErrUnavailable, kmskey.ErrUnavailable, "status 502"},
 		{"a_broken_connection", &answer{}, kmskey.ErrUnavailable, kmskey.ErrUnavailable, "EOF"},
+		{"an_answer_that_breaks_off", &answer{status: 200, header: http.Header{"Content-Length": {"1000"}}, body: `{"kid":`}, kmskey.ErrUnavailable, kmskey.ErrUnavailable, "unexpected EOF"},
 		{"a_success_that_is_none", &answer{status: 202, body: `{"value":"AAAA"}`}, kmskey.ErrUnavailable, kmskey.ErrUnavailable, "status 202"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -529,7 +554,7 @@ func TestErrors(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 			cause, ok := errors.AsType[*azcore.ResponseError](err)
-			if ok != (c.answer.status != 0) || ok && (cause.StatusCode != c.answer.status || cause.ErrorCode != c.answer.code ||
+			if ok != (c.answer.status > 200) || ok && (cause.StatusCode != c.answer.status || cause.ErrorCode != c.answer.code ||
 				cause.RawResponse.Header.Get("X-Ms-Request-Id") != c.answer.header.Get("X-Ms-Request-Id")) {
 				t.Errorf("the cause is lost: %v", err)
 			}
@@ -648,6 +673,15 @@ func TestTime(t *testing.T) {
 		says(t, err, kmskey.ErrUnavailable, "(Config.Timeout)")
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v does not wrap the deadline", err)
+		}
+	})
+	t.Run("a_context_that_is_done_makes_no_request", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		requests := f.countAll()
+		_, err := provider(t, f.client(t, "app", patient), key, azurekv.Config{}).Wrap(ctx, kmskey.NewDEK(), row(t, 7))
+		if says(t, err, kmskey.ErrUnavailable); f.countAll() != requests {
+			t.Error("requests were made")
 		}
 	})
 	t.Run("nobody_there_is_unavailable", func(t *testing.T) {

@@ -42,10 +42,10 @@ func (a act) failed(ctx context.Context, err error, last *http.Response) error {
 		hint, kind := a.meaning(answer)
 		return a.fail(kind, hint, err)
 	}
-	// azidentity's errors, and what azcore makes of those of other credentials, have this mark. So has a body that broke off, but that is
-	// the body of an answer other than a challenge.
+	// azidentity's errors, and what azcore makes of those of other credentials, have this mark. So has an answer that broke off, of which
+	// only the text tells.
 	var final interface{ NonRetriable() }
-	if errors.As(err, &final) && (last == nil || last.StatusCode == http.StatusUnauthorized) {
+	if errors.As(err, &final) && !strings.HasPrefix(err.Error(), "body download policy: ") {
 		return a.fail(kmskey.ErrDenied, "the client's credential gave no token for this vault: check it, and whether its own service can be reached", err)
 	}
 	return a.fail(kmskey.ErrUnavailable, "", err)
@@ -92,7 +92,7 @@ func read(response *azcore.ResponseError) *refusal {
 				InnerError    struct{ Code string }
 			}
 		}
-		if text, err := runtime.Payload(raw); err == nil && r.status >= 400 && json.Unmarshal(text, &body) == nil {
+		if text, err := runtime.Payload(raw); err == nil && json.Unmarshal(text, &body) == nil {
 			said := strings.Join(strings.Fields(keylike.ReplaceAllString(body.Error.Message, "…")), " ")
 			const most = 600 // of Azure's, which name caller, action and resource
 			if len(said) > most {
