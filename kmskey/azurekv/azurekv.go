@@ -13,8 +13,9 @@
 //
 //   - Whoever may call UnwrapKey can unwrap any row's key. Azure does not see contexts, so no role can ask for one and no log shows
 //     one: the AuditEvent log of the vault names principal, time and key version.
-//   - Whoever knows the public key can wrap, for any context, without Azure and without a trace. It is not secret: keys/read shows it to
-//     every Reader. So who can also write to the database can put rows of their own making there, and they open.
+//   - Whoever knows the public key can wrap, for any context, without Azure and without a trace. It is not secret: everyone with keys/read
+//     sees it, as the role "Key Vault Reader" has it. So who can also write to the database can put rows of their own making there, and
+//     they open.
 //
 // Where that is not enough, use a service that authenticates the context (AWS KMS, Google Cloud KMS, Vault).
 //
