@@ -62,7 +62,7 @@ const rotateTries = 3
 // rotateKey gives the states that the row had and has; nil where it has no key.
 func rotateKey(stmt *gorm.Statement, c *change, g *row.Group) (old, next *row.State, err error) {
 	for try := range rotateTries {
-		text, dbRow, err := c.storedKey(stmt, g, try > 0)
+		text, dbRow, err := c.storedKey(stmt, g, try > 0, nil)
 		if err != nil {
 			return nil, nil, fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), err)
 		}

@@ -452,7 +452,7 @@ func (c *change) contextGiven() bool {
 // readKey reads the row's key from the database and opens it. No lock is held while the key service answers; the condition on the key
 // is what makes it safe.
 func (c *change) readKey(stmt *gorm.Statement, r *regroup) error {
-	text, stored, err := c.storedKey(stmt, r.group, false)
+	text, stored, err := c.storedKey(stmt, r.group, false, nil)
 	switch {
 	case err != nil:
 		return err
@@ -485,7 +485,7 @@ func (c *change) ready(stmt *gorm.Statement, r *regroup) error {
 		r.state, r.writes, r.added = next, true, true
 		return err
 	}
-	text, stored, err := c.storedKey(stmt, r.group, false)
+	text, stored, err := c.storedKey(stmt, r.group, false, nil)
 	if err != nil || !stored.IsValid() || text != r.expect.text {
 		return err // the statement finds no row, and the retry sees why
 	}
@@ -546,17 +546,21 @@ func (c *change) storedCells(stmt *gorm.Statement, g *row.Group, now bool) (*row
 }
 
 // storedKey reads a key column, and a row with the context columns as the database has them; no row where there is none. A model that
-// computes its context gets the struct as it is. A write that failed asks for what is there now. cells are read along.
-func (c *change) storedKey(stmt *gorm.Statement, g *row.Group, now bool, cells ...*row.Cells) (text string, stored reflect.Value, err error) {
+// computes its context gets the struct as it is. A write that failed asks for what is there now. cells, if not nil, are read along.
+func (c *change) storedKey(stmt *gorm.Statement, g *row.Group, now bool, cells *row.Cells) (text string, stored reflect.Value, err error) {
 	m, groups := c.model, []*row.Group{g}
 	where, args := identify(stmt, m, c.value)
 	var columns []string
 	var targets []any
-	for _, more := range cells {
-		columns, targets = append(columns, more.Columns()...), append(targets, more.Targets()...)
+	if cells != nil {
+		columns, targets = cells.Columns(), cells.Targets()
 	}
-	columns = append(columns, keyColumns(m, groups)...)
-	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(quoted(stmt, columns), ","), quotedTable(stmt), strings.Join(where, " AND "))
+	columns = quoted(stmt, append(columns, keyColumns(m, groups)...))
+	known := len(columns)
+	if cells != nil {
+		columns = slices.Insert(columns, 0, "*") // other programs' columns may need a key too
+	}
+	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(columns, ","), quotedTable(stmt), strings.Join(where, " AND "))
 	if now {
 		query = locked(stmt.DB, query)
 	}
@@ -567,6 +571,17 @@ func (c *change) storedKey(stmt *gorm.Statement, g *row.Group, now bool, cells .
 	defer rows.Close()
 	if !rows.Next() {
 		return "", reflect.Value{}, rows.Err()
+	}
+	if cells != nil {
+		names, err := rows.Columns()
+		if err != nil {
+			return "", reflect.Value{}, err
+		}
+		var others []any
+		for _, name := range names[:len(names)-known] {
+			others = append(others, cells.Other(name))
+		}
+		targets = append(others, targets...)
 	}
 	r, err := scanKeys(stmt.Context, rows, m, groups, targets...)
 	if err != nil {
@@ -747,7 +762,7 @@ func (p *Plugin) retry(db *gorm.DB, c *change) error {
 		if r.expect == nil {
 			continue
 		}
-		text, stored, err := c.storedKey(stmt, r.group, true)
+		text, stored, err := c.storedKey(stmt, r.group, true, nil)
 		if err != nil {
 			return fmt.Errorf("rowseal: update %s: read the key again: %w", c.model.Describe(c.value), err)
 		}

@@ -32,6 +32,23 @@ type RoleDoc struct {
 	rowseal.RowKey
 }
 
+// RoleWide is the same table in a later release of the program, with one sealed column more.
+type RoleWide struct {
+	ID    uint64
+	Title string
+	A     string  `gorm:"serializer:rowseal"`
+	B     string  `gorm:"serializer:rowseal" rowseal:"text"`
+	C     *string `gorm:"serializer:rowseal"`
+	D     []byte  `gorm:"serializer:rowseal"`
+	E     rowseal.Secret[string]
+	F     int    `gorm:"serializer:rowseal"`
+	G     string `gorm:"serializer:rowseal"`
+	H     string `gorm:"serializer:rowseal" rowseal:"text"`
+	rowseal.RowKey
+}
+
+func (RoleWide) TableName() string { return "role_docs" }
+
 // duties is a key service with a principal for each duty, and the same table seen by each.
 type duties struct {
 	fake  *awskmstest.Server
@@ -306,4 +323,49 @@ func TestRolesManyWritersOfOneRow(t *testing.T) {
 		}
 		d.holds(t, d.reader(t), r.ID, fmt.Sprintf("%s %s %s d e 6", last[0], last[1], last[2]))
 	}, postgres, mariadb)
+}
+
+// TestRolesColumnsOfALaterRelease: a program that does not know a sealed column drops no key that it needs.
+func TestRolesColumnsOfALaterRelease(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		d := newDuties(t, kind)
+		ok(t, d.world.db.Exec("ALTER TABLE role_docs ADD COLUMN g "+map[string]string{postgres: "bytea", mariadb: "longblob", sqliteGo: "blob"}[kind]).Error)
+		ok(t, d.world.db.Exec("ALTER TABLE role_docs ADD COLUMN h text").Error)
+		wide := func(current int) *gorm.DB {
+			db, err := gorm.Open(dialector(kind, d.world.plain), &gorm.Config{Logger: d.world.db.Logger})
+			ok(t, err)
+			plugin, err := rowseal.New(d.keys(t, current, "kms:*"), rowseal.Config{Models: []any{rowseal.Model{Value: &RoleWide{}, Name: "RoleDoc"}}})
+			ok(t, err)
+			ok(t, db.Use(plugin))
+			return db
+		}
+		later := wide(1)
+		r := RoleWide{A: "a", B: "b", G: "g", H: "h"}
+		ok(t, later.Create(&r).Error)
+		holds := func(want string) {
+			t.Helper()
+			is := load[RoleWide](t, later, r.ID)
+			if got := fmt.Sprint(is.A, " ", is.B, " ", is.G, " ", is.H); got != want {
+				t.Errorf("the row holds %q, want %q", got, want)
+			}
+		}
+		writer := d.writer(t)
+		for i := range 3 {
+			ok(t, writer.Model(&RoleDoc{ID: r.ID}).Updates(map[string]any{"a": fmt.Sprint(i), "b": "b2", "c": "c", "d": []byte("d"), "e": rowseal.NewSecret("e")}).Error)
+			ok(t, writer.Model(&RoleDoc{ID: r.ID}).Updates(map[string]any{"a": fmt.Sprint(i), "f": i}).Error)
+		}
+		holds("2 b2 g h")
+		// Every field that this program knows lies under a later key than the first, which the others need.
+		full := d.as(t, 2, false, "kms:*")
+		ok(t, rowseal.Rotate(t.Context(), full, &RoleDoc{ID: r.ID}))
+		holds("2 b2 g h")
+		if n := d.envelope(t, r.ID).Keys(); n != 2 {
+			t.Errorf("%d data keys, want the newest and the one of the other columns", n)
+		}
+		ok(t, rowseal.Rotate(t.Context(), wide(2), &RoleWide{ID: r.ID}))
+		holds("2 b2 g h")
+		if n := d.envelope(t, r.ID).Keys(); n != 1 {
+			t.Errorf("%d data keys", n)
+		}
+	})
 }

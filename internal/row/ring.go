@@ -5,21 +5,25 @@ package row
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/rowseal/rowseal/field"
 	"github.com/rowseal/rowseal/kmskey"
 )
 
-// Cells are the sealed columns of one group, as the plugin reads them for itself.
+// Cells are the sealed columns of one group, as the plugin reads them for itself, and which data keys are named in columns that the model does
+// not have: another program's model of the same table may seal more columns under the same keys.
 type Cells struct {
-	group *Group
-	raw   []*cellBytes // by field; nil for NULL
+	group  *Group
+	raw    []*cellBytes // by field; nil for NULL
+	others []byte
 }
 
 // NewCells makes room for one row.
-func NewCells(g *Group) *Cells { return &Cells{g, make([]*cellBytes, len(g.Fields))} }
+func NewCells(g *Group) *Cells { return &Cells{group: g, raw: make([]*cellBytes, len(g.Fields))} }
 
 // Columns names what [Cells.Targets] scans.
 func (c *Cells) Columns() (names []string) {
@@ -37,6 +41,35 @@ func (c *Cells) Targets() (targets []any) {
 	return targets
 }
 
+// Other gives a scan target for a column that is not among Columns. What the model knows is passed over.
+func (c *Cells) Other(name string) any {
+	p := c.group.Plan
+	if p.Lookup(name) != nil || p.LookupKey(name) != nil || p.Schema.FieldsByDBName[name] != nil {
+		return new(sql.RawBytes)
+	}
+	return (*otherCell)(c)
+}
+
+type otherCell Cells
+
+// Scan notes the data key that a value names, where it may be a sealed one. A value that only looks like one keeps a key that could go.
+func (c *otherCell) Scan(src any) error {
+	var raw []byte
+	switch src := src.(type) {
+	case []byte:
+		raw = src
+	case string:
+		raw = []byte(src)
+	}
+	if sealed, err := field.ParseText(string(raw)); err == nil {
+		raw = sealed
+	}
+	if id, err := field.KeyID(raw); err == nil {
+		c.others = append(c.others, id)
+	}
+	return nil
+}
+
 // State is the row in v with these columns and the key column text, not opened.
 func (c *Cells) State(m *Model, v reflect.Value, text string) (*State, error) {
 	s, err := m.Closed(c.group, v, text)
@@ -46,6 +79,7 @@ func (c *Cells) State(m *Model, v reflect.Value, text string) (*State, error) {
 	for _, f := range c.group.Fields {
 		s.cells[f.pos] = f.cell(c.raw[f.pos])
 	}
+	s.others = c.others
 	return s, nil
 }
 
@@ -63,7 +97,7 @@ func (s *State) Keys() int {
 func (s *State) Pruned(written func(*Field) bool) (*State, error) {
 	s.mu.Lock()
 	text := s.text
-	var used []byte
+	used := slices.Clone(s.others)
 	for _, f := range s.group.Fields {
 		c := s.cells[f.pos]
 		if written(f) || c.status == null {
@@ -117,8 +151,8 @@ func (m *Model) Appended(ctx context.Context, s *State, v reflect.Value, written
 	return c, nil
 }
 
-// Merged is the row in v under the newest of its data keys alone, and the fields that were sealed anew for it. All data keys are unwrapped, one
-// call for each. s must hold every field as the database has it.
+// Merged is the row in v under the newest of its data keys, and the fields that were sealed anew for it. The others go, but for those that
+// columns beyond this model name. All data keys are unwrapped, one call for each. s must hold every field as the database has it.
 func (m *Model) Merged(ctx context.Context, s *State, v reflect.Value) (merged *State, moved []*Field, err error) {
 	fail := func(err error) (*State, []*Field, error) {
 		return nil, nil, fmt.Errorf("rowseal: merge the keys of %s: %w", m.Describe(v), err)
@@ -147,7 +181,7 @@ func (m *Model) Merged(ctx context.Context, s *State, v reflect.Value) (merged *
 	if err != nil {
 		return fail(err)
 	}
-	c.text, c.ring = env.Prune().String(), []*field.Key{newest}
+	c.text = env.Prune(c.others...).String()
 	return c, moved, nil
 }
 
