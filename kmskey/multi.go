@@ -168,6 +168,9 @@ func (l *leg) slow() { l.note(ErrUnavailable) }
 // any asks for the data key behind wraps that are alternatives: one leg after the other, the next also when one is slow. This is no trial of
 // keys: each wrap names its own, and is shown to none but the leg that owns it.
 func (m *Multi) any(ctx context.Context, wraps []Wrapped, do func(context.Context, *leg, Wrapped) (DEK, error)) (DEK, error) {
+	if len(m.legs) == 1 && len(wraps) == 1 {
+		return do(ctx, m.legs[0], wraps[0]) // it refuses itself what is not its own
+	}
 	type attempt struct {
 		leg  *leg
 		wrap Wrapped

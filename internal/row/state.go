@@ -36,7 +36,7 @@ type State struct {
 	dek    kmskey.DataKey // held only until it is wrapped
 	ring   []*field.Key   // opened data keys, oldest first; nil while closed
 	cells  []cell
-	others []byte         // data keys that columns beyond the model name, where they were read: see Cells
+	others []byte // data keys that columns beyond the model name, where they were read: see Cells
 
 	opening bool          // a call that opens the key is under way
 	over    chan struct{} // closed at its end, where somebody waits
