@@ -221,7 +221,7 @@ func (k *Keyring) wrap(ctx context.Context, key DataKey, row Row) (sealedKey, er
 	if err != nil {
 		return sealedKey{}, err
 	}
-	wraps, err := at.legs.all(ctx, func(ctx context.Context, l *leg) (Wrapped, error) {
+	wraps, _, err := at.legs.all(ctx, false, func(ctx context.Context, l *leg) (Wrapped, error) {
 		return at.wrap(ctx, l.Provider, key.DEK, at.context)
 	})
 	if err != nil {
@@ -407,7 +407,7 @@ func (k *Keyring) rewrap(ctx context.Context, s sealedKey, from, to Row, sameRow
 			}
 		}
 	}()
-	wraps, err := target.legs.all(ctx, func(ctx context.Context, l *leg) (Wrapped, error) {
+	wraps, missing, err := target.legs.all(ctx, true, func(ctx context.Context, l *leg) (Wrapped, error) {
 		if stays {
 			if i := slices.IndexFunc(s.wraps, l.owns); i >= 0 {
 				return s.wraps[i], nil
@@ -426,6 +426,9 @@ func (k *Keyring) rewrap(ctx context.Context, s sealedKey, from, to Row, sameRow
 	})
 	if err != nil {
 		return sealedKey{}, target.failed("rewrap", err)
+	}
+	if stays && missing != nil && len(wraps) <= len(s.wraps) {
+		return sealedKey{}, target.failed("rewrap", missing) // nothing was gained, and something is still missing
 	}
 	// The commitment is kept, since it holds nothing that changes.
 	return sealedKey{s.id, uint32(k.current), s.commitment, wraps}, nil

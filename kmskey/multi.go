@@ -21,7 +21,7 @@ type MultiConfig struct {
 	Providers []Provider
 
 	// Quorum is how many wraps a new data key needs before its row is written. Lower it to write on through an outage; what is missing then is
-	// filled in by rotation, and until it is, the row opens only where its wraps are. Defaults to all.
+	// filled in by rotation, and until it is, the row opens only where its wraps are. A rotation that finds the region still down says so. Defaults to all.
 	Quorum int
 
 	// Patience is how long one provider is waited for. After that, reading asks the next as well and takes the first answer, and writing
@@ -259,19 +259,19 @@ func (m *Multi) any(ctx context.Context, wraps []Wrapped, do func(context.Contex
 }
 
 // all makes a wrap with every leg, and gives those that came in the order of the legs. It fails where they are fewer than the quorum. Legs
-// that rest are left out where the others suffice.
-func (m *Multi) all(ctx context.Context, do func(context.Context, *leg) (Wrapped, error)) ([]Wrapped, error) {
+// that rest are left out where the others suffice, unless each is wanted: a rotation is there to make what is missing.
+func (m *Multi) all(ctx context.Context, each bool, do func(context.Context, *leg) (Wrapped, error)) (wraps []Wrapped, missing, err error) {
 	if len(m.legs) == 1 {
 		w, err := do(ctx, m.legs[0])
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return []Wrapped{w}, nil
+		return []Wrapped{w}, nil, nil
 	}
-	wraps := make([]*Wrapped, len(m.legs))
+	made := make([]*Wrapped, len(m.legs))
 	var first, resting []int
 	for i, l := range m.legs {
-		if m.quorum == len(m.legs) || l.turn() {
+		if each || m.quorum == len(m.legs) || l.turn() {
 			first = append(first, i)
 		} else {
 			resting = append(resting, i)
@@ -280,24 +280,26 @@ func (m *Multi) all(ctx context.Context, do func(context.Context, *leg) (Wrapped
 	if len(first) < m.quorum {
 		first, resting = append(first, resting...), nil
 	}
-	errs := m.some(ctx, first, wraps, 0, do)
-	if got := count(wraps); got < m.quorum && len(resting) > 0 && ctx.Err() == nil {
-		errs = append(errs, m.some(ctx, resting, wraps, got, do)...)
+	errs := m.some(ctx, first, made, 0, do)
+	if got := count(made); got < m.quorum && len(resting) > 0 && ctx.Err() == nil {
+		errs = append(errs, m.some(ctx, resting, made, got, do)...)
 	}
-	out := make([]Wrapped, 0, len(wraps))
-	for _, w := range wraps {
+	for _, w := range made {
 		if w != nil {
-			out = append(out, *w)
+			wraps = append(wraps, *w)
 		}
 	}
-	if len(out) < m.quorum {
+	if len(errs) > 0 {
+		missing = gather(errs)
+	}
+	if len(wraps) < m.quorum {
 		hint := ""
 		if m.quorum == len(m.legs) {
 			hint = "; to write on through an outage, set MultiConfig.Quorum"
 		}
-		return nil, fmt.Errorf("%d of %d wraps, where the quorum is %d%s: %w", len(out), len(m.legs), m.quorum, hint, gather(errs))
+		return nil, nil, fmt.Errorf("%d of %d wraps, where the quorum is %d%s: %w", len(wraps), len(m.legs), m.quorum, hint, missing)
 	}
-	return out, nil
+	return wraps, missing, nil
 }
 
 func count(wraps []*Wrapped) (n int) {

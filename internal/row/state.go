@@ -232,6 +232,9 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }
 // unwrap reads the envelope and makes the field keys ready: one call to the key service, however many ask, unless the state is open already.
 // Who waits for the call of another does so no longer than ctx.
 func (s *State) unwrap(ctx context.Context, m *Model) error {
+	if m.writeOnly {
+		return ErrWriteOnly // also where a key is at hand: it may be one that was added, and opens no other field
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.ring == nil && s.opening {
@@ -241,9 +244,6 @@ func (s *State) unwrap(ctx context.Context, m *Model) error {
 	}
 	if s.ring != nil {
 		return nil
-	}
-	if m.writeOnly {
-		return ErrWriteOnly
 	}
 	text := s.text
 	ring, err := s.call(ctx, m)
