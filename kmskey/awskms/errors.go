@@ -90,7 +90,7 @@ func (a act) meaning(err error) (kind error, hint string) {
 			return kind, hint
 		}
 	}
-	if response, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && response.HTTPStatusCode() != 0 {
+	if response, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && response.Response != nil && response.HTTPStatusCode() != 0 {
 		switch status := response.HTTPStatusCode(); {
 		case status == http.StatusUnauthorized || status == http.StatusForbidden:
 			return kmskey.ErrDenied, "check the client's credentials, and what stands between it and AWS"
