@@ -181,10 +181,6 @@ func TestConformanceAtEndpoint(t *testing.T) {
 	if endpoint != "aws" {
 		options.BaseEndpoint = aws.String(endpoint)
 	}
-	na := maps.Clone(notApplicable)
-	for _, fault := range []string{"calls", "disabled", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap", "sibling"} {
-		na[fault] = "the service at AWSKMS_TEST_ENDPOINT is not ours to break or count"
-	}
 	kmskeytest.Run(t, kmskeytest.Harness{
 		New: func(t *testing.T) kmskeytest.Subject {
 			return kmskeytest.Subject{
@@ -195,8 +191,17 @@ func TestConformanceAtEndpoint(t *testing.T) {
 				},
 			}
 		},
-		NotApplicable: na,
+		NotApplicable: withFaults("the service at AWSKMS_TEST_ENDPOINT is not ours to break or count", "calls", "sibling"),
 	})
+}
+
+// withFaults is notApplicable with an excuse for every fault, and for more.
+func withFaults(why string, more ...string) map[string]string {
+	na := maps.Clone(notApplicable)
+	for _, name := range append(more, "disabled", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap") {
+		na[name] = why
+	}
+	return na
 }
 
 func TestNew(t *testing.T) {
@@ -247,6 +252,9 @@ func TestNew(t *testing.T) {
 		{"negative_timeout", "alias/app", awskms.Config{Timeout: -1}, "Config.Timeout"},
 		{"previous_key_that_is_an_id", "alias/app", awskms.Config{PreviousKeys: []string{id}}, "Config.PreviousKeys"},
 		{"previous_key_that_is_an_alias", "alias/app", awskms.Config{PreviousKeys: []string{"arn:aws:kms:eu-central-1:111122223333:alias/app"}}, "Config.PreviousKeys"},
+		{"replicas_of_a_key_of_one_region", arn, awskms.Config{ReplicaRegions: []string{"us-east-1"}}, "only keys that begin with mrk- have replicas"},
+		{"replicas_in_no_region", "alias/app", awskms.Config{ReplicaRegions: []string{"Virginia"}}, "is no region such as us-east-1"},
+		{"replicas_in_another_partition", "alias/app", awskms.Config{ReplicaRegions: []string{"us-gov-west-1"}}, "replicas stay within aws"},
 		{"previous_key_of_another_region", "alias/app", awskms.Config{PreviousKeys: []string{strings.Replace(arn, "eu-central-1", "us-east-1", 1)}}, "not in the client's region"},
 	} {
 		t.Run(c.name+"_is_refused", func(t *testing.T) {

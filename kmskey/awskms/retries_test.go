@@ -146,7 +146,7 @@ func TestRetries(t *testing.T) {
 			}
 		}
 		bounded := func(o *kms.Options) {
-			o.HTTPClient = awshttp.NewBuildableClient().WithTimeout(100 * time.Millisecond).WithTransportOptions(func(tr *http.Transport) { tr.Proxy, tr.DisableKeepAlives = nil, true })
+			o.HTTPClient = awshttp.NewBuildableClient().WithTimeout(300 * time.Millisecond).WithTransportOptions(func(tr *http.Transport) { tr.Proxy, tr.DisableKeepAlives = nil, true })
 		}
 		srv := awskmstest.New(t, awskmstest.Config{Before: hang(1)})
 		if err := wraps(t, repeating(t, srv, &budget{perSecond: 10, now: time.Now}, "", time.Minute, bounded)); err != nil || srv.TotalCalls() < 2 {
