@@ -379,6 +379,24 @@ func TestAliases(t *testing.T) {
 			t.Errorf("learned by wrapping: %v", err)
 		}
 	})
+	t.Run("rows_are_moved_by_the_same_provider_after_the_key_behind_its_alias_was_exchanged", func(t *testing.T) {
+		s := set(t)
+		client := s.srv.NewPrincipal("rotator", "kms:ReEncryptFrom", "kms:ReEncryptTo").Client()
+		p := provider(t, client, "alias/app", awskms.Config{Account: s.srv.Account()})
+		must(t, s.srv.UpdateAlias("alias/app", s.new))
+		if !p.Owns(s.w) {
+			t.Error("does not own the rows of the key that the alias left")
+		}
+		moved, err := p.Rewrap(t.Context(), p, s.w, row(t, 1), row(t, 1))
+		must(t, err)
+		must(t, s.srv.DisableKey(s.old))
+		reader := provider(t, s.srv.NewPrincipal("reader", "kms:Decrypt").Client(), "alias/app", awskms.Config{Account: s.srv.Account()})
+		if _, err := reader.Unwrap(t.Context(), moved, row(t, 1)); err != nil || moved.KeyRef != s.new || !reader.Owns(moved) {
+			t.Errorf("%v, %q", err, moved.KeyRef)
+		}
+		_, err = reader.Unwrap(t.Context(), s.w, row(t, 1))
+		says(t, err, kmskey.ErrDisabled, "enable it")
+	})
 	t.Run("a_reader_that_does_not_know_the_account_asks_for_the_alias_and_learns", func(t *testing.T) {
 		s := set(t)
 		var asked []string

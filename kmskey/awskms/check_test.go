@@ -60,7 +60,7 @@ func TestCheck(t *testing.T) {
 	t.Run("finds_bad_credentials_in_one_request", func(t *testing.T) {
 		client := srv.Client(func(o *kms.Options) {
 			o.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-				return aws.Credentials{AccessKeyID: "AKIANOBODY", SecretAccessKey: "x"}, nil
+				return aws.Credentials{AccessKeyID: "AKIANOBODY", SecretAccessKey: "a secret of some length"}, nil
 			})
 		})
 		srv.ResetCounts()
