@@ -601,6 +601,22 @@ func TestAnswers(t *testing.T) {
 		_, err = p.Unwrap(t.Context(), w, row(t, 1))
 		says(t, err, kmskey.ErrContextMismatch, "")
 	})
+	t.Run("a_generated_key_under_another_key_or_of_another_length_is_refused", func(t *testing.T) {
+		for name, change := range map[string]func([]byte) []byte{
+			"under_another": swap,
+			"short":         func(b []byte) []byte { return bytes.Replace(b, []byte(`"Plaintext":"`), []byte(`"Plaintext":"c2hvcnQ=","x":"`), 1) },
+			"none":          func(b []byte) []byte { return bytes.Replace(b, []byte(`"Plaintext":"`), []byte(`"x":"`), 1) },
+			"nothing":       func([]byte) []byte { return []byte("{}") },
+		} {
+			got, w, err := provider(t, tampering(srv, change), key, awskms.Config{}).Generate(t.Context(), row(t, 1))
+			says(t, err, kmskey.ErrInvalid, "")
+			if !got.IsZero() || w.Blob != nil || strings.Contains(everything(err), "short") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		_, err := provider(t, tampering(srv, swap), key, awskms.Config{}).GenerateWrapped(t.Context(), row(t, 1))
+		says(t, err, kmskey.ErrInvalid, "outside the configuration")
+	})
 	t.Run("a_plaintext_that_is_no_data_key_is_refused", func(t *testing.T) {
 		out, err := srv.Client().Encrypt(t.Context(), &kms.EncryptInput{KeyId: &key, Plaintext: []byte("sixteen bytes...")})
 		must(t, err)
@@ -648,6 +664,11 @@ func TestAnswers(t *testing.T) {
 		must(t, err)
 		_, err = p.Unwrap(t.Context(), w, row(t, 1))
 		must(t, err)
+		drawn, _, err := p.Generate(t.Context(), row(t, 1))
+		must(t, err)
+		if strings.Contains(log.String(), base64.StdEncoding.EncodeToString(drawn.Bytes())) {
+			t.Error("the log holds the generated data key")
+		}
 		if !strings.Contains(log.String(), "TrentService.Decrypt") {
 			t.Error("nothing was logged: the test proves nothing")
 		}

@@ -279,8 +279,6 @@ func unreached(err error) (hint string, kind error) {
 		return "the endpoint's name does not resolve: check the client's region, BaseEndpoint, and the private DNS of a VPC endpoint", kmskey.ErrUnavailable
 	case is[*tls.CertificateVerificationError](err):
 		return "the endpoint's certificate is not trusted: check BaseEndpoint, proxies that open TLS, and this machine's clock and roots", kmskey.ErrUnavailable
-	case is[*heldBack](err):
-		return hintThrottled, kmskey.ErrThrottled
 	case is[*smithyhttp.RequestSendError](err):
 		return "the endpoint was not reached: check network, proxy and VPC endpoint", kmskey.ErrUnavailable
 	}
