@@ -604,9 +604,11 @@ func TestAnswers(t *testing.T) {
 	t.Run("a_generated_key_under_another_key_or_of_another_length_is_refused", func(t *testing.T) {
 		for name, change := range map[string]func([]byte) []byte{
 			"under_another": swap,
-			"short":         func(b []byte) []byte { return bytes.Replace(b, []byte(`"Plaintext":"`), []byte(`"Plaintext":"c2hvcnQ=","x":"`), 1) },
-			"none":          func(b []byte) []byte { return bytes.Replace(b, []byte(`"Plaintext":"`), []byte(`"x":"`), 1) },
-			"nothing":       func([]byte) []byte { return []byte("{}") },
+			"short": func(b []byte) []byte {
+				return bytes.Replace(b, []byte(`"Plaintext":"`), []byte(`"Plaintext":"c2hvcnQ=","x":"`), 1)
+			},
+			"none":    func(b []byte) []byte { return bytes.Replace(b, []byte(`"Plaintext":"`), []byte(`"x":"`), 1) },
+			"nothing": func([]byte) []byte { return []byte("{}") },
 		} {
 			got, w, err := provider(t, tampering(srv, change), key, awskms.Config{}).Generate(t.Context(), row(t, 1))
 			says(t, err, kmskey.ErrInvalid, "")
