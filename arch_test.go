@@ -41,7 +41,7 @@ var imports = map[string]struct{ code, tests []string }{
 	"kmskey/awskms": {
 		code: []string{"kmskey", "github.com/aws/aws-sdk-go-v2/aws", "github.com/aws/aws-sdk-go-v2/aws/retry",
 			"github.com/aws/aws-sdk-go-v2/service/kms/...", "github.com/aws/smithy-go/..."},
-		tests: []string{"kmskey/awskms/...", "kmskey/kmskeytest"},
+		tests: []string{"kmskey/awskms/...", "kmskey/kmskeytest", "github.com/aws/aws-sdk-go-v2/aws/transport/http"},
 	},
 	"kmskey/awskms/awskmstest": {
 		code:  []string{"github.com/aws/aws-sdk-go-v2/aws/...", "github.com/aws/aws-sdk-go-v2/service/kms/..."},

@@ -19,15 +19,14 @@
 // Where rows were wrapped in several regions under related multi-Region keys (mrk-…), [Config].ReplicaRegions lets them open, and
 // move, in each.
 //
-// The client and all that belongs to it (credentials, retries, endpoints) are the caller's: see [Retries] for how often it asks
-// again. Endpoints are options of it, too: BaseEndpoint for a VPC endpoint or an emulator, and EndpointOptions.UseFIPSEndpoint
-// (AWS_USE_FIPS_ENDPOINT) for the FIPS endpoint of the region; both at once the SDK refuses. [Provider.Check] finds at start-up
-// what is wrong with key, account, region, credentials and permissions.
+// The client and all that belongs to it (credentials, retries, endpoints) are the caller's. [Retries] bounds how often it asks again.
+// BaseEndpoint of its options names a VPC endpoint or an emulator, and EndpointOptions.UseFIPSEndpoint (AWS_USE_FIPS_ENDPOINT) the
+// region's FIPS endpoint; both at once the SDK refuses. [Provider.Check] finds at start-up what is wrong with key, account, region and
+// credentials.
 //
-// Limits: types of context values
-// are lost in AWS's pairs of strings (1 and "1" agree; the commitment in the envelope tells them apart); the SDK's own buffers, which hold data keys for the time of a call, cannot be cleared; and a
-// client with request or response bodies in its ClientLogMode would log data keys, so those two bits are switched off for
-// the calls made here.
+// Limits: types of context values are lost in AWS's pairs of strings (1 and "1" agree; the commitment in the envelope tells them
+// apart); the SDK's own buffers, which hold data keys for the time of a call, cannot be cleared; and a client with request or
+// response bodies in its ClientLogMode would log data keys, so those two bits are switched off for the calls made here.
 package awskms
 
 import (
@@ -89,8 +88,8 @@ type Config struct {
 }
 
 // Provider is a [kmskey.Provider] on one AWS KMS key, with all the optional powers: [kmskey.Rewrapper], [kmskey.Owner],
-// [kmskey.Generator] and [kmskey.BlindGenerator]. It is safe for concurrent use, keeps neither
-// data keys nor contexts, and makes one call to AWS per act, apart from the client's retries.
+// [kmskey.Generator] and [kmskey.BlindGenerator]. It is safe for concurrent use, keeps neither data keys nor contexts, and makes one
+// call to AWS per act, apart from the client's retries.
 type Provider struct {
 	client     API
 	canCompare bool // whether client may be compared with ==

@@ -181,10 +181,6 @@ func TestConformanceAtEndpoint(t *testing.T) {
 	if endpoint != "aws" {
 		options.BaseEndpoint = aws.String(endpoint)
 	}
-	na := maps.Clone(notApplicable)
-	for _, fault := range []string{"calls", "disabled", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap", "sibling"} {
-		na[fault] = "the service at AWSKMS_TEST_ENDPOINT is not ours to break or count"
-	}
 	kmskeytest.Run(t, kmskeytest.Harness{
 		New: func(t *testing.T) kmskeytest.Subject {
 			return kmskeytest.Subject{
@@ -195,8 +191,17 @@ func TestConformanceAtEndpoint(t *testing.T) {
 				},
 			}
 		},
-		NotApplicable: na,
+		NotApplicable: withFaults("the service at AWSKMS_TEST_ENDPOINT is not ours to break or count", "calls", "sibling"),
 	})
+}
+
+// withFaults is notApplicable with an excuse for every fault, and for more.
+func withFaults(why string, more ...string) map[string]string {
+	na := maps.Clone(notApplicable)
+	for _, name := range append(more, "disabled", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap") {
+		na[name] = why
+	}
+	return na
 }
 
 func TestNew(t *testing.T) {
@@ -247,6 +252,9 @@ func TestNew(t *testing.T) {
 		{"negative_timeout", "alias/app", awskms.Config{Timeout: -1}, "Config.Timeout"},
 		{"previous_key_that_is_an_id", "alias/app", awskms.Config{PreviousKeys: []string{id}}, "Config.PreviousKeys"},
 		{"previous_key_that_is_an_alias", "alias/app", awskms.Config{PreviousKeys: []string{"arn:aws:kms:eu-central-1:111122223333:alias/app"}}, "Config.PreviousKeys"},
+		{"replicas_of_a_key_of_one_region", arn, awskms.Config{ReplicaRegions: []string{"us-east-1"}}, "only keys that begin with mrk- have replicas"},
+		{"replicas_in_no_region", "alias/app", awskms.Config{ReplicaRegions: []string{"Virginia"}}, "is no region such as us-east-1"},
+		{"replicas_in_another_partition", "alias/app", awskms.Config{ReplicaRegions: []string{"us-gov-west-1"}}, "replicas stay within aws"},
 		{"previous_key_of_another_region", "alias/app", awskms.Config{PreviousKeys: []string{strings.Replace(arn, "eu-central-1", "us-east-1", 1)}}, "not in the client's region"},
 	} {
 		t.Run(c.name+"_is_refused", func(t *testing.T) {
@@ -370,6 +378,24 @@ func TestAliases(t *testing.T) {
 		if _, err := p.Unwrap(t.Context(), s.w, row(t, 1)); err != nil {
 			t.Errorf("learned by wrapping: %v", err)
 		}
+	})
+	t.Run("rows_are_moved_by_the_same_provider_after_the_key_behind_its_alias_was_exchanged", func(t *testing.T) {
+		s := set(t)
+		client := s.srv.NewPrincipal("rotator", "kms:ReEncryptFrom", "kms:ReEncryptTo").Client()
+		p := provider(t, client, "alias/app", awskms.Config{Account: s.srv.Account()})
+		must(t, s.srv.UpdateAlias("alias/app", s.new))
+		if !p.Owns(s.w) {
+			t.Error("does not own the rows of the key that the alias left")
+		}
+		moved, err := p.Rewrap(t.Context(), p, s.w, row(t, 1), row(t, 1))
+		must(t, err)
+		must(t, s.srv.DisableKey(s.old))
+		reader := provider(t, s.srv.NewPrincipal("reader", "kms:Decrypt").Client(), "alias/app", awskms.Config{Account: s.srv.Account()})
+		if _, err := reader.Unwrap(t.Context(), moved, row(t, 1)); err != nil || moved.KeyRef != s.new || !reader.Owns(moved) {
+			t.Errorf("%v, %q", err, moved.KeyRef)
+		}
+		_, err = reader.Unwrap(t.Context(), s.w, row(t, 1))
+		says(t, err, kmskey.ErrDisabled, "enable it")
 	})
 	t.Run("a_reader_that_does_not_know_the_account_asks_for_the_alias_and_learns", func(t *testing.T) {
 		s := set(t)
@@ -575,6 +601,24 @@ func TestAnswers(t *testing.T) {
 		_, err = p.Unwrap(t.Context(), w, row(t, 1))
 		says(t, err, kmskey.ErrContextMismatch, "")
 	})
+	t.Run("a_generated_key_under_another_key_or_of_another_length_is_refused", func(t *testing.T) {
+		for name, change := range map[string]func([]byte) []byte{
+			"under_another": swap,
+			"short": func(b []byte) []byte {
+				return bytes.Replace(b, []byte(`"Plaintext":"`), []byte(`"Plaintext":"c2hvcnQ=","x":"`), 1)
+			},
+			"none":    func(b []byte) []byte { return bytes.Replace(b, []byte(`"Plaintext":"`), []byte(`"x":"`), 1) },
+			"nothing": func([]byte) []byte { return []byte("{}") },
+		} {
+			got, w, err := provider(t, tampering(srv, change), key, awskms.Config{}).Generate(t.Context(), row(t, 1))
+			says(t, err, kmskey.ErrInvalid, "")
+			if !got.IsZero() || w.Blob != nil || strings.Contains(everything(err), "short") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		_, err := provider(t, tampering(srv, swap), key, awskms.Config{}).GenerateWrapped(t.Context(), row(t, 1))
+		says(t, err, kmskey.ErrInvalid, "outside the configuration")
+	})
 	t.Run("a_plaintext_that_is_no_data_key_is_refused", func(t *testing.T) {
 		out, err := srv.Client().Encrypt(t.Context(), &kms.EncryptInput{KeyId: &key, Plaintext: []byte("sixteen bytes...")})
 		must(t, err)
@@ -622,6 +666,11 @@ func TestAnswers(t *testing.T) {
 		must(t, err)
 		_, err = p.Unwrap(t.Context(), w, row(t, 1))
 		must(t, err)
+		drawn, _, err := p.Generate(t.Context(), row(t, 1))
+		must(t, err)
+		if strings.Contains(log.String(), base64.StdEncoding.EncodeToString(drawn.Bytes())) {
+			t.Error("the log holds the generated data key")
+		}
 		if !strings.Contains(log.String(), "TrentService.Decrypt") {
 			t.Error("nothing was logged: the test proves nothing")
 		}

@@ -123,7 +123,7 @@ func (a act) described(m *types.KeyMetadata) error {
 		return a.fail(kmskey.ErrDisabled, "enable it, or list its successor first", nil)
 	}
 	state := strings.ToLower(string(m.KeyState))
-	kind, hint := a.state(func(part string) bool { return strings.Contains(state, part) })
+	hint, kind := a.state(func(part string) bool { return strings.Contains(state, part) })
 	cause := fmt.Errorf("the key is in state %.40s", m.KeyState)
 	if m.DeletionDate != nil {
 		cause = fmt.Errorf("%w, to be deleted at %s", cause, m.DeletionDate.UTC().Format(time.RFC3339))

@@ -36,7 +36,7 @@ func (a act) failed(ctx context.Context, err error) error {
 	scrub(err)
 	ctxErr := ctx.Err()
 	if ctxErr == nil {
-		kind, hint := a.meaning(err)
+		hint, kind := a.meaning(err)
 		return a.fail(kind, hint, err)
 	}
 	if !errors.Is(err, ctxErr) {
@@ -76,30 +76,30 @@ const (
 
 // meaning goes by the code of AWS's answer, else by the HTTP status, since emulators and proxies answer with codes that AWS does not
 // have. Without any answer the service is unavailable.
-func (a act) meaning(err error) (kind error, hint string) {
+func (a act) meaning(err error) (hint string, kind error) {
 	api, answered := errors.AsType[smithy.APIError](err)
 	if withoutCredentials(err) {
 		// What answered, if anything, is the service that gives out credentials, and a fault of its own passes.
 		if answered && (throttles(api) || api.ErrorFault() == smithy.FaultServer) {
-			return kmskey.ErrUnavailable, "the client got no credentials for now"
+			return "the client got no credentials for now", kmskey.ErrUnavailable
 		}
-		return kmskey.ErrDenied, "the client has no credentials: give the process a role or a profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+		return "the client has no credentials: give the process a role or a profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", kmskey.ErrDenied
 	}
 	if answered {
-		if kind, hint := a.meaningOf(api); kind != nil {
-			return kind, hint
+		if hint, kind := a.meaningOf(api); kind != nil {
+			return hint, kind
 		}
 	}
-	if response, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && response.HTTPStatusCode() != 0 {
+	if response, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && response.Response != nil && response.HTTPStatusCode() != 0 {
 		switch status := response.HTTPStatusCode(); {
 		case status == http.StatusUnauthorized || status == http.StatusForbidden:
-			return kmskey.ErrDenied, "check the client's credentials, and what stands between it and AWS"
+			return "check the client's credentials, and what stands between it and AWS", kmskey.ErrDenied
 		case status == http.StatusTooManyRequests:
-			return kmskey.ErrThrottled, hintThrottled
+			return hintThrottled, kmskey.ErrThrottled
 		case status >= 400 && status < 500 && status != http.StatusRequestTimeout:
-			return kmskey.ErrInvalid, "is the endpoint AWS KMS?"
+			return "is the endpoint AWS KMS?", kmskey.ErrInvalid
 		}
-		return kmskey.ErrUnavailable, ""
+		return "", kmskey.ErrUnavailable
 	}
 	return unreached(err)
 }
@@ -110,88 +110,88 @@ func throttles(api smithy.APIError) bool {
 }
 
 // meaningOf is what a code of AWS means; no kind where the code is none of AWS's.
-func (a act) meaningOf(api smithy.APIError) (kind error, hint string) {
+func (a act) meaningOf(api smithy.APIError) (hint string, kind error) {
 	code, message := api.ErrorCode(), strings.ToLower(api.ErrorMessage())
 	says := func(part string) bool { return strings.Contains(message, part) }
 	if throttles(api) {
-		return kmskey.ErrThrottled, hintThrottled
+		return hintThrottled, kmskey.ErrThrottled
 	}
 	switch code {
 	case "AccessDeniedException", "AccessDenied", "NotAuthorized":
-		return kmskey.ErrDenied, a.denied(api.ErrorMessage())
+		return a.denied(api.ErrorMessage()), kmskey.ErrDenied
 	case "ExpiredTokenException", "ExpiredToken", "RequestExpired":
-		return kmskey.ErrDenied, "the client's credentials have expired: sign in again, or give it credentials that renew themselves (a role, SSO)"
+		return "the client's credentials have expired: sign in again, or give it credentials that renew themselves (a role, SSO)", kmskey.ErrDenied
 	case "UnrecognizedClientException", "InvalidClientTokenId":
-		return kmskey.ErrDenied, "AWS does not know the client's access key or session token: check the client's credentials and their partition"
+		return "AWS does not know the client's access key or session token: check the client's credentials and their partition", kmskey.ErrDenied
 	case "InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignature", "IncompleteSignatureException":
 		if says("signature expired") || says("not yet current") {
-			return kmskey.ErrDenied, "set this machine's clock, which is more than five minutes from AWS's"
+			return "set this machine's clock, which is more than five minutes from AWS's", kmskey.ErrDenied
 		}
-		return kmskey.ErrDenied, "check the client's secret access key and region, and that no proxy changes requests"
+		return "check the client's secret access key and region, and that no proxy changes requests", kmskey.ErrDenied
 	case "MissingAuthenticationToken", "MissingAuthenticationTokenException", "OptInRequired":
-		return kmskey.ErrDenied, "check the client's credentials, and that the account has the region enabled"
+		return "check the client's credentials, and that the account has the region enabled", kmskey.ErrDenied
 
 	case "DisabledException":
-		return kmskey.ErrDisabled, "enable it, or list its successor first"
+		return "enable it, or list its successor first", kmskey.ErrDisabled
 	case "KMSInvalidStateException":
 		return a.state(says)
 	case "NotFoundException":
-		return kmskey.ErrNotFound, fmt.Sprintf("the client asked in region %s: check the key's name, account and region", a.p.region)
+		return fmt.Sprintf("the client asked in region %s: check the key's name, account and region", a.p.region), kmskey.ErrNotFound
 
 	case "InvalidCiphertextException", "IncorrectKeyException":
 		if a.op != "unwrap" && a.op != "rewrap" {
-			return kmskey.ErrInvalid, "is the endpoint AWS KMS?"
+			return "is the endpoint AWS KMS?", kmskey.ErrInvalid
 		}
 		if code == "IncorrectKeyException" {
-			return kmskey.ErrContextMismatch, "the ciphertext is not of the key that the row names"
+			return "the ciphertext is not of the key that the row names", kmskey.ErrContextMismatch
 		}
 		if a.ec.Len() == 0 {
-			return kmskey.ErrContextMismatch, "AWS KMS does not say what is wrong; the encryption context sent has no pairs"
+			return "AWS KMS does not say what is wrong; the encryption context sent has no pairs", kmskey.ErrContextMismatch
 		}
-		return kmskey.ErrContextMismatch, fmt.Sprintf("AWS KMS does not say what is wrong; the encryption context sent has the pairs %.1000s", a.ec)
+		return fmt.Sprintf("AWS KMS does not say what is wrong; the encryption context sent has the pairs %.1000s", a.ec), kmskey.ErrContextMismatch
 
 	case "KeyUnavailableException":
-		return kmskey.ErrUnavailable, "the key cannot be used for now; " + hintStore + " if it is in one"
+		return "the key cannot be used for now; where it is in a custom key store, see describe-custom-key-stores", kmskey.ErrUnavailable
 	case "DependencyTimeoutException", "KMSInternalException",
 		"ServiceUnavailable", "ServiceUnavailableException", "InternalFailure", "InternalError", "RequestTimeout", "RequestTimeoutException":
-		return kmskey.ErrUnavailable, "AWS KMS failed; try again"
+		return "AWS KMS failed; try again", kmskey.ErrUnavailable
 
 	case "InvalidGrantTokenException":
-		return kmskey.ErrInvalid, "Config.GrantTokens gave a token that AWS does not know; a grant that is some minutes old needs none"
+		return "Config.GrantTokens gave a token that AWS does not know; a grant that is some minutes old needs none", kmskey.ErrInvalid
 	case "InvalidKeyUsageException":
-		return kmskey.ErrInvalid, "configure a symmetric key for encryption (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT)"
+		return "configure a symmetric key for encryption (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT)", kmskey.ErrInvalid
 	case "InvalidArnException":
-		return kmskey.ErrInvalid, "check the configured key's name"
+		return "check the configured key's name", kmskey.ErrInvalid
 	case "UnsupportedOperationException":
-		return kmskey.ErrInvalid, "is the endpoint an emulator that lacks this?"
+		return "is the endpoint an emulator that lacks this?", kmskey.ErrInvalid
 	case "DryRunOperationException", "ValidationException", "ValidationError", "SerializationException":
-		return kmskey.ErrInvalid, ""
+		return "", kmskey.ErrInvalid
 	}
 	for _, store := range []string{"CloudHsm", "CustomKeyStore", "Xks"} {
 		if strings.HasPrefix(code, store) {
-			return kmskey.ErrUnavailable, hintStore
+			return hintStore, kmskey.ErrUnavailable
 		}
 	}
-	return nil, ""
+	return "", nil
 }
 
 // state is what KMSInvalidStateException means: the message alone says which state.
-func (a act) state(says func(string) bool) (kind error, hint string) {
+func (a act) state(says func(string) bool) (hint string, kind error) {
 	switch {
 	case says("pending deletion"), says("pendingdeletion"), says("pending replica deletion"), says("pendingreplicadeletion"):
 		hint = "its deletion is scheduled, and all rows under it go with it: cancel-key-deletion and then enable-key bring it back"
 		if a.op != "check" {
 			hint += "; Provider.Check says until when"
 		}
-		return kmskey.ErrDisabled, hint
+		return hint, kmskey.ErrDisabled
 	case says("pending import"), says("pendingimport"):
-		return kmskey.ErrDisabled, "its imported key material is missing or has expired: import the same material again"
+		return "its imported key material is missing or has expired: import the same material again", kmskey.ErrDisabled
 	case says("creating"), says("updating"):
-		return kmskey.ErrUnavailable, "it is being made or changed; try again in some minutes"
+		return "it is being made or changed; try again in some minutes", kmskey.ErrUnavailable
 	case says("unavailable"), says("key store"), says("cluster"), says("proxy"):
-		return kmskey.ErrUnavailable, hintStore
+		return hintStore, kmskey.ErrUnavailable
 	}
-	return kmskey.ErrDisabled, "if its deletion is scheduled, cancel that and enable it, or list its successor first"
+	return "if its deletion is scheduled, cancel that and enable it, or list its successor first", kmskey.ErrDisabled
 }
 
 // refusal reads "User: arn:aws:iam::111122223333:user/app is not authorized to perform: kms:Decrypt on resource: arn:aws:kms:… because …".
@@ -269,20 +269,18 @@ func failedAt(err error, steps ...string) bool {
 }
 
 // unreached is what it means that nothing answered.
-func unreached(err error) (kind error, hint string) {
+func unreached(err error) (hint string, kind error) {
 	if failedAt(err, "failed to resolve service endpoint") {
-		return kmskey.ErrInvalid, "the client's region, BaseEndpoint and FIPS or dual-stack settings do not go together"
+		return "the client's region, BaseEndpoint and FIPS or dual-stack settings do not go together", kmskey.ErrInvalid
 	}
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	switch {
 	case isDNS && dns.IsNotFound:
-		return kmskey.ErrUnavailable, "the endpoint's name does not resolve: check the client's region, BaseEndpoint, and the private DNS of a VPC endpoint"
+		return "the endpoint's name does not resolve: check the client's region, BaseEndpoint, and the private DNS of a VPC endpoint", kmskey.ErrUnavailable
 	case is[*tls.CertificateVerificationError](err):
-		return kmskey.ErrUnavailable, "the endpoint's certificate is not trusted: check BaseEndpoint, proxies that open TLS, and this machine's clock and roots"
-	case is[*heldBack](err):
-		return kmskey.ErrThrottled, hintThrottled
+		return "the endpoint's certificate is not trusted: check BaseEndpoint, proxies that open TLS, and this machine's clock and roots", kmskey.ErrUnavailable
 	case is[*smithyhttp.RequestSendError](err):
-		return kmskey.ErrUnavailable, "the endpoint was not reached: check network, proxy and VPC endpoint"
+		return "the endpoint was not reached: check network, proxy and VPC endpoint", kmskey.ErrUnavailable
 	}
-	return kmskey.ErrUnavailable, ""
+	return "", kmskey.ErrUnavailable
 }

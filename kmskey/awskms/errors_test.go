@@ -270,7 +270,7 @@ func TestCredentials(t *testing.T) {
 	})
 }
 
-// TestClock: a machine whose clock is wrong is told so, or, where the client may ask again, helped by the SDK.
+// TestClock: a machine whose clock is wrong is told so. (Where a client may repeat, the SDK also corrects its signatures by AWS's Date.)
 func TestClock(t *testing.T) {
 	srv := awskmstest.New(t, awskmstest.Config{Now: func() time.Time { return time.Now().Add(-time.Hour) }})
 	key := srv.CreateKey()
@@ -304,7 +304,7 @@ func TestEndpoints(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := &seen{}
 			o := kms.Options{Region: "eu-central-1", HTTPClient: s, Retryer: aws.NopRetryer{}, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-				return aws.Credentials{AccessKeyID: "AKIAEXAMPLE", SecretAccessKey: "x"}, nil
+				return aws.Credentials{AccessKeyID: "AKIAEXAMPLE", SecretAccessKey: "a secret of some length"}, nil
 			})}
 			_, err := provider(t, kms.New(o, c.options), "alias/app", awskms.Config{}).Wrap(t.Context(), kmskey.NewDEK(), row(t, 1))
 			says(t, err, kmskey.ErrUnavailable, "the endpoint's name does not resolve")

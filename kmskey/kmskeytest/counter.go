@@ -11,7 +11,7 @@ import (
 
 // Call is one call that a [Counter] saw. It holds no data key.
 type Call struct {
-	Op      string         // "wrap", "unwrap", "rewrap", "generate" or "generate_wrapped"
+	Op      string         // "wrap", "unwrap", "rewrap", "generate" or "generate wrapped"
 	Wrapped kmskey.Wrapped // what is unwrapped or rewrapped; else zero
 	Context kmskey.Context // the context; the one rewrapped to, for a rewrap
 }
@@ -132,7 +132,7 @@ type generatesWrapped struct{ c *Counter }
 
 // GenerateWrapped is counted and passed on.
 func (g generatesWrapped) GenerateWrapped(ctx context.Context, ec kmskey.Context) (w kmskey.Wrapped, err error) {
-	err = g.c.watch(ctx, Call{Op: "generate_wrapped", Context: ec}, func() (err error) {
+	err = g.c.watch(ctx, Call{Op: "generate wrapped", Context: ec}, func() (err error) {
 		w, err = g.c.inner.(kmskey.BlindGenerator).GenerateWrapped(ctx, ec)
 		return err
 	})

@@ -121,8 +121,8 @@ func TestCounter(t *testing.T) {
 			}
 			_, g := inner.(G)
 			_, b := inner.(B)
-			if (c.Count("generate") == 1) != g || (c.Count("generate_wrapped") == 1) != b {
-				t.Errorf("%T: counted %d and %d", inner, c.Count("generate"), c.Count("generate_wrapped"))
+			if (c.Count("generate") == 1) != g || (c.Count("generate wrapped") == 1) != b {
+				t.Errorf("%T: counted %d and %d", inner, c.Count("generate"), c.Count("generate wrapped"))
 			}
 		}
 	})

@@ -7,9 +7,9 @@
 //	writer := srv.NewPrincipal("writer", "kms:Encrypt")
 //	provider, err := awskms.New(writer.Client(), key, awskms.Config{})
 //
-// It answers Encrypt, Decrypt, ReEncrypt, GenerateDataKey, GenerateDataKeyWithoutPlaintext, DescribeKey, CreateKey,
-// CreateAlias, UpdateAlias, DeleteAlias, EnableKey, DisableKey, ScheduleKeyDeletion, CancelKeyDeletion and RotateKeyOnDemand,
-// for symmetric keys. Every other operation, and every parameter it does not know, is refused with
+// It answers Encrypt, Decrypt, ReEncrypt, GenerateDataKey, GenerateDataKeyWithoutPlaintext (with dry runs), DescribeKey, CreateKey,
+// ReplicateKey, CreateAlias, UpdateAlias, DeleteAlias, EnableKey, DisableKey, ScheduleKeyDeletion, CancelKeyDeletion,
+// RotateKeyOnDemand, CreateGrant, RetireGrant, RevokeGrant and ListGrants, for symmetric keys of one region or several. Every other operation, and every parameter it does not know, is refused with
 // UnsupportedOperationException: it never claims success for what it did not do.
 //
 // What it checks, it checks as AWS does: SigV4 over the whole request, with scope, region and date; permissions by principal,
@@ -22,7 +22,8 @@
 // retries of the client included, and so is the most that were in flight at once.
 //
 // What it is not: a model of policies (a principal is allowed actions, on all keys of its account or on one; there are no
-// conditions), of grants, of multi-Region or asymmetric keys, of eventual consistency, or of AWS's choice between
+// conditions but those of grants), of asymmetric keys, of eventual consistency (but for grants, which need their token while
+// [Server.UnsettleGrants] says so), or of AWS's choice between
 // InvalidCiphertextException, IncorrectKeyException and AccessDeniedException for ciphertexts that were altered. Code that
 // must work against AWS decides on classes of errors, not on one. It speaks HTTP without TLS and listens on 127.0.0.1 alone.
 package awskmstest
