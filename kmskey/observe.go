@@ -13,8 +13,8 @@ type Call struct {
 	Op       string // "wrap", "unwrap" or "rewrap"
 	Version  int    // the keyring's version: the one wrapped or rewrapped to, or unwrapped with
 	Provider string // the provider by its own String, for instance "awskms.Provider(alias/app, eu-central-1)"
-	Model    string // the logical name of the model
-	Key      string // the logical name of the key column
+	Model    string // the logical name of the model; "rowseal/box" for a Box
+	Key      string // the logical name of the key column, or of the box
 	KeyRef   string // the key that the row names; empty when wrapping
 
 	// Context is the encryption context, of a rewrap the one that is moved to. It prints its names alone; [Context.Strings] gives the values
@@ -42,7 +42,7 @@ var outcomes = []struct {
 }{
 	{ErrDenied, "denied"}, {ErrNotFound, "not_found"}, {ErrDisabled, "disabled"}, {ErrThrottled, "throttled"},
 	{ErrContextMismatch, "context_mismatch"}, {ErrForeignKey, "foreign_key"}, {ErrInvalid, "invalid"},
-	{ErrNotRewrappable, "not_rewrappable"}, {ErrCommitment, "commitment"}, {ErrCorrupt, "corrupt"}, {ErrPending, "pending"},
+	{ErrNotRewrappable, "not_rewrappable"}, {ErrCommitment, "commitment"}, {ErrNotAuthentic, "not_authentic"}, {ErrCorrupt, "corrupt"}, {ErrPending, "pending"},
 	{ErrUnknownVersion, "unknown_version"}, {ErrRingFull, "ring_full"},
 	{context.Canceled, "cancelled"}, {context.DeadlineExceeded, "timeout"}, {ErrUnavailable, "unavailable"},
 }

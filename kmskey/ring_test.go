@@ -229,13 +229,14 @@ func TestKeyring_Observers(t *testing.T) {
 
 func TestOutcome(t *testing.T) {
 	for want, err := range map[string]error{
-		"ok":          nil,
-		"error":       errors.New("x"),
-		"throttled":   &kmskey.Error{Kind: kmskey.ErrThrottled},
-		"cancelled":   &kmskey.Error{Kind: kmskey.ErrUnavailable, Err: context.Canceled},
-		"timeout":     &kmskey.Error{Kind: kmskey.ErrUnavailable, Err: context.DeadlineExceeded},
-		"unavailable": kmskey.ErrUnavailable,
-		"foreign_key": kmskey.ErrForeignKey,
+		"ok":            nil,
+		"error":         errors.New("x"),
+		"throttled":     &kmskey.Error{Kind: kmskey.ErrThrottled},
+		"cancelled":     &kmskey.Error{Kind: kmskey.ErrUnavailable, Err: context.Canceled},
+		"timeout":       &kmskey.Error{Kind: kmskey.ErrUnavailable, Err: context.DeadlineExceeded},
+		"unavailable":   kmskey.ErrUnavailable,
+		"foreign_key":   kmskey.ErrForeignKey,
+		"not_authentic": kmskey.ErrNotAuthentic,
 	} {
 		if got := kmskey.Outcome(err); got != want {
 			t.Errorf("%v: %s, want %s", err, got, want)
