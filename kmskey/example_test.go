@@ -2,6 +2,7 @@ package kmskey_test
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"strings"
 
@@ -37,4 +38,12 @@ func ExampleBox() {
 	// Ada,1815-12-10
 	// <nil>
 	// kmskey: open in box "exports": kmskey: unwrap (version 2) with test key "key-2": not authentic under this encryption context (wrong row, wrong key, or altered); asked under the context {report}: either one of these is not what it was when the key was wrapped, or the key is another row's or was altered
+}
+
+// What to ask Vault's sys/audit-hash for, to find a row's requests in the log of an audit device.
+func ExampleContext_Canonical() {
+	ec, err := kmskey.NewContext(kmskey.Pair{Name: "model_name", Value: kmskey.Text("Patient")}, kmskey.Pair{Name: "model_id", Value: kmskey.Int(42)})
+	fmt.Println(base64.StdEncoding.EncodeToString(ec.Canonical()), err)
+	// Output:
+	// AQAAAA9yb3dzZWFsL2NvbnRleHQBAAAACG1vZGVsX2lkAgAAAAI0MgEAAAAKbW9kZWxfbmFtZQEAAAAHUGF0aWVudA== <nil>
 }

@@ -200,7 +200,7 @@ func TestKeyring_Observers(t *testing.T) {
 	for i, w := range want {
 		c, r := log[i].call, log[i].result
 		if c.Op != w.op || c.KeyRef != w.ref || r.KeyRef != w.used || kmskey.Outcome(r.Err) != w.outcome || c.Version != w.version ||
-			c.Model != "Patient" || c.Key != "encrypted_kms_key" || c.Context.String() != "{model_id model_name}" || c.Provider == "" {
+			r.Service != "test" || c.Model != "Patient" || c.Key != "encrypted_kms_key" || c.Context.String() != "{model_id model_name}" || c.Provider == "" {
 			t.Errorf("call %d: %+v %+v", i, c, r)
 		}
 	}
