@@ -49,6 +49,11 @@ var imports = map[string]struct{ code, tests []string }{
 		tests: []string{"kmskey/awskms/awskmstest", "github.com/aws/smithy-go"},
 	},
 	// Modules of their own.
+	"kmskey/azurekv": {
+		code: []string{"kmskey", "github.com/Azure/azure-sdk-for-go/sdk/azcore/...", "github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"},
+		tests: []string{"kmskey/azurekv", "kmskey/kmskeytest", "github.com/Azure/azure-sdk-for-go/sdk/azidentity",
+			"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys/fake"},
+	},
 	"kmskey/gcpkms": {
 		code: []string{"kmskey", "cloud.google.com/go/kms/apiv1/...", "github.com/googleapis/gax-go/v2/...", "google.golang.org/grpc/...",
 			"google.golang.org/protobuf/proto", "google.golang.org/protobuf/types/known/wrapperspb"},

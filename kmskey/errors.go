@@ -50,7 +50,7 @@ var (
 
 // Error is a failed call to a key service. It wraps its Kind and its Err.
 type Error struct {
-	Op      string // "wrap", "unwrap", "rewrap"; of some providers also "check"
+	Op      string // "wrap", "unwrap", "rewrap"; of some providers also "generate", "generate wrapped", "check"
 	Version int    // the keyring's version; 0 where the call came from elsewhere
 	Service string // as in [Wrapped]
 	KeyRef  string // the key that was asked for; may be empty

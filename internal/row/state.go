@@ -36,6 +36,7 @@ type State struct {
 	dek    kmskey.DataKey // held only until it is wrapped
 	ring   []*field.Key   // opened data keys, oldest first; nil while closed
 	cells  []cell
+	others []byte         // data keys that columns beyond the model name, where they were read: see Cells
 
 	opening bool          // a call that opens the key is under way
 	over    chan struct{} // closed at its end, where somebody waits
@@ -125,7 +126,7 @@ func (s *State) LeftNull(f *Field) bool {
 func (s *State) Clone() *State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &State{group: s.group, epoch: s.epoch, left: s.left, model: s.model, row: s.row, rowErr: s.rowErr, id: s.id, text: s.text, token: s.token, dek: s.dek, ring: s.ring}
+	c := &State{group: s.group, epoch: s.epoch, left: s.left, model: s.model, row: s.row, rowErr: s.rowErr, id: s.id, text: s.text, token: s.token, dek: s.dek, ring: s.ring, others: s.others}
 	c.cells = append([]cell(nil), s.cells...)
 	return c
 }
@@ -240,6 +241,9 @@ func (s *State) unwrap(ctx context.Context, m *Model) error {
 	}
 	if s.ring != nil {
 		return nil
+	}
+	if m.writeOnly {
+		return ErrWriteOnly
 	}
 	text := s.text
 	ring, err := s.call(ctx, m)

@@ -75,6 +75,9 @@ type Server struct {
 	calls      map[string]int
 	inFlight   int
 	most       int
+
+	grants          []*grant
+	grantsNeedToken bool
 }
 
 // New starts a server that ends with the test. It fails the test where it cannot.
@@ -290,6 +293,10 @@ func (s *Server) Client(options ...func(*kms.Options)) *kms.Client { return s.ad
 type caller struct {
 	*Principal
 	region string
+
+	// Of the one request: see caller.asking.
+	tokens  []string
+	context map[string]string
 }
 
 // may reports whether the caller is allowed action on k; the server's lock is held.
@@ -299,7 +306,7 @@ func (c caller) may(action string, k *key) bool {
 			return true
 		}
 	}
-	return false
+	return c.granted(action, k)
 }
 
 // maxBody is far above what any operation here can need.
