@@ -37,6 +37,7 @@ var imports = map[string]struct{ code, tests []string }{
 	"kmskey/internal/localwrap": {code: []string{"internal/canon"}, tests: []string{"kmskey/internal/localwrap"}},
 	"kmskey/localkey":           {code: []string{"kmskey", "kmskey/internal/localwrap"}, tests: []string{"kmskey/localkey", "kmskey/kmskeytest"}},
 	"kmskey/kmskeytest":         {code: []string{"kmskey"}, tests: []string{"kmskey/kmskeytest", "kmskey/localkey"}},
+	"kmskey/kmslog":             {code: []string{"kmskey"}, tests: []string{"kmskey/kmslog", "kmskey/localkey"}},
 	"kmskey/vaulttransit":       {code: []string{"kmskey"}, tests: []string{"kmskey/vaulttransit", "kmskey/kmskeytest"}},
 	"kmskey/awskms": {
 		code: []string{"kmskey", "github.com/aws/aws-sdk-go-v2/aws", "github.com/aws/aws-sdk-go-v2/aws/retry",
@@ -58,6 +59,11 @@ var imports = map[string]struct{ code, tests []string }{
 			"google.golang.org/protobuf/proto", "google.golang.org/protobuf/types/known/wrapperspb"},
 		tests: []string{"kmskey/gcpkms", "kmskey/kmskeytest", "google.golang.org/api/option", "google.golang.org/genproto/googleapis/rpc/errdetails",
 			"google.golang.org/protobuf/encoding/protojson"},
+	},
+	"kmskey/kmsotel": {
+		code: []string{"kmskey", "go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes",
+			"go.opentelemetry.io/otel/metric/...", "go.opentelemetry.io/otel/trace/..."},
+		tests: []string{"kmskey/kmsotel", "kmskey/localkey", "go.opentelemetry.io/otel/sdk/..."},
 	},
 }
 

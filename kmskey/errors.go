@@ -32,9 +32,9 @@ var (
 	ErrNotRewrappable = errors.New("cannot be rewrapped by the service")
 )
 
-// The kinds of failure of an envelope, found without or after a call.
+// The kinds of failure of an envelope and of a sealed message, found without or after a call.
 var (
-	// ErrCorrupt: the key column does not hold a well-formed envelope.
+	// ErrCorrupt: the key column does not hold a well-formed envelope, or a text not a well-formed sealed message.
 	ErrCorrupt = errors.New("corrupt envelope")
 	// ErrPending: the key column holds the token of a row whose insert never finished; its fields have no key.
 	ErrPending = errors.New("row was inserted without its key")
@@ -44,6 +44,8 @@ var (
 	ErrRingFull = errors.New("envelope holds no further data key")
 	// ErrCommitment: the data key is not the one that the envelope commits to for this model, key and row.
 	ErrCommitment = errors.New("data key does not belong to this row")
+	// ErrNotAuthentic: the message of a [Box] was altered, or stands behind the envelope of another.
+	ErrNotAuthentic = errors.New("message not authentic (altered, or another envelope's)")
 )
 
 // Error is a failed call to a key service. It wraps its Kind and its Err.

@@ -69,6 +69,8 @@ type Row struct {
 	AdmitUnbound bool
 	// Context gives the model's encryption context under a version.
 	Context func(version int) ([]Pair, error)
+
+	box bool // a message of a [Box] and no row: another commitment
 }
 
 // DataKey is one data key of a row, with its number in the envelope.
@@ -312,6 +314,14 @@ func (r Row) check() error {
 	return nil
 }
 
+// names says what a commitment tells apart.
+func (r Row) names() string {
+	if r.box {
+		return "box, context or namespace"
+	}
+	return "row, model, key or namespace"
+}
+
 func (k *Keyring) unwrap(ctx context.Context, s sealedKey, row Row) (DEK, error) {
 	if err := row.check(); err != nil {
 		return DEK{}, fmt.Errorf("kmskey: unwrap: %w", err)
@@ -332,7 +342,7 @@ func (k *Keyring) unwrap(ctx context.Context, s sealedKey, row Row) (DEK, error)
 		want := k.commit(DataKey{s.id, dek}, row)
 		if subtle.ConstantTimeCompare(want[:], s.commitment[:]) != 1 {
 			dek.Destroy()
-			return DEK{}, fmt.Errorf("%w (its commitment names another row, model, key or namespace, or was altered)", ErrCommitment)
+			return DEK{}, fmt.Errorf("%w (its commitment names another %s, or was altered)", ErrCommitment, row.names())
 		}
 		return dek, nil
 	})
@@ -475,13 +485,19 @@ func (k *Keyring) context(n int, row Row) (Context, error) {
 	return NewContext(append(pairs[:len(pairs):len(pairs)], k.versions[n].constants...)...)
 }
 
-// commit derives the 32 bytes that tie a data key to its row: docs/format.md, section 5.
+// commit derives the 32 bytes that tie a data key to its row: docs/format.md, section 5, or to a message of a box: section 13.
 func (k *Keyring) commit(key DataKey, row Row) [commitmentSize]byte {
-	info := canon.AppendText(make([]byte, 0, 256), "rowseal/commitment")
+	purpose := "rowseal/commitment"
+	if row.box {
+		purpose = "rowseal/box-commitment"
+	}
+	info := canon.AppendText(make([]byte, 0, 256), purpose)
 	info = canon.Append(info, canon.Uint(suiteAESGCM))
 	info = canon.Append(info, canon.Uint(uint64(key.ID)))
 	info = canon.AppendText(info, k.namespace)
-	info = canon.AppendText(info, row.Model)
+	if !row.box {
+		info = canon.AppendText(info, row.Model)
+	}
 	info = canon.AppendText(info, row.Key)
 	if !row.Unbound {
 		for _, part := range row.ID {

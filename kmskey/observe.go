@@ -13,8 +13,8 @@ type Call struct {
 	Op       string // "wrap", "unwrap" or "rewrap"
 	Version  int    // the keyring's version: the one wrapped or rewrapped to, or unwrapped with
 	Provider string // the provider by its own String, for instance "awskms.Provider(alias/app, eu-central-1)"
-	Model    string // the logical name of the model
-	Key      string // the logical name of the key column
+	Model    string // the logical name of the model; "rowseal/box" for a Box
+	Key      string // the logical name of the key column, or of the box
 	KeyRef   string // the key that the row names; empty when wrapping
 
 	// Context is the encryption context, of a rewrap the one that is moved to. It prints its names alone; [Context.Strings] gives the values
@@ -24,6 +24,8 @@ type Call struct {
 
 // Result is how a [Call] ended.
 type Result struct {
+	// Service is the kind of key service, as in [Wrapped]: "aws". It is empty where a failing provider does not say.
+	Service string
 	// KeyRef is the key that the service used, as far as it is known.
 	KeyRef string
 	// Err is the provider's error, nil for success. [Outcome] gives its kind in one word.
@@ -42,7 +44,7 @@ var outcomes = []struct {
 }{
 	{ErrDenied, "denied"}, {ErrNotFound, "not_found"}, {ErrDisabled, "disabled"}, {ErrThrottled, "throttled"},
 	{ErrContextMismatch, "context_mismatch"}, {ErrForeignKey, "foreign_key"}, {ErrInvalid, "invalid"},
-	{ErrNotRewrappable, "not_rewrappable"}, {ErrCommitment, "commitment"}, {ErrCorrupt, "corrupt"}, {ErrPending, "pending"},
+	{ErrNotRewrappable, "not_rewrappable"}, {ErrCommitment, "commitment"}, {ErrNotAuthentic, "not_authentic"}, {ErrCorrupt, "corrupt"}, {ErrPending, "pending"},
 	{ErrUnknownVersion, "unknown_version"}, {ErrRingFull, "ring_full"},
 	{context.Canceled, "cancelled"}, {context.DeadlineExceeded, "timeout"}, {ErrUnavailable, "unavailable"},
 }
@@ -101,7 +103,7 @@ func (a asker) wrap(ctx context.Context, p Provider, dek DEK, ec Context) (Wrapp
 	ctx, end := a.begin(ctx, "wrap", "", p, ec)
 	w, err := p.Wrap(ctx, dek, ec)
 	w, err = a.checked(w, err)
-	end(Result{w.KeyRef, err})
+	end(resultOf(w, err))
 	return w, err
 }
 
@@ -111,7 +113,7 @@ func (a asker) unwrap(ctx context.Context, p Provider, w Wrapped, ec Context) (D
 	if err == nil && dek.IsZero() {
 		err = fmt.Errorf("%w: no key and no error", errContract)
 	}
-	end(Result{w.KeyRef, err})
+	end(resultOf(w, err))
 	return dek, err
 }
 
@@ -120,8 +122,16 @@ func (a asker) rewrap(ctx context.Context, p Rewrapper, source Provider, w Wrapp
 	ctx, end := a.begin(ctx, "rewrap", w.KeyRef, target, to)
 	out, err := p.Rewrap(ctx, source, w, from, to)
 	out, err = a.checked(out, err)
-	end(Result{out.KeyRef, err})
+	end(resultOf(out, err))
 	return out, err
+}
+
+func resultOf(w Wrapped, err error) Result {
+	r := Result{w.Service, w.KeyRef, err}
+	if e, ok := errors.AsType[*Error](err); ok && r.Service == "" {
+		r.Service = e.Service
+	}
+	return r
 }
 
 // errContract is a provider's bug.

@@ -200,7 +200,7 @@ func TestKeyring_Observers(t *testing.T) {
 	for i, w := range want {
 		c, r := log[i].call, log[i].result
 		if c.Op != w.op || c.KeyRef != w.ref || r.KeyRef != w.used || kmskey.Outcome(r.Err) != w.outcome || c.Version != w.version ||
-			c.Model != "Patient" || c.Key != "encrypted_kms_key" || c.Context.String() != "{model_id model_name}" || c.Provider == "" {
+			r.Service != "test" || c.Model != "Patient" || c.Key != "encrypted_kms_key" || c.Context.String() != "{model_id model_name}" || c.Provider == "" {
 			t.Errorf("call %d: %+v %+v", i, c, r)
 		}
 	}
@@ -229,13 +229,14 @@ func TestKeyring_Observers(t *testing.T) {
 
 func TestOutcome(t *testing.T) {
 	for want, err := range map[string]error{
-		"ok":          nil,
-		"error":       errors.New("x"),
-		"throttled":   &kmskey.Error{Kind: kmskey.ErrThrottled},
-		"cancelled":   &kmskey.Error{Kind: kmskey.ErrUnavailable, Err: context.Canceled},
-		"timeout":     &kmskey.Error{Kind: kmskey.ErrUnavailable, Err: context.DeadlineExceeded},
-		"unavailable": kmskey.ErrUnavailable,
-		"foreign_key": kmskey.ErrForeignKey,
+		"ok":            nil,
+		"error":         errors.New("x"),
+		"throttled":     &kmskey.Error{Kind: kmskey.ErrThrottled},
+		"cancelled":     &kmskey.Error{Kind: kmskey.ErrUnavailable, Err: context.Canceled},
+		"timeout":       &kmskey.Error{Kind: kmskey.ErrUnavailable, Err: context.DeadlineExceeded},
+		"unavailable":   kmskey.ErrUnavailable,
+		"foreign_key":   kmskey.ErrForeignKey,
+		"not_authentic": kmskey.ErrNotAuthentic,
 	} {
 		if got := kmskey.Outcome(err); got != want {
 			t.Errorf("%v: %s, want %s", err, got, want)
