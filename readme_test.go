@@ -17,15 +17,15 @@ var (
 	row     = regexp.MustCompile("(?m)^\\| `(db\\..*?|clause\\..*?)` \\| .* \\| .* \\|$")
 )
 
-// TestREADME_code holds every Go block of README.md to a region of code that is compiled and run in examples/ or, over a vendor's own
-// client, in integration/transit and kmskey/gcpkms, and the other way round.
+// TestREADME_code holds every Go block of README.md and docs/key-services.md to a region of code that is compiled and run in examples/ or, over a vendor's own
+// client, in integration/transit, kmskey/gcpkms and kmskey/azurekv, and the other way round.
 func TestREADME_code(t *testing.T) {
 	regions := map[string]string{} // name by code
 	sources, err := filepath.Glob("examples/*/*.go")
 	if err != nil || len(sources) == 0 {
 		t.Fatal("no examples", err)
 	}
-	for _, source := range append(sources, "examples/readme_test.go", "integration/transit/clients_test.go", "kmskey/gcpkms/readme_test.go") {
+	for _, source := range append(sources, "examples/readme_test.go", "integration/transit/clients_test.go", "kmskey/gcpkms/readme_test.go", "kmskey/azurekv/readme_test.go") {
 		for code, name := range regionsOf(t, source) {
 			regions[code] = source + " " + name
 		}
@@ -33,15 +33,20 @@ func TestREADME_code(t *testing.T) {
 	if len(regions) < 8 {
 		t.Fatalf("%d regions", len(regions))
 	}
-	for _, b := range goBlock.FindAllStringSubmatch(read(t, "README.md"), -1) {
-		code := strings.TrimSpace(b[1])
-		if _, ok := regions[code]; !ok {
-			t.Errorf("this block of README.md is no region of examples/, integration/transit or kmskey/gcpkms:\n%s", b[1])
+	shown := map[string]bool{}
+	for _, page := range []string{"README.md", "docs/key-services.md"} {
+		for _, b := range goBlock.FindAllStringSubmatch(read(t, page), -1) {
+			code := strings.TrimSpace(b[1])
+			if _, ok := regions[code]; !ok {
+				t.Errorf("this block of %s is no region of code that runs:\n%s", page, b[1])
+			}
+			shown[code] = true
 		}
-		delete(regions, code)
 	}
-	for _, region := range regions {
-		t.Errorf("README.md does not show the region %s", region)
+	for code, region := range regions {
+		if !shown[code] {
+			t.Errorf("no page shows the region %s", region)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"github.com/rowseal/rowseal"
 	"github.com/rowseal/rowseal/kmskey"
 	"github.com/rowseal/rowseal/kmskey/awskms"
+	"github.com/rowseal/rowseal/kmskey/kmslog"
 	"github.com/rowseal/rowseal/kmskey/localkey"
 )
 
@@ -141,6 +143,58 @@ func versions(old, next kmskey.Provider) (*kmskey.Keyring, error) {
 	// #endregion
 }
 
+func regions(frankfurt, virginia kmskey.Provider) (kmskey.Provider, error) {
+	// #region regions
+	return kmskey.NewMulti(kmskey.MultiConfig{
+		Providers: []kmskey.Provider{frankfurt, virginia}, // reading asks the first, and the next where it fails or is slow
+		Quorum:    1,                                      // writing goes on with one; rotation makes what is missing
+	})
+	// #endregion
+}
+
+func tenantKeys(tenants map[string]kmskey.Provider) (*kmskey.Keyring, error) {
+	// #region tenants
+	return kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {
+		Choose: func(row kmskey.Row, ec kmskey.Context) (kmskey.Provider, error) {
+			tenant, _ := ec.Get("tenant_id") // a column of the model's declared context
+			if p, ok := tenants[tenant.String()]; ok {
+				return p, nil
+			}
+			return nil, fmt.Errorf("tenant %v has no key", tenant)
+		},
+	}}})
+	// #endregion
+}
+
+func writer(keys *kmskey.Keyring) (*rowseal.Plugin, error) {
+	// #region writer
+	return rowseal.New(keys, rowseal.Config{Models: []any{&Patient{}}, WriteOnly: true})
+	// #endregion
+}
+
+func outside(ctx context.Context, keys *kmskey.Keyring, report []byte) ([]byte, error) {
+	// #region box
+	box, err := kmskey.NewBox(keys, "exports")
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := box.Seal(ctx, report, kmskey.Pair{Name: "report", Value: kmskey.Int(7)}) // text, "v1:…"
+	if err != nil {
+		return nil, err
+	}
+	return box.Open(ctx, sealed, kmskey.Pair{Name: "report", Value: kmskey.Int(7)})
+	// #endregion
+}
+
+func audited(provider kmskey.Provider, logger *slog.Logger) (*kmskey.Keyring, error) {
+	// #region audit
+	return kmskey.New(kmskey.Config{
+		Versions:  map[int]kmskey.Version{1: {Provider: provider}},
+		Observers: []kmskey.Observer{kmslog.New(logger, kmslog.Config{})},
+	})
+	// #endregion
+}
+
 func rotate(ctx context.Context, db *gorm.DB, id uint64) error {
 	// #region rotate
 	return rowseal.Rotate(ctx, db, &Patient{ID: id})
@@ -194,6 +248,32 @@ func TestREADME_snippets_run(t *testing.T) {
 		t.Errorf("after the rotation: %v, %v, %s", got.EncryptedKMSKey, got.PhoneKey, got.Name)
 	}
 
+	// Written under two keys and by a program that opens nothing, in a database of its own, with a record of each call.
+	both, err := regions(old, next)
+	check(t, err)
+	var log strings.Builder
+	keys, err = audited(both, slog.New(slog.NewTextHandler(&log, nil)))
+	check(t, err)
+	blind, err := writer(keys)
+	check(t, err)
+	writing := connect(t, filepath.Join(dir, "writer.db"), &gorm.Config{})
+	check(t, writing.Use(blind))
+	check(t, writing.AutoMigrate(&Patient{}))
+	check(t, writing.Create(&Patient{Name: "Ada"}).Error)
+	check(t, writing.Model(&Patient{ID: 1}).Update("name", "Grace").Error)
+	var unread Patient
+	check(t, writing.First(&unread).Error)
+	if unread.Name != "" || strings.Count(log.String(), "op=wrap") != 6 || strings.Contains(log.String(), "op=unwrap") {
+		t.Errorf("a writer read %q; its calls:\n%s", unread.Name, log.String())
+	}
+	report, err := outside(t.Context(), keys, []byte("quarterly"))
+	check(t, err)
+	if string(report) != "quarterly" {
+		t.Errorf("%q", report)
+	}
+
+	keys, err = tenantKeys(map[string]kmskey.Provider{"7": next})
+	check(t, err)
 	tenants, err := withContext(keys)
 	check(t, err)
 	invoices := connect(t, filepath.Join(dir, "invoices.db"), &gorm.Config{})
