@@ -31,6 +31,7 @@ type key struct {
 	created, deletion        time.Time
 	// material is one AES-256-GCM per rotation, oldest first; the last encrypts, and each ciphertext names its own.
 	material []cipher.AEAD
+	management
 }
 
 func (s *Server) newKey(account, region, description string) *key {
@@ -182,7 +183,7 @@ func (s *Server) findFor(c caller, action, id string) (*key, error) {
 		return nil, err
 	}
 	if !c.may(action, k) {
-		return nil, denied(c, action, k.arn, "because no identity-based policy allows the "+action+" action")
+		return nil, denied(c, action, k.arn, c.why(action, k))
 	}
 	return k, nil
 }

@@ -211,7 +211,10 @@ type Principal struct {
 	name, account, keyID, secret string
 
 	// Guarded by server.mu. The second key is an ARN, or "*" for all keys of the principal's account.
-	allowed map[string]map[string]bool
+	allowed  map[string]map[string]bool
+	policies []document
+
+	scene bool // it sets the scene for a test: no policy binds it
 }
 
 // NewPrincipal makes a principal of the server's account that is allowed the given actions ("kms:Encrypt", "kms:ReEncryptFrom",
@@ -290,17 +293,11 @@ func (s *Server) Client(options ...func(*kms.Options)) *kms.Client { return s.ad
 type caller struct {
 	*Principal
 	region string
+	body   []byte // of the request
 }
 
 // may reports whether the caller is allowed action on k; the server's lock is held.
-func (c caller) may(action string, k *key) bool {
-	for _, a := range []string{action, "kms:*"} {
-		if on := c.allowed[a]; on[k.arn] || on["*"] && k.account == c.account {
-			return true
-		}
-	}
-	return false
-}
+func (c caller) may(action string, k *key) bool { return c.why(action, k) == "" }
 
 // maxBody is far above what any operation here can need.
 const maxBody = 1 << 20
@@ -367,6 +364,7 @@ func (s *Server) answer(r *http.Request, body []byte, operation string, isKMS bo
 	if err := json.Unmarshal(body, &asked); err != nil {
 		return nil, &Fault{Code: "SerializationException", Message: err.Error()}
 	}
+	c.body = body
 	call := Call{
 		Operation: operation, Principal: c.name, Region: c.region, N: n,
 		KeyID: asked.KeyId + asked.SourceKeyId + asked.TargetKeyId, DestinationKeyID: asked.DestinationKeyId,

@@ -87,5 +87,5 @@ func (s *Server) authenticate(r *http.Request, body []byte) (caller, error) {
 	if subtle.ConstantTimeCompare([]byte(again.Header.Get("Authorization")), []byte(authorization)) != 1 {
 		return refuse("InvalidSignatureException", "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method.")
 	}
-	return caller{p, region}, nil
+	return caller{Principal: p, region: region}, nil
 }
