@@ -4,8 +4,9 @@ packages = $$(go list -m -f '{{.Dir}}/...')
 # This one stands outside: a workspace has one list of versions, and Vault's would move those that the others are tested with.
 outside = cd integration/transit && GOWORK=off
 
-# So would Google's client. This one is released, so it has no replace, but a workspace of its own with the root.
-gcp = cd kmskey/gcpkms &&
+# These would too. They are released, so they have no replace, but a workspace of their own with the root.
+apart = kmskey/gcpkms cmd/rowseal
+each    = set -e; for dir in $(apart); do echo "in $$dir:"; cd $(CURDIR)/$$dir;
 
 # A version, not latest: a new check is a change of this repository.
 staticcheck = honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -25,13 +26,12 @@ test: ## vet, unit, integration and example tests, on a PostgreSQL they find or 
 	go test $(timeout) $(packages)
 	$(outside) go vet ./...
 	$(outside) go test ./...
-	$(gcp) go vet ./...
-	$(gcp) go test ./...
+	@$(each) go vet ./...; go test ./...; done
 
 race: ## the same tests under the race detector (needs a C compiler)
 	go test -race $(timeout) $(packages)
 	$(outside) go test -race ./...
-	$(gcp) go test -race $(timeout) ./...
+	@$(each) go test -race $(timeout) ./...; done
 
 lint: ## gofmt, go vet and staticcheck
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
@@ -39,13 +39,12 @@ lint: ## gofmt, go vet and staticcheck
 	go run $(staticcheck) $(packages)
 	$(outside) go vet ./...
 	$(outside) go run $(staticcheck) ./...
-	$(gcp) go vet ./...
-	$(gcp) go run $(staticcheck) ./...
+	@$(each) go vet ./...; go run $(staticcheck) ./...; done
 
 bench: ## every benchmark (BENCH=regexp, BENCHTIME=1s)
 	go test -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -benchmem $(packages)
 	$(outside) go test -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -benchmem ./...
-	$(gcp) go test -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -benchmem ./...
+	@$(each) go test -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -benchmem ./...; done
 
 fuzz: ## every fuzz target, one after the other (FUZZTIME=20s for each)
 	scripts/fuzz.sh $(FUZZTIME)
@@ -53,7 +52,7 @@ fuzz: ## every fuzz target, one after the other (FUZZTIME=20s for each)
 # Not integration/transit: Vault's own engine needs more than that. The provider's other tests are among these.
 fips: ## the tests with nothing but FIPS 140-3 approved cryptography
 	GODEBUG=fips140=only go test $(timeout) $(packages)
-	$(gcp) GODEBUG=fips140=only go test ./...
+	@$(each) GODEBUG=fips140=only go test ./...; done
 
 surface: ## write docs/surface.md anew, as the tests find it (needs PostgreSQL, MariaDB and a C compiler)
 	TEST_REQUIRE=postgres,mariadb go test -count=1 ./integration -run '^TestClosed' -update

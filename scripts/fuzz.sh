@@ -5,15 +5,18 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 time=${1:?usage: fuzz.sh TIME, e.g. fuzz.sh 20s}
 
+targets=()
+collect() { # DIR PACKAGES...
+  local dir=$1 listed found
+  # `go test -list` prints a package's targets and then "ok <package> <seconds>".
+  listed=$(cd "$dir" && go test -list '^Fuzz' "${@:2}")
+  mapfile -t found < <(awk -v dir="$dir" '/^Fuzz/ { names[n++] = $1 } /^ok/ { for (i = 0; i < n; i++) print dir, $2, names[i]; n = 0 }' <<<"$listed")
+  [ "${#found[@]}" -gt 0 ] || { echo "fuzz: no fuzz target found in $dir" >&2; exit 1; }
+  targets+=("${found[@]}")
+}
 mapfile -t packages < <(go list -m -f '{{.Dir}}/...')
-# `go test -list` prints a package's targets and then "ok <package> <seconds>".
-listed=$(go test -list '^Fuzz' "${packages[@]}")
-apart=$(cd kmskey/gcpkms && go test -list '^Fuzz' ./...) # a workspace of its own
-targets_of() { awk -v dir="$1" '/^Fuzz/ { names[n++] = $1 } /^ok/ { for (i = 0; i < n; i++) print dir, $2, names[i]; n = 0 }' <<<"$2"; }
-mapfile -t targets < <(targets_of . "$listed"; targets_of kmskey/gcpkms "$apart")
-for dir in . kmskey/gcpkms; do
-  [[ " ${targets[*]%% *} " == *" $dir "* ]] || { echo "fuzz: no fuzz target found in $dir" >&2; exit 1; }
-done
+collect . "${packages[@]}"
+for dir in kmskey/gcpkms cmd/rowseal; do collect "$dir" ./...; done # workspaces of their own
 failed=0
 for target in "${targets[@]}"; do
   read -r dir package name <<<"$target"

@@ -10,8 +10,9 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
 mapfile -t modules < <(go list -m -f '{{.Path}} {{.Dir}}')
-# It has a workspace of its own, with the root, and is released like the others.
-modules+=("github.com/rowseal/rowseal/kmskey/gcpkms $PWD/kmskey/gcpkms")
+# These have workspaces of their own, with the root, and are released like the others.
+apart=(kmskey/gcpkms cmd/rowseal)
+for dir in "${apart[@]}"; do modules+=("github.com/rowseal/rowseal/$dir $PWD/$dir"); done
 for module in "${modules[@]}"; do
   path=${module%% *} dir=${module#* }
   echo "tidy: $path"
@@ -40,9 +41,10 @@ done
 
 # go.work.sum holds what the modules' own go.sum files lack of the workspace's build list. It is written here, whole, so
 # that no go command writes it into a clean checkout.
-rm -f go.work.sum kmskey/gcpkms/go.work.sum
-go list -m all >/dev/null
-(cd kmskey/gcpkms && go list -m all >/dev/null)
+for dir in . "${apart[@]}"; do
+  rm -f "$dir/go.work.sum"
+  (cd "$dir" && go list -m all >/dev/null)
+done
 
 # It is never released, so it has its replace in its own go.mod.
 echo "tidy: integration/transit"
