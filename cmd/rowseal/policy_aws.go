@@ -22,7 +22,7 @@ type policyAWS struct {
 	FromContext string `placeholder:"NAME=VALUE" help:"Of a rotator: the constant in the context of the rows to be moved, where it differs from --context; or none."`
 
 	Context    contextFlags   `embed:"" group:"Encryption context:"`
-	Account    string         `group:"Of a key policy:" help:"The key's account, of twelve digits. Defaults to that of --key."`
+	Account    string         `placeholder:"DIGITS" group:"Of a key policy:" help:"The key's account, of twelve digits. Defaults to that of --key."`
 	Principals principalFlags `embed:"" group:"Of a key policy:"`
 }
 
@@ -42,6 +42,7 @@ type principalFlags struct {
 	Application   []string `sep:"none" placeholder:"ARN" help:"Those who are writer and reader in one."`
 	Administrator []string `sep:"none" placeholder:"ARN" help:"Those who manage the key."`
 	BreakGlass    []string `sep:"none" placeholder:"ARN" help:"Who may disable the key and schedule its deletion. Defaults to nobody, until the policy is changed."`
+	SameKey       bool     `help:"Hold rotators to this key, as source and destination: they change contexts and move nothing to another key."`
 	AccountMay    string   `placeholder:"WHAT" help:"What the account's IAM policies may allow on the key. use: everything. manage: nothing that encrypts or decrypts. nothing: the key is lost to management with its administrators. Defaults to manage where a principal is named who uses the key, else to use."`
 }
 
@@ -347,7 +348,7 @@ func (f principalFlags) any() bool {
 	for _, who := range f.users() {
 		n += len(who)
 	}
-	return n > 0
+	return n > 0 || f.SameKey
 }
 
 // newKeyPolicy is the policy of one key; partition may be unknown. A policy of a key means that key by the resource "*".
@@ -413,7 +414,7 @@ func newKeyPolicy(account, partition string, who principalFlags, ctx contextFlag
 		allow(letters(role), users[role], uses[role], ctx.conditions(ctx.Context))
 	}
 	if len(who.Rotator) > 0 {
-		for _, s := range rotates(ctx.conditions(ctx.Context), ctx.conditions(ctx.Context), everything, everything, false) {
+		for _, s := range rotates(ctx.conditions(ctx.Context), ctx.conditions(ctx.Context), everything, everything, who.SameKey) {
 			s.Principal = &principals{who.Rotator}
 			statements = append(statements, s)
 		}
