@@ -142,7 +142,7 @@ func (p *provisionAWS) Run(a *app) error {
 				continue
 			}
 			if err := s.run(ctx); err != nil {
-				return fmt.Errorf("%s: %s the %s: %w\n%d changes were made before; the same command goes on from here", l.Region, s.Act, s.What, err, changes)
+				return fmt.Errorf("%s: %s the %s: %w\n%s before; the same command goes on from here", l.Region, s.Act, s.What, err, changed(changes))
 			}
 			changes++
 		}
@@ -569,6 +569,16 @@ func partitionOf(region string) string {
 	return "aws"
 }
 
+func changed(n int) string {
+	switch n {
+	case 0:
+		return "nothing was changed"
+	case 1:
+		return "1 thing was changed"
+	}
+	return fmt.Sprintf("%d things were changed", n)
+}
+
 func (p *provisionAWS) print(a *app, places []*place, changes int) error {
 	if p.Format == "json" {
 		return printJSON(a.stdout, struct {
@@ -598,11 +608,11 @@ func (p *provisionAWS) print(a *app, places []*place, changes int) error {
 	}
 	switch {
 	case p.DryRun:
-		fmt.Fprintf(&b, "\nA dry run: nothing was changed. The same command without --dry-run makes %d changes.\n", planned)
+		fmt.Fprintf(&b, "\nA dry run: nothing was changed. Without --dry-run, %d calls would change something.\n", planned)
 	case changes == 0:
-		fmt.Fprintf(&b, "\nNothing to do: nothing was changed.\n")
+		fmt.Fprintf(&b, "\nNothing to do: %s.\n", changed(0))
 	default:
-		fmt.Fprintf(&b, "\n%d changes were made.\n", changes)
+		fmt.Fprintf(&b, "\n%s.\n", changed(changes))
 	}
 	fmt.Fprintf(&b, "\nTo use it, with a client of the key's region:\n\n")
 	for _, l := range places {

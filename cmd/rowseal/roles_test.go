@@ -291,6 +291,23 @@ func TestRotatorBetweenKeys(t *testing.T) {
 	}
 }
 
+// TestSameKey: what a rotator whom a key policy names could do with a key of their own, and what --same-key takes from them.
+func TestSameKey(t *testing.T) {
+	for _, flag := range []string{"--check", "--same-key"} {
+		s := newScene(t)
+		p, err := s.srv.NewPrincipalWithPolicy("rotator", `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"kms:*","Resource":"`+s.other+`"}}`)
+		must(t, err)
+		_, err = s.srv.Client().PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: &s.key,
+			Policy: aws.String(prints(t, slices.Concat([]string{"policy", "aws", "--kind", "key", "--key", s.key, "--rotator", p.ARN(), flag}, production)...))})
+		must(t, err)
+		_, attempts := s.attempts()
+		must(t, attempts["ReEncrypt/right_to_another_row"](t.Context(), p.Client()))
+		if err := attempts["ReEncrypt/to_another_key"](t.Context(), p.Client()); (err == nil) != (flag == "--check") {
+			t.Errorf("with %s: %v", flag, err)
+		}
+	}
+}
+
 // TestKeyPolicy: a key's own policy, on principals who have no identity policy, and on one whose identity policy allows everything.
 func TestKeyPolicy(t *testing.T) {
 	put := func(t *testing.T, s *scene, flags ...string) {
@@ -343,6 +360,19 @@ func TestKeyPolicy(t *testing.T) {
 		}
 		uses.WriteString("Encrypt/by_alias ReEncrypt/right_to_right ReEncrypt/right_to_another_row ReEncrypt/another_row_to_right ReEncrypt/to_another_key ")
 		same(t, s.allows(t, p), beside+manage+uses.String())
+	})
+	t.Run("the account's administrator, where no constant is asked for", func(t *testing.T) {
+		s := newScene(t)
+		_, err := s.srv.Client().PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: &s.key, Policy: aws.String(prints(t, "policy", "aws", "--kind", "key", "--key", s.key))})
+		must(t, err)
+		p, err := s.srv.NewPrincipalWithPolicy("root-of-all", everything)
+		must(t, err)
+		_, attempts := s.attempts()
+		for name, attempt := range attempts {
+			if ec, ok := strings.CutPrefix(name, "Decrypt/"); ok && (attempt(t.Context(), p.Client()) == nil) != (ec == "no_constant") {
+				t.Errorf("%s", name)
+			}
+		}
 	})
 	t.Run("nobody, where the account may do nothing", func(t *testing.T) {
 		s := newScene(t)
