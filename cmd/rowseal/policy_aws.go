@@ -14,7 +14,7 @@ type policyAWS struct {
 	Kind   string   `enum:"identity,key" default:"identity" placeholder:"KIND" help:"identity: attached to the IAM user or role who has the role. key: the key's own policy, with all roles. Defaults to ${default}."`
 	Role   string   `placeholder:"ROLE" help:"Of an identity policy: writer, reader, rotator, application or administrator."`
 	Key    []string `sep:"none" placeholder:"ARN" help:"The key's ARN; repeat it for the keys of other regions. IAM does not look at aliases."`
-	From   []string `sep:"none" placeholder:"ARN" help:"Of a rotator: further keys, from which rows are moved to --key."`
+	From   []string `sep:"none" placeholder:"ARN" help:"Of a rotator: keys from which rows are moved to --key. Without it they stay under their key, and only context and material change."`
 	Alias  []string `sep:"none" placeholder:"alias/NAME" help:"Of an administrator: aliases of --key that it may make, move and delete."`
 	Check  bool     `help:"Allow kms:DescribeKey as well, for checks at start-up."`
 	Format string   `enum:"json,terraform" default:"json" placeholder:"FORMAT" help:"json or terraform. Defaults to ${default}."`
@@ -256,7 +256,7 @@ func (p *policyAWS) identityPolicy() (document, error) {
 		if err != nil {
 			return fail, err
 		}
-		statements = rotates(p.Context.conditions(from), p.Context.conditions(p.Context.Context), slices.Concat(p.Key, p.From), p.Key, len(p.From) == 0 && len(p.Key) == 1)
+		statements = rotates(p.Context.conditions(from), p.Context.conditions(p.Context.Context), slices.Concat(p.Key, p.From), p.Key, len(p.From) == 0)
 		// With ReEncryptFrom here and a key of its own elsewhere, a rotator could read all data keys.
 		statements = append(statements, statement{Sid: "NoOtherDestination", Effect: "Deny", Action: values{"kms:ReEncryptTo"}, NotResource: p.Key})
 	case administrator:

@@ -274,9 +274,10 @@ func (p *provisionAWS) byAlias(ctx context.Context, l *place) (*types.KeyMetadat
 	}
 }
 
-// byTag is the key that an earlier run made and did not come to name, nil where there is none.
+// byTag is the key that an earlier run made and did not come to name, or that has lost its name; nil where there is none. It asks for the tags
+// of every key in the region: there is no call that finds a key by one.
 func (p *provisionAWS) byTag(ctx context.Context, l *place) (*types.KeyMetadata, error) {
-	hasAlias := map[string]bool{}
+	ofAWS := map[string]bool{}
 	aliases := kms.NewListAliasesPaginator(l.client, &kms.ListAliasesInput{})
 	for aliases.HasMorePages() {
 		out, err := call(ctx, "kms:ListAliases", func(ctx context.Context, _ *struct{}, o ...func(*kms.Options)) (*kms.ListAliasesOutput, error) {
@@ -286,10 +287,12 @@ func (p *provisionAWS) byTag(ctx context.Context, l *place) (*types.KeyMetadata,
 			return nil, err
 		}
 		for _, alias := range out.Aliases {
-			hasAlias[aws.ToString(alias.TargetKeyId)] = true
+			if strings.HasPrefix(aws.ToString(alias.AliasName), "alias/aws/") {
+				ofAWS[aws.ToString(alias.TargetKeyId)] = true
+			}
 		}
 	}
-	var found []string
+	var found []*types.KeyMetadata
 	keys := kms.NewListKeysPaginator(l.client, &kms.ListKeysInput{Limit: aws.Int32(1000)})
 	for keys.HasMorePages() {
 		out, err := call(ctx, "kms:ListKeys", func(ctx context.Context, _ *struct{}, o ...func(*kms.Options)) (*kms.ListKeysOutput, error) {
@@ -299,34 +302,43 @@ func (p *provisionAWS) byTag(ctx context.Context, l *place) (*types.KeyMetadata,
 			return nil, err
 		}
 		for _, k := range out.Keys {
-			// A key with an alias is found by that. One that has another's alias is that one's.
-			if hasAlias[aws.ToString(k.KeyId)] {
+			if ofAWS[aws.ToString(k.KeyId)] {
 				continue
 			}
 			tags, err := tagsOf(ctx, l.client, aws.ToString(k.KeyArn))
-			if isDenied(err) {
-				continue // its policy leaves nothing to the account, as that of ours never does without an administrator
+			// A key whose own policy shows nothing to these credentials is not of theirs: AWS takes no policy that locks its maker out. Any
+			// other denial could hide the key that is looked for.
+			if isDenied(err) && strings.Contains(err.Error(), "resource-based policy") {
+				continue
 			}
 			if err != nil {
 				return nil, err
 			}
-			if tags[aliasTag] == p.alias() {
-				found = append(found, aws.ToString(k.KeyArn))
+			if tags[aliasTag] != p.alias() {
+				continue
+			}
+			out, err := call(ctx, "kms:DescribeKey", l.client.DescribeKey, &kms.DescribeKeyInput{KeyId: k.KeyArn})
+			if err != nil {
+				return nil, err
+			}
+			// Whoever took its alias and scheduled its deletion wants another.
+			if out.KeyMetadata.KeyState != types.KeyStatePendingDeletion {
+				found = append(found, out.KeyMetadata)
 			}
 		}
 	}
-	if len(found) == 0 {
+	switch len(found) {
+	case 0:
 		return nil, nil
+	case 1:
+		return found[0], nil
 	}
-	if len(found) > 1 {
-		return nil, fmt.Errorf("%s is the tag of %d keys that no alias points to: %s. Take the tag from all but one:\n  aws kms untag-resource --region %s --key-id … --tag-keys %s",
-			p.alias(), len(found), strings.Join(found, ", "), l.Region, aliasTag)
+	var arns []string
+	for _, k := range found {
+		arns = append(arns, aws.ToString(k.Arn))
 	}
-	out, err := call(ctx, "kms:DescribeKey", l.client.DescribeKey, &kms.DescribeKeyInput{KeyId: &found[0]})
-	if err != nil {
-		return nil, err
-	}
-	return out.KeyMetadata, nil
+	return nil, fmt.Errorf("there is no %s, and %d keys have it as their tag: %s. Take the tag from all but one:\n  aws kms untag-resource --region %s --key-id … --tag-keys %s",
+		p.alias(), len(found), strings.Join(arns, ", "), l.Region, aliasTag)
 }
 
 // usable refuses a key that someone has disabled, or that is of another kind. Whoever disabled it had a reason.

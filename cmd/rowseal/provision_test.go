@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -244,11 +245,12 @@ func TestProvisionLostAnswer(t *testing.T) {
 	s := newSite(t)
 	target, err := url.Parse(s.URL())
 	must(t, err)
-	lose := true
+	var lose atomic.Bool
+	lose.Store(true)
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host },
 		ModifyResponse: func(r *http.Response) error {
-			if lose && strings.HasSuffix(r.Request.Header.Get("X-Amz-Target"), ".CreateKey") {
+			if lose.Load() && strings.HasSuffix(r.Request.Header.Get("X-Amz-Target"), ".CreateKey") {
 				panic(http.ErrAbortHandler)
 			}
 			return nil
@@ -261,7 +263,7 @@ func TestProvisionLostAnswer(t *testing.T) {
 	if r.code != 1 || !strings.Contains(r.stderr, "the key may have been made all the same: wait a minute") || s.writes() != "CreateKey" {
 		t.Errorf("%+v after %s", r, s.writes())
 	}
-	lose = false
+	lose.Store(false)
 	s.provisions(t)
 	if s.Calls("CreateKey") != 1 || strings.Count(s.state(t, "eu-central-1"), "\n") != 1 {
 		t.Errorf("%s", s.state(t, "eu-central-1"))
@@ -306,7 +308,7 @@ func TestProvisionRefuses(t *testing.T) {
 		"an alias of another application's key": {func(t *testing.T, s *site) {
 			must(t, s.CreateAlias(alias, tagged(t, s, "alias/payroll/production")))
 		}, nil, []string{"which is the key of alias/payroll/production", "aws kms update-alias"}},
-		"two keys that say they are it": {func(t *testing.T, s *site) { tagged(t, s, alias); tagged(t, s, alias) }, nil, []string{"is the tag of 2 keys", "aws kms untag-resource"}},
+		"two keys that say they are it": {func(t *testing.T, s *site) { tagged(t, s, alias); tagged(t, s, alias) }, nil, []string{"and 2 keys have it as their tag", "aws kms untag-resource"}},
 		"a key with its tag and another policy": {func(t *testing.T, s *site) { tagged(t, s, alias) }, nil,
 			[]string{"another policy than this command's", "aws kms untag-resource"}},
 		"a key that is disabled": {func(t *testing.T, s *site) {
@@ -327,7 +329,7 @@ func TestProvisionRefuses(t *testing.T) {
 		"a missing permission": {func(_ *testing.T, s *site) {
 			s.failAt("CreateAlias", 1, &awskmstest.Fault{Code: "AccessDeniedException", Message: "User: … is not authorized"})
 		}, nil, []string{"make the alias: kms:CreateAlias:", "allow this principal kms:CreateAlias", "2 things were changed before; the same command goes on from here"}},
-		"wrong credentials": {func(t *testing.T, _ *site) { t.Setenv("AWS_SECRET_ACCESS_KEY", "x") }, nil, []string{"the credentials are not valid in this region"}},
+		"wrong credentials": {func(t *testing.T, _ *site) { t.Setenv("AWS_SECRET_ACCESS_KEY", strings.Repeat("x", 40)) }, nil, []string{"the credentials are not valid in this region"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t)
@@ -402,6 +404,16 @@ func TestProvisionMends(t *testing.T) {
 			t.Errorf("%s\n%s", s.writes(), s.state(t, "eu-central-1"))
 		}
 	})
+	t.Run("an alias gone, and another in its place", func(t *testing.T) {
+		must(t, s.CreateAlias("alias/renamed", key))
+		_, err := c.DeleteAlias(t.Context(), &kms.DeleteAliasInput{AliasName: aws.String("alias/clinic/production")})
+		must(t, err)
+		s.failAt("", 0, nil)
+		s.provisions(t)
+		if s.writes() != "CreateAlias" || keyOf(t, s, "eu-central-1", "alias/clinic/production") != key {
+			t.Errorf("%s", s.writes())
+		}
+	})
 	t.Run("a policy that is laid out otherwise is the same", func(t *testing.T) {
 		out, err := c.GetKeyPolicy(t.Context(), &kms.GetKeyPolicyInput{KeyId: &key})
 		must(t, err)
@@ -418,6 +430,48 @@ func TestProvisionMends(t *testing.T) {
 		must(t, err)
 		s.provisions(t)
 	})
+}
+
+// TestProvisionSearch: keys that hide are passed over where their own policy hides them, and nowhere else. A second key must not come of it.
+func TestProvisionSearch(t *testing.T) {
+	s := newSite(t)
+	owner := s.NewPrincipal("owner")
+	_, err := s.Client().CreateKey(t.Context(), &kms.CreateKeyInput{BypassPolicyLockoutSafetyCheck: true, Policy: aws.String(
+		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"` + owner.ARN() + `"},"Action":"kms:*","Resource":"*"}}`)})
+	must(t, err)
+	s.failAt("CreateAlias", 1, &awskmstest.Fault{Code: "InterruptedForTheTest", Message: "gone"})
+	if r := s.provision(t); r.code != 1 || s.writes() != "CreateKey EnableKeyRotation" {
+		t.Fatalf("%+v after %s", r, s.writes())
+	}
+	s.failAt("", 0, nil)
+	operator, err := s.NewPrincipalWithPolicy("operator", strings.Replace(operatorPolicy, `,"kms:ListResourceTags"`, "", 1))
+	must(t, err)
+	t.Run("without kms:ListResourceTags", func(t *testing.T) {
+		t.Setenv("AWS_ACCESS_KEY_ID", operator.Credentials().AccessKeyID)
+		t.Setenv("AWS_SECRET_ACCESS_KEY", operator.Credentials().SecretAccessKey)
+		if r := s.provision(t); r.code != 1 || s.writes() != "" || !strings.Contains(r.stderr, "allow this principal kms:ListResourceTags") {
+			t.Errorf("%+v after %s", r, s.writes())
+		}
+	})
+	s.failAt("", 0, nil)
+	s.provisions(t)
+	if s.writes() != "CreateAlias" {
+		t.Errorf("%s", s.writes())
+	}
+}
+
+// TestProvisionAfterDeletion: a key that is on its way out, and that no alias points to, is not waited for.
+func TestProvisionAfterDeletion(t *testing.T) {
+	s := newSite(t)
+	s.provisions(t)
+	old := keyOf(t, s, "eu-central-1", "alias/clinic/production")
+	must(t, s.ScheduleKeyDeletion(old))
+	_, err := s.Client().DeleteAlias(t.Context(), &kms.DeleteAliasInput{AliasName: aws.String("alias/clinic/production")})
+	must(t, err)
+	s.provisions(t)
+	if keyOf(t, s, "eu-central-1", "alias/clinic/production") == old {
+		t.Error("the same key")
+	}
 }
 
 // TestProvisionAccount: the account is the one of the credentials, as STS names it.

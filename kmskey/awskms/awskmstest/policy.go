@@ -254,8 +254,8 @@ func parseCondition(operator, key string, raw []byte, ofKey bool) (condition, er
 	case !isContext && c.key != contextKeys && !slices.Contains(conditionKeys, c.key):
 		return c, errors.New("the condition key is not supported by awskmstest")
 	case c.set != "" && c.key != contextKeys:
-		// AWS refuses this for contexts: ForAllValues would allow a request without the pair (OverlyPermissiveCondition).
-		return c, errors.New("OverlyPermissiveCondition: a set operator with a condition key that has one value")
+		// AWS refuses this for contexts: ForAllValues would allow a request without the pair.
+		return c, errors.New("a set operator with a condition key that has one value (OverlyPermissiveCondition)")
 	case c.set == "" && c.key == contextKeys && c.operator != "Null":
 		return c, errors.New("a condition key of many values needs ForAllValues or ForAnyValue")
 	case c.operator == "Null" && (c.ifExists || c.set != ""):
