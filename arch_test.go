@@ -37,22 +37,33 @@ var imports = map[string]struct{ code, tests []string }{
 	"kmskey/internal/localwrap": {code: []string{"internal/canon"}, tests: []string{"kmskey/internal/localwrap"}},
 	"kmskey/localkey":           {code: []string{"kmskey", "kmskey/internal/localwrap"}, tests: []string{"kmskey/localkey", "kmskey/kmskeytest"}},
 	"kmskey/kmskeytest":         {code: []string{"kmskey"}, tests: []string{"kmskey/kmskeytest", "kmskey/localkey"}},
+	"kmskey/kmslog":             {code: []string{"kmskey"}, tests: []string{"kmskey/kmslog", "kmskey/localkey"}},
 	"kmskey/vaulttransit":       {code: []string{"kmskey"}, tests: []string{"kmskey/vaulttransit", "kmskey/kmskeytest"}},
 	"kmskey/awskms": {
 		code: []string{"kmskey", "github.com/aws/aws-sdk-go-v2/aws", "github.com/aws/aws-sdk-go-v2/aws/retry",
 			"github.com/aws/aws-sdk-go-v2/service/kms/...", "github.com/aws/smithy-go/..."},
-		tests: []string{"kmskey/awskms/...", "kmskey/kmskeytest"},
+		tests: []string{"kmskey/awskms/...", "kmskey/kmskeytest", "github.com/aws/aws-sdk-go-v2/aws/transport/http"},
 	},
 	"kmskey/awskms/awskmstest": {
 		code:  []string{"github.com/aws/aws-sdk-go-v2/aws/...", "github.com/aws/aws-sdk-go-v2/service/kms/..."},
 		tests: []string{"kmskey/awskms/awskmstest", "github.com/aws/smithy-go"},
 	},
-	// A module of its own.
+	// Modules of their own.
+	"kmskey/azurekv": {
+		code: []string{"kmskey", "github.com/Azure/azure-sdk-for-go/sdk/azcore/...", "github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"},
+		tests: []string{"kmskey/azurekv", "kmskey/kmskeytest", "github.com/Azure/azure-sdk-for-go/sdk/azidentity",
+			"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys/fake"},
+	},
 	"kmskey/gcpkms": {
 		code: []string{"kmskey", "cloud.google.com/go/kms/apiv1/...", "github.com/googleapis/gax-go/v2/...", "google.golang.org/grpc/...",
 			"google.golang.org/protobuf/proto", "google.golang.org/protobuf/types/known/wrapperspb"},
 		tests: []string{"kmskey/gcpkms", "kmskey/kmskeytest", "google.golang.org/api/option", "google.golang.org/genproto/googleapis/rpc/errdetails",
 			"google.golang.org/protobuf/encoding/protojson"},
+	},
+	"kmskey/kmsotel": {
+		code: []string{"kmskey", "go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes",
+			"go.opentelemetry.io/otel/metric/...", "go.opentelemetry.io/otel/trace/..."},
+		tests: []string{"kmskey/kmsotel", "kmskey/localkey", "go.opentelemetry.io/otel/sdk/..."},
 	},
 }
 

@@ -361,7 +361,7 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 	for i, v := range c.values {
 		targets[i] = row.Target{Model: m, Value: v}
 	}
-	_ = db.AddError(epoch.Reveal(stmt.Context, p.config.MaxCalls, targets))
+	_ = db.AddError(p.reveal(stmt, epoch, p.config.WriteOnly, targets))
 }
 
 // finishCreate runs last. A row that was not stored is given back as it came, so that creating it again works.

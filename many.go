@@ -215,6 +215,8 @@ func (a *many) open(stmt *gorm.Statement, rows []*member, before map[string]*mem
 		case k.text == "" || a.fresh[at]:
 			k.made = true
 			k.next, err = m.Fresh(ctx, g, r.value)
+		case m.WriteOnly():
+			err = fmt.Errorf("rowseal: key of %s: %w; load the rows and save each, or write all sealed columns of the key at once", m.Describe(r.value), ErrWriteOnly)
 		case known != nil && known.Text() == k.text:
 			k.next, err = known, m.Ready(ctx, known, r.value)
 		default:

@@ -35,6 +35,13 @@ type Config struct {
 	// NoChecks keeps AutoMigrate from putting CHECK constraints on sealed columns and key columns, which stop plaintext that does not
 	// come through GORM. Set it where the schema is made by other means, and see [Checks]. Defaults to false.
 	NoChecks bool
+
+	// WriteOnly is for programs that may encrypt and not decrypt. Rows are read as under [Sealed], and no key is ever unwrapped: what would need
+	// one fails with [ErrWriteOnly], without a call. New rows are created as ever. A change of a row's sealed columns is sealed under a data key
+	// that is added to the row's envelope, so that its other fields stay what they are: one call. A row holds four data keys, and whoever reads it makes
+	// a call for each; keys that no field needs any more are dropped, and [Rotate] makes one of the others, in a program that may decrypt.
+	// Updates of many rows, and upserts that write into rows that exist, pass only where they write all sealed columns under a key. Defaults to false.
+	WriteOnly bool
 }
 
 // Model is a registered model with settings.
@@ -173,7 +180,7 @@ func (p *Plugin) bind(db *gorm.DB, value any) (*row.Model, error) {
 		}
 		return nil, fmt.Errorf("rowseal: model %s: %w: it has no sealed field and no key column; remove it from Config.Models", stmt.Schema.Name, ErrModel)
 	}
-	return row.Bind(plan, row.Options{Name: m.Name, Context: m.Context, Contexts: m.Contexts, Keys: p.keys, Limit: p.config.MaxCalls})
+	return row.Bind(plan, row.Options{Name: m.Name, Context: m.Context, Contexts: m.Contexts, Keys: p.keys, Limit: p.config.MaxCalls, WriteOnly: p.config.WriteOnly})
 }
 
 // Knows is how a model's own guard asks for the plugin; it is not for applications.

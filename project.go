@@ -209,8 +209,8 @@ func (p *projection) complete(l *look, outer *sqltext.Outer, columns map[int][]s
 			if f == nil || f.Secret {
 				continue
 			}
-			if leaves(l.stmt) {
-				return p.refuse(q.source(n, f.Column), "under rowseal.Sealed nothing is opened, and only the model's struct and a rowseal.Secret can stay sealed")
+			if p.plugin.leaves(l.stmt) {
+				return p.refuse(q.source(n, f.Column), "under rowseal.Sealed and Config.WriteOnly nothing is opened, and only the model's struct and a rowseal.Secret can stay sealed")
 			}
 			if len(missing) > 0 {
 				return p.refuse(q.source(n, f.Column), "select "+strings.Join(missing, ", ")+" of the same row as well")
@@ -239,15 +239,9 @@ func (p *projection) refuse(s source, advice string) error {
 	return fmt.Errorf("rowseal: read %s, column %s: %w; %s", s.column.Schema.Name, s.column.DBName, ErrUnsupported, advice)
 }
 
-// leaves reports a statement under Sealed.
-func leaves(stmt *gorm.Statement) bool {
-	leave, ok := stmt.Settings.Load(sealedSetting)
-	return ok && leave == true
-}
-
 // aim tells the projection who will scan.
 func (p *projection) aim(stmt *gorm.Statement, byHand bool) {
-	p.sealed = leaves(stmt)
+	p.sealed = p.plugin.leaves(stmt)
 	if byHand {
 		p.marks = row.MarkedByHand
 		p.reach = paged

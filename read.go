@@ -213,11 +213,21 @@ func (p *Plugin) afterQuery(db *gorm.DB) {
 	if epoch == nil || db.Error != nil || db.DryRun {
 		return
 	}
-	if leave, ok := db.Get(sealedSetting); ok && leave == true {
-		_ = db.AddError(epoch.Leave(p.targets(stmt)))
-		return
+	_ = db.AddError(p.reveal(stmt, epoch, p.leaves(stmt), p.targets(stmt)))
+}
+
+// reveal opens what a statement scanned, or leaves it sealed.
+func (p *Plugin) reveal(stmt *gorm.Statement, epoch *row.Epoch, leave bool, targets []row.Target) error {
+	if leave {
+		return epoch.Leave(targets)
 	}
-	_ = db.AddError(epoch.Reveal(stmt.Context, p.config.MaxCalls, p.targets(stmt)))
+	return epoch.Reveal(stmt.Context, p.config.MaxCalls, targets)
+}
+
+// leaves reports a statement under Sealed, or a program that opens nothing.
+func (p *Plugin) leaves(stmt *gorm.Statement) bool {
+	leave, ok := stmt.Settings.Load(sealedSetting)
+	return p.config.WriteOnly || ok && leave == true
 }
 
 const sealedSetting = "rowseal:sealed"
@@ -275,7 +285,7 @@ func (p *Plugin) afterDelete(db *gorm.DB) {
 	if epoch == nil || db.Error != nil || db.DryRun {
 		return
 	}
-	_ = db.AddError(epoch.Reveal(db.Statement.Context, p.config.MaxCalls, p.targets(db.Statement)))
+	_ = db.AddError(p.reveal(db.Statement, epoch, p.config.WriteOnly, p.targets(db.Statement)))
 }
 
 // Open opens what is still sealed in rows that were read before: their [Secret] fields, and all sealed fields of rows read under [Sealed].

@@ -4,6 +4,7 @@ package rowseal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -11,10 +12,13 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/rowseal/rowseal/internal/row"
+	"github.com/rowseal/rowseal/kmskey"
 )
 
 // Rotate moves the keys of one row to the keyring's current version, and gives value what the row has then. The row's data key stays, so no
-// sealed field is touched, and neither is anything else in the row: no hook runs and updated_at stays. value is a pointer to a
+// sealed field is touched, and neither is anything else in the row: no hook runs and updated_at stays. Where writers that may not decrypt have
+// added data keys ([Config].WriteOnly), those that no field needs are dropped, and where this program may decrypt the newest takes the place of
+// all, the fields under others being sealed anew with it; where it may not, each is moved by itself. value is a pointer to a
 // registered model with its primary key set; the keys and the context are read from the database, whatever value holds.
 //
 // Each key is stored only where the one that was read still stands. Rotate tries again when another writer was faster, and gives
@@ -41,12 +45,12 @@ func Rotate(ctx context.Context, db *gorm.DB, value any) error {
 		return fmt.Errorf("rowseal: rotate %s: %w, which is not set", m.Plan.Schema.Name, ErrIdentity)
 	}
 	for _, g := range m.Plan.Groups {
-		next, from, err := rotateKey(stmt, c, g)
+		old, next, err := rotateKey(stmt, c, g)
 		if err != nil {
 			return err
 		}
 		if next != nil {
-			c.adopt(g, next, from)
+			c.adopt(g, old, next)
 		}
 	}
 	return nil
@@ -55,59 +59,98 @@ func Rotate(ctx context.Context, db *gorm.DB, value any) error {
 // rotateTries bounds the race with other writers; each try costs a query and a rewrap.
 const rotateTries = 3
 
-// rotateKey gives the state that the key column has afterwards; nil where the row has no key.
-func rotateKey(stmt *gorm.Statement, c *change, g *row.Group) (state *row.State, from string, err error) {
+// rotateKey gives the states that the row had and has; nil where it has no key.
+func rotateKey(stmt *gorm.Statement, c *change, g *row.Group) (old, next *row.State, err error) {
 	for try := range rotateTries {
-		text, dbRow, err := c.storedKey(stmt, g, try > 0)
+		text, dbRow, err := c.storedKey(stmt, g, try > 0, nil)
 		if err != nil {
-			return nil, "", fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), err)
+			return nil, nil, fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), err)
 		}
 		if !dbRow.IsValid() {
-			return nil, "", fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), gorm.ErrRecordNotFound)
+			return nil, nil, fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), gorm.ErrRecordNotFound)
 		}
 		if text == "" {
-			return nil, "", nil // no sealed field was ever stored under this key
+			return nil, nil, nil // no sealed field was ever stored under this key
 		}
 		old, err := c.model.Closed(g, dbRow, text)
 		if err != nil {
-			return nil, "", err
+			return nil, nil, err
 		}
-		next, err := c.model.Rewrapped(stmt.Context, old, g, dbRow)
-		if err != nil {
-			return nil, "", err
+		var moved []*row.Field
+		next := old
+		if old.Keys() > 1 {
+			if old, err = c.storedCells(stmt, g, try > 0); err != nil {
+				return nil, nil, fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), err)
+			}
+			if next, moved, err = merge(stmt, c, old, dbRow); err != nil {
+				return nil, nil, err
+			}
+		}
+		if next, err = c.model.Rewrapped(stmt.Context, next, g, dbRow); err != nil {
+			return nil, nil, err
 		}
 		stored := next == old
 		if !stored {
-			if stored, err = swapKey(stmt, c, g, text, next.Text()); err != nil {
-				return nil, "", fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), err)
+			if stored, err = swapKey(stmt, c, g, old, next, moved); err != nil {
+				return nil, nil, fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), err)
 			}
 		}
 		if stored {
-			return next, text, nil
+			return old, next, nil
 		}
 	}
-	return nil, "", fmt.Errorf("rowseal: rotate %s: %w, %d times; try again", c.model.Describe(c.value), ErrStaleKey, rotateTries)
+	return nil, nil, fmt.Errorf("rowseal: rotate %s: %w, %d times; try again", c.model.Describe(c.value), ErrStaleKey, rotateTries)
+}
+
+// merge makes one data key of several, where that can be done: without a call where no field needs the others, else by unwrapping all of them.
+func merge(stmt *gorm.Statement, c *change, s *row.State, dbRow reflect.Value) (next *row.State, moved []*row.Field, err error) {
+	if next, err = s.Pruned(func(*row.Field) bool { return false }); err != nil || next.Keys() == 1 {
+		return next, nil, err
+	}
+	merged, moved, err := c.model.Merged(stmt.Context, next, dbRow)
+	switch {
+	case errors.Is(err, kmskey.ErrDenied), errors.Is(err, ErrWriteOnly):
+		return next, nil, nil // a rotator that sees no key: the ring stays, each key moves
+	case err != nil:
+		return nil, nil, err
+	}
+	return merged, moved, nil
 }
 
 // adopt gives the row in memory the envelope that the database has now, with what is open already.
-func (c *change) adopt(g *row.Group, next *row.State, from string) {
+func (c *change) adopt(g *row.Group, old, next *row.State) {
 	s := g.State(c.value)
-	if !s.Serves(c.model, c.id) || !c.value.CanAddr() {
-		return
-	}
-	if s.Text() != from {
+	switch {
+	case !s.Serves(c.model, c.id) || !c.value.CanAddr():
+	case s.Text() != old.Text():
 		// Another writer has replaced the data key since the row was read: what is open under the old one must seal nothing more.
+		next = next.Bare()
 		next.Keep(s)
 		g.SetState(c.value, next)
-		return
+	case old.Keys() > 1:
+		g.SetState(c.value, s.Merging(old, next))
+	default:
+		g.SetState(c.value, s.WithEnvelope(next))
 	}
-	g.SetState(c.value, s.WithEnvelope(next))
 }
 
-func swapKey(stmt *gorm.Statement, c *change, g *row.Group, old, next string) (bool, error) {
+// swapKey stores a row's new envelope where the old one still stands. Fields that were sealed anew go with it, each where its old ciphertext
+// stands: the newest data key, which other writers seal under, is in both envelopes.
+func swapKey(stmt *gorm.Statement, c *change, g *row.Group, old, next *row.State, moved []*row.Field) (bool, error) {
 	column := stmt.Quote(g.Column.DBName)
-	where, args := identify(stmt, c.model, c.value)
-	where, args = append(where, exact(stmt.DB, column)+" = ?"), append(append([]any{next}, args...), old)
-	result := inside(stmt.DB).Exec(fmt.Sprintf("UPDATE %s SET %s = ? WHERE %s", quotedTable(stmt), column, strings.Join(where, " AND ")), args...)
+	set, args := []string{column + " = ?"}, []any{next.Text()}
+	for _, f := range moved {
+		set, args = append(set, stmt.Quote(f.Column.DBName)+" = ?"), append(args, next.Stored(f))
+	}
+	where, ids := identify(stmt, c.model, c.value)
+	where, args = append(where, exact(stmt.DB, column)+" = ?"), append(append(args, ids...), old.Text())
+	for _, f := range moved {
+		name := stmt.Quote(f.Column.DBName)
+		if f.Text {
+			name = exact(stmt.DB, name)
+		}
+		where, args = append(where, name+" = ?"), append(args, old.Stored(f))
+	}
+	result := inside(stmt.DB).Exec(fmt.Sprintf("UPDATE %s SET %s WHERE %s", quotedTable(stmt), strings.Join(set, ", "), strings.Join(where, " AND ")), args...)
 	return result.RowsAffected == 1, result.Error
 }

@@ -83,6 +83,8 @@ var (
 	ErrIdentity = row.ErrIdentity
 	// ErrContext: the row's encryption context cannot be built.
 	ErrContext = row.ErrContext
+	// ErrWriteOnly: a row's key would have to be unwrapped, and [Config].WriteOnly forbids it.
+	ErrWriteOnly = row.ErrWriteOnly
 	// ErrType: a value does not fit the Go type of its field.
 	ErrType = row.ErrType
 )

@@ -41,6 +41,7 @@ type regroup struct {
 	state  *row.State    // what the row will have
 	origin *row.State    // what the row had
 	writes bool          // the key column is in the SET
+	added  bool          // state has a data key more than the row had, which nobody opened
 	expect *keyCondition // the key that the row must still have; nil for none
 	values []*row.Value  // sealed in this statement
 }
@@ -344,7 +345,7 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved bool) error {
 			if err := c.refuseForeign(r.group, nil); err != nil {
 				return err
 			}
-			if err := m.Ready(ctx, r.state, c.value); err != nil {
+			if err := c.ready(stmt, r); err != nil {
 				return err
 			}
 		}
@@ -451,7 +452,7 @@ func (c *change) contextGiven() bool {
 // readKey reads the row's key from the database and opens it. No lock is held while the key service answers; the condition on the key
 // is what makes it safe.
 func (c *change) readKey(stmt *gorm.Statement, r *regroup) error {
-	text, stored, err := c.storedKey(stmt, r.group, false)
+	text, stored, err := c.storedKey(stmt, r.group, false, nil)
 	switch {
 	case err != nil:
 		return err
@@ -468,16 +469,98 @@ func (c *change) readKey(stmt *gorm.Statement, r *regroup) error {
 		return err
 	}
 	r.expect = &keyCondition{r.group.Column.DBName, text}
-	r.state, err = c.model.Stored(stmt.Context, r.group, stored, text)
+	r.state, err = c.sealable(stmt, r, stored, text, false)
 	return err
 }
 
+// ready makes the key of a loaded row ready to seal: opened, or one more beside it.
+func (c *change) ready(stmt *gorm.Statement, r *regroup) error {
+	switch {
+	case !c.model.WriteOnly():
+		return c.model.Ready(stmt.Context, r.state, c.value)
+	case r.state.Open():
+		return nil // this program added it
+	case r.state.Keys() == 1:
+		next, err := c.model.Appended(stmt.Context, r.state, c.value, c.writesField)
+		r.state, r.writes, r.added = next, true, true
+		return err
+	}
+	text, stored, err := c.storedKey(stmt, r.group, false, nil)
+	if err != nil || !stored.IsValid() || text != r.expect.text {
+		return err // the statement finds no row, and the retry sees why
+	}
+	next, err := c.sealable(stmt, r, stored, text, false)
+	if err != nil {
+		return err
+	}
+	next.Keep(r.state)
+	r.state = next
+	return nil
+}
+
+// sealable is a state under the key column text, which the row in stored was just read with, that can seal. A program that only writes adds
+// a data key; where the row has several, it looks first which of them its fields still need.
+func (c *change) sealable(stmt *gorm.Statement, r *regroup, stored reflect.Value, text string, now bool) (*row.State, error) {
+	m := c.model
+	if !m.WriteOnly() {
+		return m.Stored(stmt.Context, r.group, stored, text)
+	}
+	s, err := m.Closed(r.group, stored, text)
+	if err != nil {
+		return nil, err
+	}
+	if s.Keys() > 1 {
+		if s, err = c.storedCells(stmt, r.group, now); err != nil {
+			return nil, err
+		}
+		if s.Text() != text {
+			return nil, ErrStaleKey
+		}
+	}
+	next, err := m.Appended(stmt.Context, s, stored, c.writesField)
+	r.writes, r.added = true, true
+	return next, err
+}
+
+// writesField reports that the statement writes f.
+func (c *change) writesField(f *row.Field) bool {
+	return slices.ContainsFunc(c.set, func(a clause.Assignment) bool {
+		v, ok := a.Value.(*row.Value)
+		return ok && v.Field() == f
+	})
+}
+
+// storedCells reads a key column and all sealed columns under it, as the database has them.
+func (c *change) storedCells(stmt *gorm.Statement, g *row.Group, now bool) (*row.State, error) {
+	cells := row.NewCells(g)
+	text, stored, err := c.storedKey(stmt, g, now, cells)
+	switch {
+	case err != nil:
+		return nil, err
+	case !stored.IsValid():
+		return nil, gorm.ErrRecordNotFound
+	case text == "":
+		return nil, ErrStaleKey
+	}
+	return cells.State(c.model, stored, text)
+}
+
 // storedKey reads a key column, and a row with the context columns as the database has them; no row where there is none. A model that
-// computes its context gets the struct as it is. A write that failed asks for what is there now.
-func (c *change) storedKey(stmt *gorm.Statement, g *row.Group, now bool) (text string, stored reflect.Value, err error) {
+// computes its context gets the struct as it is. A write that failed asks for what is there now. cells, if not nil, are read along.
+func (c *change) storedKey(stmt *gorm.Statement, g *row.Group, now bool, cells *row.Cells) (text string, stored reflect.Value, err error) {
 	m, groups := c.model, []*row.Group{g}
 	where, args := identify(stmt, m, c.value)
-	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(quoted(stmt, keyColumns(m, groups)), ","), quotedTable(stmt), strings.Join(where, " AND "))
+	var columns []string
+	var targets []any
+	if cells != nil {
+		columns, targets = cells.Columns(), cells.Targets()
+	}
+	columns = quoted(stmt, append(columns, keyColumns(m, groups)...))
+	known := len(columns)
+	if cells != nil {
+		columns = slices.Insert(columns, 0, "*") // other programs' columns may need a key too
+	}
+	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(columns, ","), quotedTable(stmt), strings.Join(where, " AND "))
 	if now {
 		query = locked(stmt.DB, query)
 	}
@@ -489,7 +572,18 @@ func (c *change) storedKey(stmt *gorm.Statement, g *row.Group, now bool) (text s
 	if !rows.Next() {
 		return "", reflect.Value{}, rows.Err()
 	}
-	r, err := scanKeys(stmt.Context, rows, m, groups)
+	if cells != nil {
+		names, err := rows.Columns()
+		if err != nil {
+			return "", reflect.Value{}, err
+		}
+		var others []any
+		for _, name := range names[:len(names)-known] {
+			others = append(others, cells.Other(name))
+		}
+		targets = append(others, targets...)
+	}
+	r, err := scanKeys(stmt.Context, rows, m, groups, targets...)
 	if err != nil {
 		return "", reflect.Value{}, err
 	}
@@ -516,6 +610,7 @@ func (c *change) bind(stmt *gorm.Statement) error {
 		if r.writes {
 			k := row.NewKeyValue(r.group, r.state)
 			k.Arm(r.state.Text())
+			c.set = slices.DeleteFunc(c.set, func(a clause.Assignment) bool { return a.Column.Name == r.group.Column.DBName }) // of a first try
 			c.set = append(c.set, clause.Assignment{Column: clause.Column{Name: r.group.Column.DBName}, Value: k})
 		}
 	}
@@ -614,7 +709,7 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 			targets = append(targets, row.Target{Model: c.model, Value: v})
 		}
 	}
-	_ = db.AddError(epoch.Reveal(db.Statement.Context, p.config.MaxCalls, targets))
+	_ = db.AddError(p.reveal(db.Statement, epoch, p.config.WriteOnly, targets))
 }
 
 // inRows reports that GORM put the new values into the rows in memory. Where it did not, a row keeps what was known of it: its zero
@@ -667,17 +762,17 @@ func (p *Plugin) retry(db *gorm.DB, c *change) error {
 		if r.expect == nil {
 			continue
 		}
-		text, stored, err := c.storedKey(stmt, r.group, true)
+		text, stored, err := c.storedKey(stmt, r.group, true, nil)
 		if err != nil {
 			return fmt.Errorf("rowseal: update %s: read the key again: %w", c.model.Describe(c.value), err)
 		}
 		if !stored.IsValid() || text == r.expect.text {
 			continue // the row is gone, or another condition left it out
 		}
-		if c.retried || r.writes || c.pinned && !c.sameContext(r, stored) || text == "" {
+		if c.retried || r.writes && !r.added || c.pinned && !c.sameContext(r, stored) || text == "" {
 			return fmt.Errorf("rowseal: update %s: %w; load the row and try again", c.model.Describe(c.value), ErrStaleKey)
 		}
-		next, err := c.model.Stored(stmt.Context, r.group, stored, text)
+		next, err := c.sealable(stmt, r, stored, text, true)
 		if err != nil {
 			return err
 		}

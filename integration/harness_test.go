@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	sqlitedriver "github.com/glebarez/go-sqlite"
 	"github.com/glebarez/sqlite"
 	"github.com/go-sql-driver/mysql"
@@ -339,4 +340,9 @@ func writerOnly(t testing.TB, kind string, models ...any) *world {
 	keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: localkey.NewInsecureEncryptOnly()}}})
 	ok(t, err)
 	return openWith(t, kind, keys, rowseal.Config{Models: models}, &gorm.Config{})
+}
+
+// inRegion makes a client for another region than the server's first.
+func inRegion(region string) func(*kms.Options) {
+	return func(o *kms.Options) { o.Region = region }
 }

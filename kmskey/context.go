@@ -107,6 +107,16 @@ func (c Context) Pairs() iter.Seq2[string, Value] {
 	}
 }
 
+// Get gives the value of one name; ok is false where the context has none.
+func (c Context) Get(name string) (value Value, ok bool) {
+	for _, p := range c.pairs() {
+		if p.Name == name {
+			return p.Value, true
+		}
+	}
+	return Value{}, false
+}
+
 // Len is the number of pairs.
 func (c Context) Len() int { return len(c.pairs()) }
 

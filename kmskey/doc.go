@@ -16,7 +16,7 @@
 //
 // A [Provider] is how a service is reached: two methods. Adapters stand in the packages below this one, and kmskeytest.Run is the
 // contract that each of them passes. A [Keyring] holds numbered versions of the wrapping key, of which one is current; a row names
-// the version that it needs, and is opened with that one or not at all.
+// the version that it needs, and is opened with that one or not at all. A [Box] seals messages that are no fields of a row, in the same way.
 //
 // # What is guaranteed
 //

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -65,6 +66,26 @@ func (e Envelope) Version() int {
 		oldest = min(oldest, k.version)
 	}
 	return int(oldest)
+}
+
+// Keys is the number of data keys in the envelope.
+func (e Envelope) Keys() int { return len(e.keys) }
+
+// Current is the number of the data key that seals; 0 for the zero Envelope.
+func (e Envelope) Current() byte {
+	if e.IsZero() {
+		return 0
+	}
+	return e.keys[len(e.keys)-1].id
+}
+
+// Prune is e without the data keys that no field was sealed under any more: those whose number is not in used, but never the one that
+// seals. Nothing is unwrapped. The caller must know all fields of the key column, and store the result only where e still stands: then no
+// other writer can have sealed anything under a key that was dropped, since that takes the newest.
+func (e Envelope) Prune(used ...byte) Envelope {
+	newest := e.Current()
+	keys := slices.DeleteFunc(slices.Clone(e.keys), func(s sealedKey) bool { return s.id != newest && !slices.Contains(used, s.id) })
+	return Envelope{e.unbound, keys}
 }
 
 // String encodes the envelope as the key column holds it. It is "" for the zero Envelope.

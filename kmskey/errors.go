@@ -4,7 +4,6 @@ package kmskey
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 )
@@ -33,21 +32,25 @@ var (
 	ErrNotRewrappable = errors.New("cannot be rewrapped by the service")
 )
 
-// The kinds of failure of an envelope, found without or after a call.
+// The kinds of failure of an envelope and of a sealed message, found without or after a call.
 var (
-	// ErrCorrupt: the key column does not hold a well-formed envelope.
+	// ErrCorrupt: the key column does not hold a well-formed envelope, or a text not a well-formed sealed message.
 	ErrCorrupt = errors.New("corrupt envelope")
 	// ErrPending: the key column holds the token of a row whose insert never finished; its fields have no key.
 	ErrPending = errors.New("row was inserted without its key")
 	// ErrUnknownVersion: the envelope needs a version that the keyring does not have.
 	ErrUnknownVersion = errors.New("unknown key version")
+	// ErrRingFull: the envelope holds as many data keys as it can; a rotation that may unwrap makes one of them.
+	ErrRingFull = errors.New("envelope holds no further data key")
 	// ErrCommitment: the data key is not the one that the envelope commits to for this model, key and row.
 	ErrCommitment = errors.New("data key does not belong to this row")
+	// ErrNotAuthentic: the message of a [Box] was altered, or stands behind the envelope of another.
+	ErrNotAuthentic = errors.New("message not authentic (altered, or another envelope's)")
 )
 
 // Error is a failed call to a key service. It wraps its Kind and its Err.
 type Error struct {
-	Op      string // "wrap", "unwrap", "rewrap"; of some providers also "check"
+	Op      string // "wrap", "unwrap", "rewrap"; of some providers also "generate", "generate wrapped", "check"
 	Version int    // the keyring's version; 0 where the call came from elsewhere
 	Service string // as in [Wrapped]
 	KeyRef  string // the key that was asked for; may be empty
@@ -83,16 +86,6 @@ func (e *Error) Unwrap() []error {
 		return []error{e.Kind}
 	}
 	return []error{e.Kind, e.Err}
-}
-
-// atVersion tells a provider's error which version of the keyring it happened under.
-func atVersion(n int, err error) error {
-	if e, ok := err.(*Error); ok {
-		c := *e
-		c.Version = n
-		return &c
-	}
-	return fmt.Errorf("kmskey: version %d: %w", n, err)
 }
 
 // quote is strconv.Quote with a bound: a key reference may come from a damaged row, and an error is no place for 16 KiB.

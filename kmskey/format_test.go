@@ -5,8 +5,6 @@ package kmskey_test
 import (
 	"bytes"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
@@ -14,6 +12,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -124,6 +123,13 @@ func TestFormat_every_example_is_what_the_code_does(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	hash := sha256.Sum256(newContext(t, pairs...).Canonical())
+	report := newContext(t, kmskey.Pair{Name: "report", Value: kmskey.Int(7)})
+	boxCommitmentInfo, boxKeyInfo, boxData := boxTuples("clinic/test", "reports", 1, report)
+	// But for the commitment it is the row's.
+	boxBody := bytes.Replace(body, expand(t, raw, commitmentInfo), expand(t, raw, boxCommitmentInfo), 1)
+	boxEnvelope := rawText("v1:", string(boxBody))
+
 	want := map[string][]byte{
 		`("ab", 1)`:       tuple(kmskey.Text("ab"), kmskey.Int(1)),
 		"context":         newContext(t, pairs...).Canonical(),
@@ -136,8 +142,18 @@ func TestFormat_every_example_is_what_the_code_does(t *testing.T) {
 		"associated data": data,
 		"sealed":          examples["sealed"], // random; opened below
 		"sealed as text":  field.AppendText(nil, examples["sealed"]),
+		"payload":         slices.Concat(raw, hash[:]), // azurekv's own tests hold it to these bytes
 		"body":            body,
 		"envelope":        []byte(envelope),
+
+		"box context":         report.Canonical(),
+		"box key info":        boxKeyInfo,
+		"box key":             expand(t, raw, boxKeyInfo),
+		"box commitment info": boxCommitmentInfo,
+		"box commitment":      expand(t, raw, boxCommitmentInfo),
+		"box associated data": boxData,
+		"message":             examples["message"], // random; opened below
+		"sealed message":      []byte(boxEnvelope + "." + base64.RawStdEncoding.EncodeToString(examples["message"])),
 	}
 	for label, b := range want {
 		if got := examples[label]; len(got) == 0 {
@@ -162,20 +178,16 @@ func TestFormat_every_example_is_what_the_code_does(t *testing.T) {
 	if plain, err := key.Open(nil, field.NewPlace("clinic/test", "Patient", "email"), examples["sealed"]); err != nil || !bytes.Equal(plain, plaintext) {
 		t.Errorf("the sealed field opens as %x, %v", plain, err)
 	}
-	block, err := aes.NewCipher(examples["field key"])
-	if err != nil {
-		t.Fatal(err)
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if plain, err := aead.Open(nil, nil, examples["sealed"][3:], examples["associated data"]); err != nil || !bytes.Equal(plain, plaintext) {
-		t.Errorf("by the parts in the document, it opens as %x, %v", plain, err)
+	if plain := gcmOpen(t, examples["field key"], examples["sealed"][3:], examples["associated data"]); !bytes.Equal(plain, plaintext) {
+		t.Errorf("by the parts in the document, it opens as %x", plain)
 	}
 	e, err := kmskey.ParseEnvelope(string(examples["envelope"]))
 	if err != nil {
 		t.Fatal(err)
 	}
 	opens(t, k, e, row, kmskey.DataKey{ID: 1, DEK: dek})
+	opensTo(t, box(t, k, "reports"), string(examples["sealed message"]), "hello", kmskey.Pair{Name: "report", Value: kmskey.Int(7)})
+	if plain := gcmOpen(t, examples["box key"], examples["message"][3:], examples["box associated data"]); string(plain) != "hello" {
+		t.Errorf("by the parts in the document, the message opens as %x", plain)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/rowseal/rowseal/kmskey"
@@ -53,6 +54,41 @@ func FuzzEnvelopeBody(f *testing.F) {
 		text := "v" + kmskey.Uint(uint64(version)).String() + ":" + base64.RawStdEncoding.EncodeToString(body)
 		if e, err := kmskey.ParseEnvelope(text); err == nil && e.String() != text || err != nil && !errors.Is(err, kmskey.ErrCorrupt) {
 			t.Errorf("%q: %q, %v", text, e, err)
+		}
+	})
+}
+
+func FuzzSealedMessage(f *testing.F) {
+	n := 0
+	for _, r := range readVectors(f) {
+		if r["sealed"] != nil {
+			f.Add(r.get("sealed"))
+			n++
+		}
+	}
+	if n == 0 {
+		f.Fatal("no seeds")
+	}
+	for _, c := range corrupt {
+		f.Add(c.text + ".+wEB")
+	}
+	// Whose wraps are all its own, so that what parses is moved to where it is already.
+	k := keyring(f, 1, stub{kmskey.NewDEK()})
+	b := box(f, k, "reports")
+	f.Fuzz(func(t *testing.T, text string) {
+		out, err := b.Rewrap(t.Context(), text, nil, nil)
+		if err == nil && out != text || err != nil && out != "" {
+			t.Errorf("%q became %q, %v", text, out, err)
+		}
+		if err == nil {
+			_, encoded, _ := strings.Cut(text, ".")
+			raw, err := base64.RawStdEncoding.DecodeString(encoded)
+			if err != nil || base64.RawStdEncoding.EncodeToString(raw) != encoded || !bytes.HasPrefix(raw, []byte{0xFB, 1}) {
+				t.Errorf("%q parses and holds %x, %v", text, raw, err)
+			}
+		}
+		if message, err := b.Open(t.Context(), text); err == nil {
+			t.Errorf("%q opens as %q", text, message)
 		}
 	})
 }

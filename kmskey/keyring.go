@@ -12,6 +12,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/rowseal/rowseal/internal/canon"
 )
@@ -30,12 +32,21 @@ type Config struct {
 	// every key, so that a row of one environment does not open in another even where both may use the same KMS key. Settle it
 	// before the first row: a changed namespace opens nothing. Defaults to none.
 	Namespace string
+
+	// Observers see every act of every provider, for logs, traces and metrics. Defaults to none.
+	Observers []Observer
 }
 
 // Version is one generation of the wrapping key.
 type Version struct {
-	// Provider reaches the key. Required.
+	// Provider reaches the key; a [Multi] reaches several, each of which opens the row. Required, unless Choose is set.
 	Provider Provider
+
+	// Choose picks the provider by row, in place of Provider: for each tenant the tenant's own KMS key, say, by ec.Get("tenant_id"), or one for
+	// each classification, by row.Key. It must be quick, safe for concurrent use, and give the same provider for the same row every time, since a
+	// row opens with that one alone; its error fails the statement. The context columns that it looks at must be declared, so that they are read with
+	// the row. Defaults to none.
+	Choose func(row Row, ec Context) (Provider, error)
 
 	// Constants are added to every encryption context under this version, for instance {"environment": "production"}, so that
 	// key policies can ask for them. They must not repeat a name of a model's own context. Defaults to none.
@@ -58,6 +69,8 @@ type Row struct {
 	AdmitUnbound bool
 	// Context gives the model's encryption context under a version.
 	Context func(version int) ([]Pair, error)
+
+	box bool // a message of a [Box] and no row: another commitment
 }
 
 // DataKey is one data key of a row, with its number in the envelope.
@@ -72,16 +85,21 @@ type Keyring struct {
 	current   int
 	namespace string
 	versions  map[int]version
+	observers []Observer
 }
 
 type version struct {
-	provider  Provider
+	legs      *Multi // nil where they are chosen by row
+	choose    func(Row, Context) (Provider, error)
 	constants []Pair
 }
 
 // New checks cfg and builds a keyring. It makes no call.
 func New(cfg Config) (*Keyring, error) {
-	k := &Keyring{current: cfg.Current, namespace: cfg.Namespace, versions: make(map[int]version, len(cfg.Versions))}
+	k := &Keyring{current: cfg.Current, namespace: cfg.Namespace, versions: make(map[int]version, len(cfg.Versions)), observers: slices.Clone(cfg.Observers)}
+	if slices.ContainsFunc(k.observers, func(o Observer) bool { return o == nil }) {
+		return nil, errors.New("kmskey: new keyring: one of Config.Observers is nil")
+	}
 	if len(cfg.Versions) == 0 {
 		return nil, errors.New("kmskey: new keyring: Config.Versions is empty; list at least one, for instance {1: {Provider: p}}")
 	}
@@ -90,8 +108,11 @@ func New(cfg Config) (*Keyring, error) {
 		if n < 1 || n > maxVersion {
 			return nil, fmt.Errorf("kmskey: new keyring: version %d is not 1 to %d", n, maxVersion)
 		}
-		if v.Provider == nil {
+		switch {
+		case v.Provider == nil && v.Choose == nil:
 			return nil, fmt.Errorf("kmskey: new keyring: version %d has no Provider", n)
+		case v.Provider != nil && v.Choose != nil:
+			return nil, fmt.Errorf("kmskey: new keyring: version %d has both Provider and Choose; keep one", n)
 		}
 		var constants []Pair
 		for _, name := range slices.Sorted(maps.Keys(v.Constants)) {
@@ -100,7 +121,11 @@ func New(cfg Config) (*Keyring, error) {
 		if _, err := NewContext(constants...); err != nil {
 			return nil, fmt.Errorf("kmskey: new keyring: version %d: %w", n, err)
 		}
-		k.versions[n] = version{v.Provider, constants}
+		next := version{choose: v.Choose, constants: constants}
+		if v.Provider != nil {
+			next.legs = alone(v.Provider)
+		}
+		k.versions[n] = next
 	}
 	if k.current == 0 {
 		if len(k.versions) > 1 {
@@ -139,13 +164,51 @@ const firstID = 1
 // NewDataKey draws a data key for a row that has none yet. It makes no call; [Keyring.Wrap] does.
 func NewDataKey() DataKey { return DataKey{firstID, NewDEK()} }
 
-// Wrap puts a row's only data key into a new envelope under the current version: one call.
+// Wrap puts a row's only data key into a new envelope under the current version: one call, or one for each provider of a [Multi].
 func (k *Keyring) Wrap(ctx context.Context, key DataKey, row Row) (Envelope, error) {
 	sealed, err := k.wrap(ctx, key, row)
 	if err != nil {
 		return Envelope{}, err
 	}
 	return Envelope{row.Unbound, []sealedKey{sealed}}, nil
+}
+
+// Append gives a row one more data key, under the current version, which seals from then on; those that it has stay as they are and keep
+// opening their fields. Nothing is unwrapped: this is how a writer that may not read changes a field of a row. One call. It fails with
+// [ErrRingFull] where the envelope has four keys; [Envelope.Prune] drops those that no field needs any more, and a rotation makes one of them.
+//
+// The new envelope must be stored with the fields that the new key seals, and only where e still stands.
+func (k *Keyring) Append(ctx context.Context, e Envelope, row Row) (Envelope, DataKey, error) {
+	row, err := e.admit("append", row)
+	if err != nil {
+		return Envelope{}, DataKey{}, err
+	}
+	newest := byte(0)
+	for _, s := range e.keys {
+		newest = max(newest, s.id)
+	}
+	if len(e.keys) >= maxKeys || newest == 255 {
+		return Envelope{}, DataKey{}, fmt.Errorf("kmskey: append: %w: it has %d data keys, the highest numbered %d; rotate the row by a process that may unwrap", ErrRingFull, len(e.keys), newest)
+	}
+	key := DataKey{newest + 1, NewDEK()}
+	sealed, err := k.wrap(ctx, key, row)
+	if err != nil {
+		key.DEK.Destroy()
+		return Envelope{}, DataKey{}, err
+	}
+	return Envelope{e.unbound, append(slices.Clone(e.keys), sealed)}, key, nil
+}
+
+// admit is the row as e is bound to it, or why e cannot be the row's.
+func (e Envelope) admit(op string, row Row) (Row, error) {
+	if e.IsZero() {
+		return Row{}, fmt.Errorf("kmskey: %s: %w: it holds no key", op, ErrCorrupt)
+	}
+	if e.unbound && !row.Unbound && !row.AdmitUnbound {
+		return Row{}, fmt.Errorf("kmskey: %s: %w: the envelope is not bound to a row, and rows of this model must be", op, ErrCommitment)
+	}
+	row.Unbound = e.unbound
+	return row, nil
 }
 
 func (k *Keyring) wrap(ctx context.Context, key DataKey, row Row) (sealedKey, error) {
@@ -156,32 +219,71 @@ func (k *Keyring) wrap(ctx context.Context, key DataKey, row Row) (sealedKey, er
 	if err := row.check(); err != nil {
 		return sealedKey{}, fmt.Errorf("kmskey: wrap: %w", err)
 	}
-	v := k.versions[k.current]
-	ec, err := k.context(k.current, row)
+	at, err := k.at(k.current, row)
 	if err != nil {
 		return sealedKey{}, err
 	}
-	w, err := v.provider.Wrap(ctx, key.DEK, ec)
+	wraps, _, err := at.legs.all(ctx, false, func(ctx context.Context, l *leg) (Wrapped, error) {
+		return at.wrap(ctx, l.Provider, key.DEK, at.context)
+	})
 	if err != nil {
-		return sealedKey{}, atVersion(k.current, err)
+		return sealedKey{}, at.failed("wrap", err)
 	}
-	if err := checkWrapped(w); err != nil {
-		return sealedKey{}, fmt.Errorf("kmskey: wrap: version %d: the provider broke its contract: %w", k.current, err)
-	}
-	return sealedKey{key.ID, uint32(k.current), k.commit(key, row), []Wrapped{w}}, nil
+	return sealedKey{key.ID, uint32(k.current), k.commit(key, row), wraps}, nil
 }
 
-// Unwrap gives a row's data keys, oldest first: one call for each, which is one for all rows but those in the middle of a
-// reseal. It checks each key's commitment to the row, so that an envelope copied from elsewhere fails with [ErrCommitment] even
+// place is a version of the keyring as one row meets it.
+type place struct {
+	asker
+	n       int
+	legs    *Multi
+	context Context
+}
+
+// at finds a version's providers and context for a row.
+func (k *Keyring) at(n int, row Row) (place, error) {
+	ec, err := k.context(n, row)
+	if err != nil {
+		return place{}, err
+	}
+	v := k.versions[n]
+	p := place{asker{k.observers, Call{Version: n, Model: row.Model, Key: row.Key}}, n, v.legs, ec}
+	if p.legs == nil {
+		chosen, err := v.choose(row, ec)
+		if err == nil && chosen == nil {
+			err = errors.New("it gave no provider and no error")
+		}
+		if err != nil {
+			return place{}, fmt.Errorf("kmskey: version %d: Choose for a row of %s: %w", n, row.Model, err)
+		}
+		p.legs = alone(chosen)
+	}
+	return p, nil
+}
+
+// failed tells an error of a provider under which version and context names it happened.
+func (p place) failed(op string, err error) error {
+	e, ok := err.(*Error)
+	if !ok {
+		return fmt.Errorf("kmskey: %s: version %d: %w", op, p.n, err)
+	}
+	c := *e
+	c.Version = p.n
+	if c.Hint == "" && c.Kind == ErrContextMismatch {
+		// Which of them differs no service tells. The names are known, and mostly it is clear then which value moved.
+		c.Hint = fmt.Sprintf("asked under the context %v: either one of these is not what it was when the key was wrapped, or the key is another row's or was altered", p.context)
+	}
+	return &c
+}
+
+// Unwrap gives a row's data keys, oldest first: one call for each, which is one for all rows but those that a writer added a key to. It
+// checks each key's commitment to the row, so that an envelope copied from elsewhere fails with [ErrCommitment] even
 // where a key service would accept it.
 func (k *Keyring) Unwrap(ctx context.Context, e Envelope, row Row) ([]DataKey, error) {
-	if e.IsZero() {
-		return nil, fmt.Errorf("kmskey: unwrap: %w: it holds no key", ErrCorrupt)
+	row, err := e.admit("unwrap", row)
+	if err != nil {
+		return nil, err
 	}
-	if e.unbound && !row.Unbound && !row.AdmitUnbound {
-		return nil, fmt.Errorf("kmskey: unwrap: %w: the envelope is not bound to a row, and rows of this model must be", ErrCommitment)
-	}
-	row.Unbound = e.unbound
 	keys := make([]DataKey, 0, len(e.keys))
 	for _, s := range e.keys {
 		dek, err := k.unwrap(ctx, s, row)
@@ -212,64 +314,61 @@ func (r Row) check() error {
 	return nil
 }
 
+// names says what a commitment tells apart.
+func (r Row) names() string {
+	if r.box {
+		return "box, context or namespace"
+	}
+	return "row, model, key or namespace"
+}
+
 func (k *Keyring) unwrap(ctx context.Context, s sealedKey, row Row) (DEK, error) {
 	if err := row.check(); err != nil {
 		return DEK{}, fmt.Errorf("kmskey: unwrap: %w", err)
 	}
-	v, ok := k.versions[int(s.version)]
-	if !ok {
-		return DEK{}, fmt.Errorf("kmskey: unwrap: %w %d; the keyring has %s: list it until rotation has moved every row",
-			ErrUnknownVersion, s.version, k.numbers())
+	if err := k.knows(s.version); err != nil {
+		return DEK{}, fmt.Errorf("kmskey: unwrap: %w", err)
 	}
-	ec, err := k.context(int(s.version), row)
+	at, err := k.at(int(s.version), row)
 	if err != nil {
 		return DEK{}, err
 	}
-	dek, err := unwrapAny(ctx, v.provider, s.wraps, ec)
+	dek, err := at.legs.any(ctx, s.wraps, func(ctx context.Context, l *leg, w Wrapped) (DEK, error) {
+		dek, err := at.unwrap(ctx, l.Provider, w, at.context)
+		if err != nil {
+			return DEK{}, err
+		}
+		// Before the answer counts: another wrap may hold the row's key where this one was exchanged.
+		want := k.commit(DataKey{s.id, dek}, row)
+		if subtle.ConstantTimeCompare(want[:], s.commitment[:]) != 1 {
+			dek.Destroy()
+			return DEK{}, fmt.Errorf("%w (its commitment names another %s, or was altered)", ErrCommitment, row.names())
+		}
+		return dek, nil
+	})
 	if err != nil {
-		return DEK{}, atVersion(int(s.version), err)
-	}
-	if dek.IsZero() {
-		return DEK{}, fmt.Errorf("kmskey: unwrap: version %d: the provider broke its contract: no key and no error", s.version)
-	}
-	want := k.commit(DataKey{s.id, dek}, row)
-	if subtle.ConstantTimeCompare(want[:], s.commitment[:]) != 1 {
-		dek.Destroy()
-		return DEK{}, fmt.Errorf("kmskey: unwrap: %w (its commitment names another row, model, key or namespace, or was altered)", ErrCommitment)
+		return DEK{}, at.failed("unwrap", err)
 	}
 	return dek, nil
 }
 
-// unwrapAny asks for the wraps in turn: they are alternatives, so the first that opens is the answer. This is not a trial of keys:
-// each wrap names its own.
-func unwrapAny(ctx context.Context, p Provider, wraps []Wrapped, ec Context) (DEK, error) {
-	var failed error
-	for _, w := range wraps {
-		dek, err := p.Unwrap(ctx, w, ec)
-		switch {
-		case err == nil:
-			return dek, nil
-		case failed == nil:
-			failed = err
-		default:
-			failed = fmt.Errorf("%w; %w", failed, err)
-		}
+func (k *Keyring) knows(version uint32) error {
+	if _, ok := k.versions[int(version)]; !ok {
+		return fmt.Errorf("%w %d; the keyring has %s: list it until rotation has moved every row", ErrUnknownVersion, version, k.numbers())
 	}
-	return DEK{}, failed
+	return nil
 }
 
 // Rewrap moves every data key of an envelope to the current version, and from one row's binding to another's where they differ
 // (a changed primary key or context). The data keys stay the same, so sealed fields stay valid. Where the service can do it
-// ([Rewrapper]) and the binding is the same, no data key is seen. The result equals e, without a call, where all of it is current
+// ([Rewrapper]) and the binding is the same, no data key is seen. Of a [Multi], wraps that are missing are made, which takes unwrapping one
+// of the others, and wraps that no provider owns any more are dropped. The result equals e, without a call, where all of it is current
 // already. A bound envelope stays bound, whatever to.Unbound says; an unbound one becomes bound where to asks for it.
 func (k *Keyring) Rewrap(ctx context.Context, e Envelope, from, to Row) (Envelope, error) {
-	if e.IsZero() {
-		return Envelope{}, fmt.Errorf("kmskey: rewrap: %w: it holds no key", ErrCorrupt)
+	from, err := e.admit("rewrap", from)
+	if err != nil {
+		return Envelope{}, err
 	}
-	if e.unbound && !from.Unbound && !from.AdmitUnbound {
-		return Envelope{}, fmt.Errorf("kmskey: rewrap: %w: the envelope is not bound to a row, and rows of this model must be", ErrCommitment)
-	}
-	from.Unbound = e.unbound
 	// Unbound is for what an INSERT could not know. Here the primary key is known, so nothing is loosened.
 	to.Unbound = to.Unbound && e.unbound
 	sameRow := from.Model == to.Model && from.Key == to.Key && slices.Equal(from.ID, to.ID) && from.Unbound == to.Unbound
@@ -285,52 +384,92 @@ func (k *Keyring) Rewrap(ctx context.Context, e Envelope, from, to Row) (Envelop
 }
 
 func (k *Keyring) rewrap(ctx context.Context, s sealedKey, from, to Row, sameRow bool) (sealedKey, error) {
-	if sameRow {
-		if done, ok, err := k.rewrapAtService(ctx, s, from, to); ok || err != nil {
-			return done, err
-		}
+	if err := k.knows(s.version); err != nil {
+		return sealedKey{}, fmt.Errorf("kmskey: rewrap: %w", err)
 	}
-	dek, err := k.unwrap(ctx, s, from)
+	if !sameRow {
+		dek, err := k.unwrap(ctx, s, from)
+		if err != nil {
+			return sealedKey{}, err
+		}
+		defer dek.Destroy()
+		return k.wrap(ctx, DataKey{s.id, dek}, to)
+	}
+	source, err := k.at(int(s.version), from)
 	if err != nil {
 		return sealedKey{}, err
 	}
-	defer dek.Destroy()
-	return k.wrap(ctx, DataKey{s.id, dek}, to)
+	target, err := k.at(k.current, to)
+	if err != nil {
+		return sealedKey{}, err
+	}
+	stays := source.n == target.n && source.context.Equal(target.context)
+	if stays && target.legs.covers(s.wraps) {
+		return s, nil
+	}
+	// The data key is unwrapped when the first leg needs it, and once.
+	unwrapped := sync.OnceValues(func() (DEK, error) { return k.unwrap(ctx, s, from) })
+	needed := atomic.Bool{}
+	defer func() {
+		if needed.Load() {
+			if dek, err := unwrapped(); err == nil {
+				dek.Destroy()
+			}
+		}
+	}()
+	wraps, missing, err := target.legs.all(ctx, true, func(ctx context.Context, l *leg) (Wrapped, error) {
+		if stays {
+			if i := slices.IndexFunc(s.wraps, l.owns); i >= 0 {
+				return s.wraps[i], nil
+			}
+		}
+		w, err := rewrapAtService(ctx, source, target, l, s.wraps)
+		if !errors.Is(err, ErrNotRewrappable) {
+			return w, err
+		}
+		needed.Store(true)
+		dek, err := unwrapped()
+		if err != nil {
+			return Wrapped{}, err
+		}
+		return target.wrap(ctx, l.Provider, dek, target.context)
+	})
+	if err != nil {
+		return sealedKey{}, target.failed("rewrap", err)
+	}
+	if stays && missing != nil && len(wraps) <= len(s.wraps) {
+		return sealedKey{}, target.failed("rewrap", missing) // nothing was gained, and something is still missing
+	}
+	// The commitment is kept, since it holds nothing that changes.
+	return sealedKey{s.id, uint32(k.current), s.commitment, wraps}, nil
 }
 
-// rewrapAtService rewraps without seeing the data key; ok is false where that cannot be done. The commitment is kept, since it
-// holds nothing that changes.
-func (k *Keyring) rewrapAtService(ctx context.Context, s sealedKey, from, to Row) (done sealedKey, ok bool, err error) {
-	source, known := k.versions[int(s.version)]
-	if !known {
-		return sealedKey{}, false, nil // unwrap says what is missing
+// rewrapAtService makes l's wrap out of those that there are, without seeing the data key. ErrNotRewrappable says that this cannot be done.
+func rewrapAtService(ctx context.Context, source, target place, l *leg, wraps []Wrapped) (Wrapped, error) {
+	r, can := l.Provider.(Rewrapper)
+	if !can {
+		return Wrapped{}, ErrNotRewrappable
 	}
-	oldContext, err := k.context(int(s.version), from)
-	if err != nil {
-		return sealedKey{}, false, err
+	failed := ErrNotRewrappable
+	for _, s := range source.legs.legs {
+		for _, w := range wraps {
+			// Where there is one provider and one wrap, Rewrap itself refuses what is foreign, and says why.
+			if len(wraps) > 1 && !s.owns(w) {
+				continue
+			}
+			out, err := target.rewrap(ctx, r, s.Provider, w, source.context, target.context)
+			switch {
+			case err == nil:
+				return out, nil
+			case errors.Is(err, ErrNotRewrappable):
+			case len(source.legs.legs) > 1 && errors.Is(err, ErrForeignKey):
+			case len(wraps) > 1 && errors.Is(err, ErrContextMismatch): // damaged: it is made anew out of another one
+			default:
+				failed = err
+			}
+		}
 	}
-	newContext, err := k.context(k.current, to)
-	if err != nil {
-		return sealedKey{}, false, err
-	}
-	if int(s.version) == k.current && oldContext.Equal(newContext) {
-		return s, true, nil
-	}
-	target, can := k.versions[k.current].provider.(Rewrapper)
-	if !can || len(s.wraps) != 1 {
-		return sealedKey{}, false, nil
-	}
-	w, err := target.Rewrap(ctx, source.provider, s.wraps[0], oldContext, newContext)
-	if errors.Is(err, ErrNotRewrappable) {
-		return sealedKey{}, false, nil
-	}
-	if err != nil {
-		return sealedKey{}, false, atVersion(k.current, err)
-	}
-	if err := checkWrapped(w); err != nil {
-		return sealedKey{}, false, fmt.Errorf("kmskey: rewrap: version %d: the provider broke its contract: %w", k.current, err)
-	}
-	return sealedKey{s.id, uint32(k.current), s.commitment, []Wrapped{w}}, true, nil
+	return Wrapped{}, failed
 }
 
 // context joins a model's own pairs with the constants of a version.
@@ -346,13 +485,19 @@ func (k *Keyring) context(n int, row Row) (Context, error) {
 	return NewContext(append(pairs[:len(pairs):len(pairs)], k.versions[n].constants...)...)
 }
 
-// commit derives the 32 bytes that tie a data key to its row: docs/format.md, section 5.
+// commit derives the 32 bytes that tie a data key to its row: docs/format.md, section 5, or to a message of a box: section 13.
 func (k *Keyring) commit(key DataKey, row Row) [commitmentSize]byte {
-	info := canon.AppendText(make([]byte, 0, 256), "rowseal/commitment")
+	purpose := "rowseal/commitment"
+	if row.box {
+		purpose = "rowseal/box-commitment"
+	}
+	info := canon.AppendText(make([]byte, 0, 256), purpose)
 	info = canon.Append(info, canon.Uint(suiteAESGCM))
 	info = canon.Append(info, canon.Uint(uint64(key.ID)))
 	info = canon.AppendText(info, k.namespace)
-	info = canon.AppendText(info, row.Model)
+	if !row.box {
+		info = canon.AppendText(info, row.Model)
+	}
 	info = canon.AppendText(info, row.Key)
 	if !row.Unbound {
 		for _, part := range row.ID {

@@ -1,4 +1,5 @@
-// vectors_test.go owns testdata/vectors.txt: envelopes that every release must read as the first one did. The file is append-only.
+// vectors_test.go owns testdata/vectors.txt: envelopes and sealed messages that every release must read as the first one did. The file is
+// append-only.
 // To add records, write the claim in newVectors and run
 //
 //	go test ./kmskey -run TestVectors -update-vectors
@@ -8,6 +9,10 @@
 package kmskey_test
 
 import (
+	"bytes"
+	"cmp"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
@@ -128,7 +133,7 @@ func (r record) row(t testing.TB) kmskey.Row {
 
 var kinds = map[string]error{
 	"ErrCorrupt": kmskey.ErrCorrupt, "ErrPending": kmskey.ErrPending, "ErrUnknownVersion": kmskey.ErrUnknownVersion, "ErrCommitment": kmskey.ErrCommitment,
-	"ErrContextMismatch": kmskey.ErrContextMismatch, "ErrForeignKey": kmskey.ErrForeignKey,
+	"ErrContextMismatch": kmskey.ErrContextMismatch, "ErrForeignKey": kmskey.ErrForeignKey, "ErrNotAuthentic": kmskey.ErrNotAuthentic,
 }
 
 // vectorKeyring has versions 1 to 3, each with a testProvider of its own.
@@ -152,7 +157,13 @@ func TestVectors(t *testing.T) {
 	counts := make(map[bool]int)
 	for _, r := range readVectors(t) {
 		counts[r["error"] != nil]++
-		t.Run(r.get("name"), func(t *testing.T) { checkEnvelope(t, r) })
+		t.Run(r.get("name"), func(t *testing.T) {
+			if r["box"] != nil {
+				checkMessage(t, r)
+			} else {
+				checkEnvelope(t, r)
+			}
+		})
 	}
 	if counts[true] == 0 || counts[false] == 0 {
 		t.Errorf("%d vectors that open and %d that do not", counts[false], counts[true])
@@ -207,6 +218,63 @@ func checkEnvelope(t *testing.T, r record) {
 	if ec := newContext(t, own...); hex.EncodeToString(ec.Canonical()) != r.get("canonical-context") {
 		t.Errorf("context %x", ec.Canonical())
 	}
+}
+
+// checkMessage opens a message of a box, and once more by hand from what stands beside it.
+func checkMessage(t *testing.T, r record) {
+	b := box(t, vectorKeyring(t, 1, r.get("namespace"), r.get("blind") == "true"), r.get("box"))
+	own, err := r.row(t).Context(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := r.get("error"); want != "" {
+		if kinds[want] == nil {
+			t.Fatalf("unknown error %q", want)
+		}
+		closed(t, b, r.get("sealed"), kinds[want], own...)
+		return
+	}
+	value := func(key string) []byte {
+		b, err := hex.DecodeString(r.get(key))
+		if err != nil || r[key] == nil {
+			t.Fatalf("%s: %v", key, err)
+		}
+		return b
+	}
+	opensTo(t, b, r.get("sealed"), string(value("message")), own...)
+	envelope, text, _ := strings.Cut(r.get("sealed"), ".")
+	body, err := base64.RawStdEncoding.DecodeString(envelope[strings.Index(envelope, ":")+1:])
+	if commitment := expand(t, value("dek"), value("commitment-info")); err != nil || !bytes.Equal(commitment, value("commitment")) || !bytes.Contains(body, commitment) {
+		t.Errorf("commitment %x, %v", commitment, err)
+	}
+	raw, err := base64.RawStdEncoding.DecodeString(text)
+	if err != nil || !bytes.Equal(raw[:2], []byte{0xFB, 1}) {
+		t.Fatalf("%x, %v", raw, err)
+	}
+	if message := gcmOpen(t, expand(t, value("dek"), value("key-info")), raw[3:], value("associated-data")); !bytes.Equal(message, value("message")) {
+		t.Errorf("by hand it opens as %x", message)
+	}
+	commitmentInfo, keyInfo, data := boxTuples(r.get("namespace"), r.get("box"), raw[2], newContext(t, own...))
+	if !bytes.Equal(commitmentInfo, value("commitment-info")) || !bytes.Equal(keyInfo, value("key-info")) || !bytes.Equal(data, value("associated-data")) {
+		t.Error("what it is derived from is not what docs/format.md says")
+	}
+}
+
+func gcmOpen(t *testing.T, key, body, data []byte) []byte {
+	t.Helper()
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := aead.Open(nil, nil, body, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plain
 }
 
 // newVectors makes the records that are not in the file yet: lines, in order.
@@ -326,7 +394,83 @@ func newVectors(t *testing.T) (records [][2]string) {
 			add("an envelope is corrupt: "+c.name, "envelope: "+c.text, "error: ErrCorrupt")
 		}
 	}
+	boxVectors(t, add, read)
 	return records
+}
+
+// boxVectors adds sealed messages, whose data keys and nonces are random.
+func boxVectors(t *testing.T, add func(string, ...string), read func([]string) record) {
+	report := []string{"context: report = int 7"}
+	var first, second string
+	for _, c := range []struct {
+		name, namespace, box string
+		version              int
+		context              []string
+		message              string
+	}{
+		{"a short message", "clinic/production", "reports", 1, report, "the message"},
+		{"another one under the same context", "clinic/production", "reports", 1, report, "another one"},
+		{"an empty message", "clinic/production", "reports", 1, report, ""},
+		{"a later version", "clinic/production", "reports", 3, report, "the message"},
+		{"no namespace", "", "reports", 1, report, "the message"},
+		{"no context", "clinic/production", "reports", 1, nil, "the message"},
+		{"a name beyond ASCII and a context of all types", "clinic/production", "Berichte / Zürich", 1, []string{"context: a = int -1",
+			"context: b = text Zürich", "context: c = uuid 123e4567-e89b-12d3-a456-4266141740ff", "context: d = bytes 00ff", "context: e = bool true"}, "\x00\xff"},
+	} {
+		lines := append([]string{"namespace: " + c.namespace, "box: " + c.box}, c.context...)
+		own, _ := read(lines).row(t).Context(1)
+		p := &recorder{testProvider: testProvider{ref: fmt.Sprint("key-", c.version)}}
+		k, err := kmskey.New(kmskey.Config{Namespace: c.namespace, Versions: map[int]kmskey.Version{c.version: {Provider: p}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sealed := seal(t, box(t, k, c.box), c.message, own...)
+		commitment, key, data := boxTuples(c.namespace, c.box, 1, newContext(t, own...))
+		add("a sealed message opens: "+c.name, append(lines, fmt.Sprintf("dek: %x", p.dek), fmt.Sprintf("commitment-info: %x", commitment),
+			fmt.Sprintf("commitment: %x", expand(t, p.dek, commitment)), fmt.Sprintf("key-info: %x", key), fmt.Sprintf("associated-data: %x", data),
+			fmt.Sprintf("message: %x", c.message), "sealed: "+sealed)...)
+		if first == "" {
+			first = sealed
+		} else {
+			second = cmp.Or(second, sealed)
+		}
+	}
+	envelope, text, _ := strings.Cut(first, ".")
+	_, other, _ := strings.Cut(second, ".")
+	raw, err := base64.RawStdEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alter := func(i int, b byte) string {
+		altered := slices.Clone(raw)
+		altered[i] = b
+		return envelope + "." + base64.RawStdEncoding.EncodeToString(altered)
+	}
+	var row string // a row's, in the place of a box's
+	for _, r := range readVectors(t) {
+		if row == "" {
+			row = r.get("envelope")
+		}
+	}
+	for _, c := range []struct{ name, namespace, box, context, sealed, err string }{
+		{"under another context", "clinic/production", "reports", "report = int 8", first, "ErrContextMismatch"},
+		{"in another box", "clinic/production", "exports", "report = int 7", first, "ErrCommitment"},
+		{"in another namespace", "clinic/staging", "reports", "report = int 7", first, "ErrCommitment"},
+		{"behind another envelope", "clinic/production", "reports", "report = int 7", envelope + "." + other, "ErrNotAuthentic"},
+		{"altered", "clinic/production", "reports", "report = int 7", alter(len(raw)-1, raw[len(raw)-1]^1), "ErrNotAuthentic"},
+		{"with a later format", "clinic/production", "reports", "report = int 7", alter(0, 0xFC), "ErrCorrupt"},
+		{"with the format of fields", "clinic/production", "reports", "report = int 7", alter(0, 0xF9), "ErrCorrupt"},
+		{"with a later suite", "clinic/production", "reports", "report = int 7", alter(1, 2), "ErrCorrupt"},
+		{"with the number of another data key", "clinic/production", "reports", "report = int 7", alter(2, 2), "ErrCorrupt"},
+		{"cut short", "clinic/production", "reports", "report = int 7", envelope + "." + base64.RawStdEncoding.EncodeToString(raw[:30]), "ErrCorrupt"},
+		{"without a message", "clinic/production", "reports", "report = int 7", envelope, "ErrCorrupt"},
+		{"with padding", "clinic/production", "reports", "report = int 7", first + "==", "ErrCorrupt"},
+		{"behind a row's envelope", "clinic/production", "reports", "model_name = text Patient\ncontext: model_id = int 42", row + "." + text, "ErrCommitment"},
+		{"behind a ring", "clinic/production", "reports", "report = int 7", rawText("v1:", "\x01\x00\x02", good(1), rawKey(2, 1, 1, 1, 1, goodWrap)) + "." + text, "ErrCorrupt"},
+		{"behind an unbound envelope", "clinic/production", "reports", "report = int 7", rawText("v1:", "\x01\x01\x01", good(1)) + "." + text, "ErrCorrupt"},
+	} {
+		add("a sealed message is refused: "+c.name, "namespace: "+c.namespace, "box: "+c.box, "context: "+c.context, "sealed: "+c.sealed, "error: "+c.err)
+	}
 }
 
 // appendVectors writes what newVectors has and the file has not. It never rewrites.

@@ -28,6 +28,8 @@ var (
 	ErrIdentity = errors.New("the row's key is bound to its primary key")
 	// ErrContext: the row's encryption context cannot be built.
 	ErrContext = errors.New("encryption context")
+	// ErrWriteOnly: a row's key would have to be unwrapped, and the plugin was configured not to.
+	ErrWriteOnly = errors.New("this program only writes (Config.WriteOnly)")
 	// ErrType: a value does not fit the Go type of its field.
 	ErrType = errors.New("wrong type")
 )

@@ -64,6 +64,9 @@ func Prepare(ctx context.Context, batches []Batch, last bool) error {
 		for _, s := range fresh {
 			calls = append(calls, call{i, s.wrap})
 		}
+		if m := b.Insert.Model; m.writeOnly && len(closed) > 0 {
+			return fmt.Errorf("rowseal: upsert %s: %w, and the rows that exist keep their keys; load them and save each, or write all sealed columns by primary key (clause.OnConflict{UpdateAll: true})", m.Plan.Schema.Name, ErrWriteOnly)
+		}
 		for _, s := range closed {
 			calls = append(calls, call{i, func(ctx context.Context) error { return s.unwrap(ctx, b.Insert.Model) }})
 		}

@@ -51,6 +51,8 @@ type Options struct {
 	Contexts map[int]Context // of single key versions
 	Keys     *kmskey.Keyring
 	Limit    int // key service calls in flight
+
+	WriteOnly bool // nothing is unwrapped
 }
 
 // Model is a plan with keys. It is immutable and safe for concurrent use.
@@ -59,6 +61,8 @@ type Model struct {
 	Name  string
 	Keys  *kmskey.Keyring
 	limit int
+
+	writeOnly bool
 
 	versions []int // of the keyring, ascending
 
@@ -87,7 +91,7 @@ type declared struct {
 
 // Bind joins a plan with keys, and refuses what cannot work.
 func Bind(p *Plan, o Options) (*Model, error) {
-	m := &Model{Plan: p, Name: o.Name, Keys: o.Keys, limit: max(o.Limit, 1), versions: o.Keys.Numbers(), contexts: map[int]declared{}}
+	m := &Model{Plan: p, Name: o.Name, Keys: o.Keys, limit: max(o.Limit, 1), writeOnly: o.WriteOnly, versions: o.Keys.Numbers(), contexts: map[int]declared{}}
 	if m.Name == "" {
 		m.Name = p.Schema.Name
 	}
@@ -338,6 +342,9 @@ func (m *Model) SameColumn(f *schema.Field, a, b reflect.Value) bool {
 	y, yErr := p.value(b)
 	return (xErr == nil) == (yErr == nil) && x == y // both may be NULL
 }
+
+// WriteOnly reports that keys are never unwrapped.
+func (m *Model) WriteOnly() bool { return m.writeOnly }
 
 // Computed reports whether the model computes its context itself.
 func (m *Model) Computed() bool { return m.method }

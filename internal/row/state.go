@@ -36,6 +36,7 @@ type State struct {
 	dek    kmskey.DataKey // held only until it is wrapped
 	ring   []*field.Key   // opened data keys, oldest first; nil while closed
 	cells  []cell
+	others []byte // data keys that columns beyond the model name, where they were read: see Cells
 
 	opening bool          // a call that opens the key is under way
 	over    chan struct{} // closed at its end, where somebody waits
@@ -125,7 +126,7 @@ func (s *State) LeftNull(f *Field) bool {
 func (s *State) Clone() *State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &State{group: s.group, epoch: s.epoch, left: s.left, model: s.model, row: s.row, rowErr: s.rowErr, id: s.id, text: s.text, token: s.token, dek: s.dek, ring: s.ring}
+	c := &State{group: s.group, epoch: s.epoch, left: s.left, model: s.model, row: s.row, rowErr: s.rowErr, id: s.id, text: s.text, token: s.token, dek: s.dek, ring: s.ring, others: s.others}
 	c.cells = append([]cell(nil), s.cells...)
 	return c
 }
@@ -231,6 +232,9 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }
 // unwrap reads the envelope and makes the field keys ready: one call to the key service, however many ask, unless the state is open already.
 // Who waits for the call of another does so no longer than ctx.
 func (s *State) unwrap(ctx context.Context, m *Model) error {
+	if m.writeOnly {
+		return ErrWriteOnly // also where a key is at hand: it may be one that was added, and opens no other field
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.ring == nil && s.opening {

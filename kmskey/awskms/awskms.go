@@ -16,11 +16,17 @@
 //     alias. Until then rows are unwrapped under the alias itself, which AWS resolves in the caller's own account: the row has
 //     no say.
 //
-// The client and all that belongs to it (credentials, retries, endpoints) are the caller's. Limits: types of context values
-// are lost in AWS's pairs of strings (1 and "1" agree; the commitment in the envelope tells them apart); multi-Region keys are
-// used in their own region only; the SDK's own buffers, which hold data keys for the time of a call, cannot be cleared; and a
-// client with request or response bodies in its ClientLogMode would log data keys, so those two bits are switched off for
-// the calls made here.
+// Where rows were wrapped in several regions under related multi-Region keys (mrk-…), [Config].ReplicaRegions lets them open, and
+// move, in each.
+//
+// The client and all that belongs to it (credentials, retries, endpoints) are the caller's. [Retries] bounds how often it asks again.
+// BaseEndpoint of its options names a VPC endpoint or an emulator, and EndpointOptions.UseFIPSEndpoint (AWS_USE_FIPS_ENDPOINT) the
+// region's FIPS endpoint; both at once the SDK refuses. [Provider.Check] finds at start-up what is wrong with key, account, region and
+// credentials.
+//
+// Limits: types of context values are lost in AWS's pairs of strings (1 and "1" agree; the commitment in the envelope tells them
+// apart); the SDK's own buffers, which hold data keys for the time of a call, cannot be cleared; and a client with request or
+// response bodies in its ClientLogMode would log data keys, so those two bits are switched off for the calls made here.
 package awskms
 
 import (
@@ -28,7 +34,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"strings"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -41,11 +47,15 @@ import (
 // Service is what wrapped keys of this package name.
 const Service = "aws"
 
-// API is what this package needs of a client. [*kms.Client] has it.
+// API is what this package needs of a client. [*kms.Client] has it, and a type that embeds API or *kms.Client, to count or to delay.
+// DescribeKey is for [Provider.Check] alone, and the two that generate for [Provider.Generate] and [Provider.GenerateWrapped].
 type API interface {
 	Encrypt(ctx context.Context, in *kms.EncryptInput, options ...func(*kms.Options)) (*kms.EncryptOutput, error)
 	Decrypt(ctx context.Context, in *kms.DecryptInput, options ...func(*kms.Options)) (*kms.DecryptOutput, error)
 	ReEncrypt(ctx context.Context, in *kms.ReEncryptInput, options ...func(*kms.Options)) (*kms.ReEncryptOutput, error)
+	GenerateDataKey(ctx context.Context, in *kms.GenerateDataKeyInput, options ...func(*kms.Options)) (*kms.GenerateDataKeyOutput, error)
+	GenerateDataKeyWithoutPlaintext(ctx context.Context, in *kms.GenerateDataKeyWithoutPlaintextInput, options ...func(*kms.Options)) (*kms.GenerateDataKeyWithoutPlaintextOutput, error)
+	DescribeKey(ctx context.Context, in *kms.DescribeKeyInput, options ...func(*kms.Options)) (*kms.DescribeKeyOutput, error)
 	Options() kms.Options
 }
 
@@ -60,13 +70,26 @@ type Config struct {
 	// moved. Wrapping never uses them. Defaults to none.
 	PreviousKeys []string
 
+	// ReplicaRegions are regions in which the configured multi-Region key (mrk-…), or one of PreviousKeys, has related keys. Rows
+	// that were wrapped there are unwrapped and moved with the related key of the client's own region: the same account and key id,
+	// and so the same key material, which AWS is asked for by its ARN in the own region. A row still selects among the
+	// configured keys. The client's own region may be in the list, so that one list serves all regions. Defaults to none: rows of
+	// other regions are refused.
+	ReplicaRegions []string
+
+	// GrantTokens gives the tokens of grants that may be too new for AWS to know everywhere: CreateGrant answers with one, which opens
+	// what the grant allows during the first minutes. It is called for each call to AWS, concurrently, and must be quick. AWS takes
+	// ten at most. Defaults to none.
+	GrantTokens func() []string
+
 	// Timeout bounds each call, the client's retries included. A shorter deadline of the caller's own counts as well.
 	// Defaults to 10 seconds.
 	Timeout time.Duration
 }
 
-// Provider is a [kmskey.Provider] and [kmskey.Rewrapper] on one AWS KMS key. It is safe for concurrent use, keeps neither
-// data keys nor contexts, and makes one call to AWS per act, apart from the client's retries.
+// Provider is a [kmskey.Provider] on one AWS KMS key, with all the optional powers: [kmskey.Rewrapper], [kmskey.Owner],
+// [kmskey.Generator] and [kmskey.BlindGenerator]. It is safe for concurrent use, keeps neither data keys nor contexts, and makes one
+// call to AWS per act, apart from the client's retries.
 type Provider struct {
 	client     API
 	canCompare bool // whether client may be compared with ==
@@ -76,6 +99,8 @@ type Provider struct {
 	account    string // "" where it is not configured
 	key        string // the id, where a key id or key ARN is configured
 	previous   map[string]bool
+	replicas   []string // regions
+	tokens     func() []string
 	timeout    time.Duration
 
 	// learned is the account and partition that AWS answered with for keyID.
@@ -85,9 +110,12 @@ type Provider struct {
 type owner struct{ partition, account string }
 
 var (
-	_ kmskey.Provider  = (*Provider)(nil)
-	_ kmskey.Rewrapper = (*Provider)(nil)
-	_ API              = (*kms.Client)(nil)
+	_ kmskey.Provider       = (*Provider)(nil)
+	_ kmskey.Rewrapper      = (*Provider)(nil)
+	_ kmskey.Owner          = (*Provider)(nil)
+	_ kmskey.Generator      = (*Provider)(nil)
+	_ kmskey.BlindGenerator = (*Provider)(nil)
+	_ API                   = (*kms.Client)(nil)
 )
 
 const defaultTimeout = 10 * time.Second
@@ -108,11 +136,15 @@ func New(client API, keyID string, cfg Config) (*Provider, error) {
 	p := &Provider{
 		client: client, canCompare: reflect.TypeOf(client).Comparable(),
 		keyID: keyID, region: client.Options().Region, account: cfg.Account, key: name.key,
-		previous: make(map[string]bool, len(cfg.PreviousKeys)), timeout: cfg.Timeout,
+		previous: make(map[string]bool, len(cfg.PreviousKeys)), replicas: slices.Clone(cfg.ReplicaRegions),
+		tokens: cfg.GrantTokens, timeout: cfg.Timeout,
+	}
+	if p.tokens == nil {
+		p.tokens = func() []string { return nil }
 	}
 	switch {
 	case p.region == "":
-		return fail("the client has no region; set AWS_REGION, or Options.Region")
+		return fail("the client has no region; set AWS_REGION, or Region of its options")
 	case name.region != "" && name.region != p.region:
 		return fail("key %q is in region %s and the client is for %s; make a client for the key's region", keyID, name.region, p.region)
 	case cfg.Account != "" && !isAccount(cfg.Account):
@@ -132,6 +164,7 @@ func New(client API, keyID string, cfg Config) (*Provider, error) {
 	if p.timeout == 0 {
 		p.timeout = defaultTimeout
 	}
+	multiRegion := name.alias != "" || isMultiRegion(name.key)
 	for _, arn := range cfg.PreviousKeys {
 		previous, err := parseKeyARN(arn)
 		switch {
@@ -143,6 +176,18 @@ func New(client API, keyID string, cfg Config) (*Provider, error) {
 			return fail("Config.PreviousKeys: %q is not in partition %s", arn, p.partition)
 		}
 		p.previous[arn] = true
+		multiRegion = multiRegion || isMultiRegion(previous.key)
+	}
+	if len(p.replicas) > 0 && !multiRegion {
+		return fail("Config.ReplicaRegions is set and key %q is of one region; only keys that begin with mrk- have replicas", keyID)
+	}
+	for _, region := range p.replicas {
+		switch other := partitionOf(region); {
+		case !isRegion(region):
+			return fail("Config.ReplicaRegions: %.80q is no region such as us-east-1", region)
+		case p.partition != "" && other != "" && other != p.partition:
+			return fail("Config.ReplicaRegions: %s is in partition %s, and replicas stay within %s", region, other, p.partition)
+		}
 	}
 	return p, nil
 }
@@ -154,7 +199,7 @@ func isNilPointer(v any) bool {
 
 // Wrap encrypts dek under the configured key: one Encrypt. KeyRef in the answer is the key ARN that AWS named.
 func (p *Provider) Wrap(ctx context.Context, dek kmskey.DEK, ec kmskey.Context) (kmskey.Wrapped, error) {
-	call := act{p, "wrap", p.keyID}
+	call := act{p, "wrap", p.keyID, ec}
 	if dek.IsZero() {
 		return kmskey.Wrapped{}, call.fail(kmskey.ErrInvalid, "make the data key with kmskey.NewDEK", errors.New("the data key holds no key"))
 	}
@@ -164,7 +209,7 @@ func (p *Provider) Wrap(ctx context.Context, dek kmskey.DEK, ec kmskey.Context) 
 	}
 	defer done()
 	out, err := p.client.Encrypt(ctx, &kms.EncryptInput{
-		KeyId: aws.String(p.keyID), Plaintext: dek.Bytes(), EncryptionContext: ec.Strings(),
+		KeyId: aws.String(p.keyID), Plaintext: dek.Bytes(), EncryptionContext: ec.Strings(), GrantTokens: p.tokens(),
 	}, noBodies)
 	if err != nil {
 		return kmskey.Wrapped{}, call.failed(ctx, err)
@@ -175,8 +220,8 @@ func (p *Provider) Wrap(ctx context.Context, dek kmskey.DEK, ec kmskey.Context) 
 // Unwrap decrypts w under the key that it names, once that is known to be one of the configured keys: one Decrypt. A row under
 // any other key is refused with [kmskey.ErrForeignKey] and no call is made.
 func (p *Provider) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Context) (kmskey.DEK, error) {
-	call := act{p, "unwrap", w.KeyRef}
-	ask, err := call.admit(w)
+	call := act{p, "unwrap", w.KeyRef, ec}
+	key, err := call.admit(w)
 	if err != nil {
 		return kmskey.DEK{}, err
 	}
@@ -186,13 +231,13 @@ func (p *Provider) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Conte
 	}
 	defer done()
 	out, err := p.client.Decrypt(ctx, &kms.DecryptInput{
-		KeyId: aws.String(ask), CiphertextBlob: w.Blob, EncryptionContext: ec.Strings(),
+		KeyId: aws.String(key.ask), CiphertextBlob: w.Blob, EncryptionContext: ec.Strings(), GrantTokens: p.tokens(),
 	}, noBodies)
 	if err != nil {
-		return kmskey.DEK{}, call.failedUnder(ctx, ask, err)
+		return kmskey.DEK{}, call.failedUnder(ctx, key, err)
 	}
 	defer clear(out.Plaintext)
-	if err := call.confirm(p, ask, w.KeyRef, aws.ToString(out.KeyId)); err != nil {
+	if err := call.confirm(p, key, aws.ToString(out.KeyId)); err != nil {
 		return kmskey.DEK{}, err
 	}
 	dek, err := kmskey.DEKFromBytes(out.Plaintext)
@@ -204,22 +249,31 @@ func (p *Provider) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Conte
 
 // Rewrap moves w, which lies under a key of source, to p's key and the context to: one ReEncrypt by p's client, which needs
 // kms:ReEncryptFrom on the old key and kms:ReEncryptTo on the new one. It fails with [kmskey.ErrNotRewrappable], having made no
-// call, where source is no Provider of this package or is in another region, and where source is configured by a bare alias
-// or key id, has another client, and does not know its account yet: p's client may be of another account.
+// call, where source is no Provider of this package, where source is in another region and p has no replica of the row's key
+// ([Config].ReplicaRegions), and where source is configured by a bare alias or key id, has another client, and does not know its
+// account yet: p's client may be of another account.
 func (p *Provider) Rewrap(ctx context.Context, source kmskey.Provider, w kmskey.Wrapped, from, to kmskey.Context) (kmskey.Wrapped, error) {
-	call := act{p, "rewrap", w.KeyRef}
+	call := act{p, "rewrap", w.KeyRef, from}
 	src, ok := source.(*Provider)
 	if !ok || src == nil {
 		return kmskey.Wrapped{}, call.fail(kmskey.ErrNotRewrappable, "", fmt.Errorf("a source of type %T", source))
 	}
-	if src.region != p.region {
-		return kmskey.Wrapped{}, call.fail(kmskey.ErrNotRewrappable, "", fmt.Errorf("from region %s to %s", src.region, p.region))
-	}
-	ask, err := act{src, "rewrap", w.KeyRef}.admit(w)
+	key, err := act{src, "rewrap", w.KeyRef, from}.admit(w)
 	if err != nil {
 		return kmskey.Wrapped{}, err
 	}
-	if ask != w.KeyRef && !src.sharesClient(p) {
+	if src.region != p.region {
+		// ReEncrypt stays within a region, so that p itself must have the row's key there.
+		far := src.region
+		if src = p; !p.Owns(w) {
+			return kmskey.Wrapped{}, call.fail(kmskey.ErrNotRewrappable, "a multi-Region key goes there if its regions are in Config.ReplicaRegions of the target",
+				fmt.Errorf("from region %s to %s", far, p.region))
+		}
+		if key, err = call.admit(w); err != nil {
+			return kmskey.Wrapped{}, err
+		}
+	}
+	if key.byName && !src.sharesClient(p) {
 		return kmskey.Wrapped{}, call.fail(kmskey.ErrNotRewrappable, "set Config.Account of the source, or give both the same client",
 			fmt.Errorf("the account of the source's key %q is not known", src.keyID))
 	}
@@ -229,16 +283,24 @@ func (p *Provider) Rewrap(ctx context.Context, source kmskey.Provider, w kmskey.
 	}
 	defer done()
 	out, err := p.client.ReEncrypt(ctx, &kms.ReEncryptInput{
-		SourceKeyId: aws.String(ask), CiphertextBlob: w.Blob, SourceEncryptionContext: from.Strings(),
-		DestinationKeyId: aws.String(p.keyID), DestinationEncryptionContext: to.Strings(),
+		SourceKeyId: aws.String(key.ask), CiphertextBlob: w.Blob, SourceEncryptionContext: from.Strings(),
+		DestinationKeyId: aws.String(p.keyID), DestinationEncryptionContext: to.Strings(), GrantTokens: p.tokens(),
 	}, noBodies)
 	if err != nil {
-		return kmskey.Wrapped{}, call.failedUnder(ctx, ask, err)
+		return kmskey.Wrapped{}, call.failedUnder(ctx, key, err)
 	}
-	if err := call.confirm(src, ask, w.KeyRef, aws.ToString(out.SourceKeyId)); err != nil {
+	if err := call.confirm(src, key, aws.ToString(out.SourceKeyId)); err != nil {
 		return kmskey.Wrapped{}, err
 	}
 	return call.wrapped(aws.ToString(out.KeyId), out.CiphertextBlob)
+}
+
+// Owns reports whether w lies under a key of the configuration, those of [Config].PreviousKeys and replicas included. It makes no call.
+// Where a bare alias or key id is configured and its account is not known yet, a key of any account may be the provider's;
+// [Config].Account or [Provider.Check] ends that.
+func (p *Provider) Owns(w kmskey.Wrapped) bool {
+	_, err := act{p: p}.own(w)
+	return err == nil
 }
 
 // sharesClient reports whether both call AWS as the same principal, so that a bare name means the same key to both.
@@ -273,8 +335,9 @@ func noBodies(o *kms.Options) {
 // act is one call, for its errors.
 type act struct {
 	p   *Provider
-	op  string // "wrap", "unwrap", "rewrap"
+	op  string // "wrap", "unwrap", "rewrap", "generate", "generate wrapped", "check"
 	ref string
+	ec  kmskey.Context // that the service is to find authentic, for its names; values are in no error
 }
 
 // begin bounds the call in time. A context that is done is refused here, so that no request is made.
@@ -289,48 +352,66 @@ func (a act) begin(ctx context.Context) (context.Context, context.CancelFunc, er
 // maxBlob is the longest ciphertext that AWS takes (API reference, Decrypt).
 const maxBlob = 6144
 
-// admit decides whether w lies under a key of the configuration and gives the KeyId to ask AWS for: the row's own ARN, or, as
-// long as the account is not known, the configured name, which a row cannot choose.
-func (a act) admit(w kmskey.Wrapped) (ask string, err error) {
+// known is how AWS is asked for a row's key.
+type known struct {
+	ask    string // the KeyId to ask for
+	arn    string // the key that AWS must answer with
+	byName bool   // ask is the configured name, which a row cannot choose, as the account is not known
+}
+
+// admit is own, and refuses blobs that AWS would not take.
+func (a act) admit(w kmskey.Wrapped) (known, error) {
+	key, err := a.own(w)
+	if err == nil && (len(w.Blob) < 1 || len(w.Blob) > maxBlob) {
+		err = a.fail(kmskey.ErrContextMismatch, "", fmt.Errorf("a wrapped key of %d bytes, where AWS KMS makes 1 to %d", len(w.Blob), maxBlob))
+	}
+	return key, err
+}
+
+// own decides whether w lies under a key of the configuration.
+func (a act) own(w kmskey.Wrapped) (known, error) {
 	p := a.p
 	if w.Service != Service {
-		return "", a.fail(kmskey.ErrForeignKey, "give this row's version the provider of the service that wrapped it",
+		return known{}, a.fail(kmskey.ErrForeignKey, "give this row's version the provider of the service that wrapped it",
 			fmt.Errorf("wrapped by service %.40q, and this is %q", w.Service, Service))
 	}
 	ref, err := parseKeyARN(w.KeyRef)
 	if err != nil {
-		return "", a.fail(kmskey.ErrForeignKey, "", errors.New("the row does not name an AWS KMS key by its ARN"))
+		return known{}, a.fail(kmskey.ErrForeignKey, "", errors.New("the row does not name an AWS KMS key by its ARN"))
 	}
-	foreign := func(what string) (string, error) {
-		return "", a.fail(kmskey.ErrForeignKey, "if the key is yours, list its ARN in Config.PreviousKeys, or give it a version of its own in the keyring", errors.New(what))
+	foreign := func(what string) (known, error) {
+		return known{}, a.fail(kmskey.ErrForeignKey, "if the key is yours, list its ARN in Config.PreviousKeys, or give it a version of its own in the keyring", errors.New(what))
 	}
-	own := p.owner()
-	ask = w.KeyRef
-	switch {
+	if ref.region != p.region && isMultiRegion(ref.key) && slices.Contains(p.replicas, ref.region) {
+		// From here on it is the related key in the own region, and that must be one of the configuration like any other.
+		ref = ref.in(p.region)
+	}
+	key := known{ask: ref.arn(), arn: ref.arn()}
+	switch own := p.owner(); {
+	case ref.region != p.region && isMultiRegion(ref.key):
+		return known{}, a.fail(kmskey.ErrForeignKey, "if it is a replica of the configured key, list that region in Config.ReplicaRegions",
+			errors.New("the row's key is not in the client's region "+p.region))
 	case ref.region != p.region:
 		return foreign("the row's key is not in the client's region " + p.region)
 	case own.partition != "" && ref.partition != own.partition:
 		return foreign("the row's key is not in partition " + own.partition)
-	case p.previous[w.KeyRef]:
+	case p.previous[key.arn]:
 	case p.key != "" && ref.key != p.key:
 		return foreign(fmt.Sprintf("only key %q is configured", p.keyID))
 	case own.account != "" && ref.account != own.account:
 		return foreign(fmt.Sprintf("the configured key %q is of account %s", p.keyID, own.account))
 	case own.account == "":
-		ask = p.keyID
+		key.ask, key.byName = p.keyID, true
 	}
-	if len(w.Blob) < 1 || len(w.Blob) > maxBlob {
-		return "", a.fail(kmskey.ErrContextMismatch, "", fmt.Errorf("a wrapped key of %d bytes, where AWS KMS makes 1 to %d", len(w.Blob), maxBlob))
-	}
-	return ask, nil
+	return key, nil
 }
 
 // confirm checks that AWS used the key that the row names. src is the provider whose key it is.
-func (a act) confirm(src *Provider, asked, row, answered string) error {
-	if answered != row {
+func (a act) confirm(src *Provider, key known, answered string) error {
+	if answered != key.arn {
 		return a.fail(kmskey.ErrContextMismatch, "", fmt.Errorf("AWS KMS opened it with key %.200q, which is not the one that the row names", answered))
 	}
-	if asked == src.keyID {
+	if key.byName {
 		src.learn(answered)
 	}
 	return nil
@@ -349,136 +430,31 @@ func (p *Provider) learn(arn string) {
 // wrapped checks AWS's answer for the configured key. An ARN that admit would refuse must not be stored: the row could never be
 // read.
 func (a act) wrapped(arn string, blob []byte) (kmskey.Wrapped, error) {
-	p := a.p
 	name, err := parseKeyARN(arn)
 	if err != nil || len(blob) < 1 || len(blob) > maxBlob {
 		return kmskey.Wrapped{}, a.fail(kmskey.ErrInvalid, "is the endpoint AWS KMS?", fmt.Errorf("the service answered with key %.200q and %d bytes", arn, len(blob)))
 	}
-	w := kmskey.Wrapped{Service: Service, KeyRef: arn, Blob: blob}
-	switch own := p.owner(); {
-	case p.key != "" && name.key != p.key,
-		name.region != p.region,
-		own.partition != "" && name.partition != own.partition,
-		own.account != "" && name.account != own.account:
-		return kmskey.Wrapped{}, a.fail(kmskey.ErrInvalid, "check Config.Account and the client's credentials and region",
-			fmt.Errorf("AWS KMS used key %q, which lies outside the configuration", arn))
+	if err := a.configured(name); err != nil {
+		return kmskey.Wrapped{}, err
 	}
-	p.learn(arn)
-	return w, nil
+	a.p.learn(arn)
+	return kmskey.Wrapped{Service: Service, KeyRef: arn, Blob: blob}, nil
+}
+
+// configured checks that the key which AWS named for the configured one is what the configuration says.
+func (a act) configured(n name) error {
+	p := a.p
+	switch own := p.owner(); {
+	case p.key != "" && n.key != p.key,
+		n.region != p.region,
+		own.partition != "" && n.partition != own.partition,
+		own.account != "" && n.account != own.account:
+		return a.fail(kmskey.ErrInvalid, "check Config.Account and the client's credentials and region",
+			fmt.Errorf("AWS KMS used key %q, which lies outside the configuration", n.arn()))
+	}
+	return nil
 }
 
 func (a act) fail(kind error, hint string, cause error) error {
 	return &kmskey.Error{Op: a.op, Service: Service, KeyRef: a.ref, Kind: kind, Hint: hint, Err: cause}
-}
-
-// name is a parsed KeyId. The first three are set for ARNs only; key or alias is.
-type name struct {
-	partition, region, account string
-	key, alias                 string
-}
-
-const nameForms = `a key id (1234abcd-12ab-34cd-56ef-1234567890ab), a key ARN (arn:aws:kms:eu-central-1:111122223333:key/1234abcd-…), an alias (alias/app) or an alias ARN`
-
-// parseName reads a KeyId in any of the four forms.
-func parseName(s string) (name, error) {
-	bad := func(why string) (name, error) {
-		return name{}, fmt.Errorf("key %.200q: %s; expected %s", s, why, nameForms)
-	}
-	rest := s
-	var n name
-	if strings.HasPrefix(s, "arn:") {
-		parts := strings.SplitN(s, ":", 6)
-		if len(parts) != 6 || parts[2] != "kms" {
-			return bad("not an ARN of KMS")
-		}
-		n.partition, n.region, n.account, rest = parts[1], parts[3], parts[4], parts[5]
-		switch {
-		case !isWord(n.partition) || !strings.HasPrefix(n.partition, "aws"):
-			return bad("the partition is malformed")
-		case !isWord(n.region):
-			return bad("the region is malformed")
-		case !isAccount(n.account):
-			return bad("the account does not have twelve digits")
-		}
-		if id, ok := strings.CutPrefix(rest, "key/"); ok {
-			rest = id
-		} else if !strings.HasPrefix(rest, "alias/") {
-			return bad("neither key/ nor alias/ follows the account")
-		}
-		if strings.HasPrefix(parts[5], "key/alias/") {
-			return bad("key/ and alias/ together")
-		}
-	}
-	switch alias, isAlias := strings.CutPrefix(rest, "alias/"); {
-	case isAlias && isAliasName(alias):
-		n.alias = alias
-	case isAlias:
-		return bad("the alias is malformed")
-	case isKeyID(rest):
-		n.key = rest
-	case rest == "":
-		return bad("empty")
-	case isAliasName(rest) && n.account == "":
-		return bad("not a key id; an alias begins with alias/")
-	default:
-		return bad("not a key id")
-	}
-	return n, nil
-}
-
-// parseKeyARN reads what rows hold: the ARN of a key, not of an alias.
-func parseKeyARN(s string) (name, error) {
-	n, err := parseName(s)
-	if err == nil && (n.account == "" || n.key == "") {
-		err = fmt.Errorf("%.200q is not the ARN of a key (arn:aws:kms:eu-central-1:111122223333:key/…)", s)
-	}
-	return n, err
-}
-
-// isKeyID knows 1234abcd-12ab-34cd-56ef-1234567890ab and mrk-1234abcd12ab34cd56ef1234567890ab.
-func isKeyID(s string) bool {
-	if digits, ok := strings.CutPrefix(s, "mrk-"); ok {
-		return len(digits) == 32 && only(digits, "0123456789abcdef")
-	}
-	parts := strings.Split(s, "-")
-	if len(parts) != 5 {
-		return false
-	}
-	for i, n := range []int{8, 4, 4, 4, 12} {
-		if len(parts[i]) != n || !only(parts[i], "0123456789abcdef") {
-			return false
-		}
-	}
-	return true
-}
-
-func isAliasName(s string) bool {
-	return len(s) >= 1 && len(s) <= 250 && only(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/_-")
-}
-
-func isAccount(s string) bool { return len(s) == 12 && only(s, "0123456789") }
-
-func isWord(s string) bool {
-	return len(s) >= 1 && len(s) <= 64 && only(s, "abcdefghijklmnopqrstuvwxyz0123456789-")
-}
-
-func only(s, set string) bool { return strings.Trim(s, set) == "" }
-
-// partitionOf is the partition of a region whose name tells it, else "". Only "" is left open, never guessed: a region belongs
-// to one partition, so where the region agrees the partition can only be malformed, and AWS refuses it.
-func partitionOf(region string) string {
-	for prefix, p := range map[string]string{
-		"cn-": "aws-cn", "us-gov-": "aws-us-gov", "us-iso-": "aws-iso", "us-isob-": "aws-iso-b", "us-isof-": "aws-iso-f",
-		"eu-isoe-": "aws-iso-e", "eusc-": "aws-eusc",
-	} {
-		if strings.HasPrefix(region, prefix) {
-			return p
-		}
-	}
-	for _, prefix := range []string{"us-east-", "us-west-", "eu-central-", "eu-west-", "eu-north-", "eu-south-", "ap-", "sa-", "ca-", "me-", "af-", "il-", "mx-"} {
-		if strings.HasPrefix(region, prefix) {
-			return "aws"
-		}
-	}
-	return ""
 }

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/logging"
@@ -68,7 +67,7 @@ func subject(t *testing.T, name func(srv *awskmstest.Server, arn string) string)
 	must(t, srv.CreateAlias("alias/app", arn))
 	foreign, err := srv.CreateKeyIn(otherAccount, srv.Region())
 	must(t, err)
-	app := srv.NewPrincipal("app", "kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo")
+	app := srv.NewPrincipal("app", "kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext")
 	app.AllowOn(foreign, "kms:*") // so that a refusal is the provider's, not the service's
 	configured := name(srv, arn)
 	// A thousand calls at once on a loaded machine under the race detector may take long; no claim here is about time.
@@ -182,10 +181,6 @@ func TestConformanceAtEndpoint(t *testing.T) {
 	if endpoint != "aws" {
 		options.BaseEndpoint = aws.String(endpoint)
 	}
-	na := maps.Clone(notApplicable)
-	for _, fault := range []string{"calls", "disabled", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap", "sibling"} {
-		na[fault] = "the service at AWSKMS_TEST_ENDPOINT is not ours to break or count"
-	}
 	kmskeytest.Run(t, kmskeytest.Harness{
 		New: func(t *testing.T) kmskeytest.Subject {
 			return kmskeytest.Subject{
@@ -196,8 +191,17 @@ func TestConformanceAtEndpoint(t *testing.T) {
 				},
 			}
 		},
-		NotApplicable: na,
+		NotApplicable: withFaults("the service at AWSKMS_TEST_ENDPOINT is not ours to break or count", "calls", "sibling"),
 	})
+}
+
+// withFaults is notApplicable with an excuse for every fault, and for more.
+func withFaults(why string, more ...string) map[string]string {
+	na := maps.Clone(notApplicable)
+	for _, name := range append(more, "disabled", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap") {
+		na[name] = why
+	}
+	return na
 }
 
 func TestNew(t *testing.T) {
@@ -248,6 +252,9 @@ func TestNew(t *testing.T) {
 		{"negative_timeout", "alias/app", awskms.Config{Timeout: -1}, "Config.Timeout"},
 		{"previous_key_that_is_an_id", "alias/app", awskms.Config{PreviousKeys: []string{id}}, "Config.PreviousKeys"},
 		{"previous_key_that_is_an_alias", "alias/app", awskms.Config{PreviousKeys: []string{"arn:aws:kms:eu-central-1:111122223333:alias/app"}}, "Config.PreviousKeys"},
+		{"replicas_of_a_key_of_one_region", arn, awskms.Config{ReplicaRegions: []string{"us-east-1"}}, "only keys that begin with mrk- have replicas"},
+		{"replicas_in_no_region", "alias/app", awskms.Config{ReplicaRegions: []string{"Virginia"}}, "is no region such as us-east-1"},
+		{"replicas_in_another_partition", "alias/app", awskms.Config{ReplicaRegions: []string{"us-gov-west-1"}}, "replicas stay within aws"},
 		{"previous_key_of_another_region", "alias/app", awskms.Config{PreviousKeys: []string{strings.Replace(arn, "eu-central-1", "us-east-1", 1)}}, "not in the client's region"},
 	} {
 		t.Run(c.name+"_is_refused", func(t *testing.T) {
@@ -371,6 +378,24 @@ func TestAliases(t *testing.T) {
 		if _, err := p.Unwrap(t.Context(), s.w, row(t, 1)); err != nil {
 			t.Errorf("learned by wrapping: %v", err)
 		}
+	})
+	t.Run("rows_are_moved_by_the_same_provider_after_the_key_behind_its_alias_was_exchanged", func(t *testing.T) {
+		s := set(t)
+		client := s.srv.NewPrincipal("rotator", "kms:ReEncryptFrom", "kms:ReEncryptTo").Client()
+		p := provider(t, client, "alias/app", awskms.Config{Account: s.srv.Account()})
+		must(t, s.srv.UpdateAlias("alias/app", s.new))
+		if !p.Owns(s.w) {
+			t.Error("does not own the rows of the key that the alias left")
+		}
+		moved, err := p.Rewrap(t.Context(), p, s.w, row(t, 1), row(t, 1))
+		must(t, err)
+		must(t, s.srv.DisableKey(s.old))
+		reader := provider(t, s.srv.NewPrincipal("reader", "kms:Decrypt").Client(), "alias/app", awskms.Config{Account: s.srv.Account()})
+		if _, err := reader.Unwrap(t.Context(), moved, row(t, 1)); err != nil || moved.KeyRef != s.new || !reader.Owns(moved) {
+			t.Errorf("%v, %q", err, moved.KeyRef)
+		}
+		_, err = reader.Unwrap(t.Context(), s.w, row(t, 1))
+		says(t, err, kmskey.ErrDisabled, "enable it")
 	})
 	t.Run("a_reader_that_does_not_know_the_account_asks_for_the_alias_and_learns", func(t *testing.T) {
 		s := set(t)
@@ -498,115 +523,6 @@ func TestRewrapSources(t *testing.T) {
 	})
 }
 
-// TestErrorKinds: what AWS, emulators and the network answer, by the class that callers branch on.
-func TestErrorKinds(t *testing.T) {
-	for _, c := range []struct {
-		code   string
-		status int
-		kind   error
-		hint   string
-	}{
-		{"AccessDeniedException", 400, kmskey.ErrDenied, "allow this principal kms:Decrypt"},
-		{"UnrecognizedClientException", 403, kmskey.ErrDenied, "check the client's credentials"},
-		{"ExpiredTokenException", 400, kmskey.ErrDenied, "check the client's credentials"},
-		{"InvalidSignatureException", 403, kmskey.ErrDenied, "check the client's credentials"},
-		{"SomethingNew", 403, kmskey.ErrDenied, ""},
-		{"DisabledException", 400, kmskey.ErrDisabled, "enable it, or list its successor first"},
-		{"KMSInvalidStateException", 400, kmskey.ErrDisabled, "list its successor first"},
-		{"NotFoundException", 400, kmskey.ErrNotFound, "region eu-central-1"},
-		{"InvalidCiphertextException", 400, kmskey.ErrContextMismatch, ""},
-		{"IncorrectKeyException", 400, kmskey.ErrContextMismatch, ""},
-		{"ThrottlingException", 400, kmskey.ErrThrottled, "lower the concurrency"},
-		{"TooManyRequestsException", 400, kmskey.ErrThrottled, "lower the concurrency"},
-		{"SomethingNew", 429, kmskey.ErrThrottled, ""},
-		{"KMSInternalException", 500, kmskey.ErrUnavailable, ""},
-		{"KeyUnavailableException", 500, kmskey.ErrUnavailable, ""},
-		{"DependencyTimeoutException", 503, kmskey.ErrUnavailable, ""},
-		{"ServiceUnavailableException", 503, kmskey.ErrUnavailable, ""},
-		{"SomethingNew", 502, kmskey.ErrUnavailable, ""},
-		{"InvalidArnException", 400, kmskey.ErrInvalid, ""},
-		{"InvalidKeyUsageException", 400, kmskey.ErrInvalid, ""},
-		{"InvalidGrantTokenException", 400, kmskey.ErrInvalid, ""},
-		{"UnsupportedOperationException", 400, kmskey.ErrInvalid, ""},
-		{"ValidationException", 400, kmskey.ErrInvalid, ""},
-		{"SomethingNew", 400, kmskey.ErrInvalid, ""},
-	} {
-		t.Run(fmt.Sprintf("%s_%d", c.code, c.status), func(t *testing.T) {
-			srv := awskmstest.New(t, awskmstest.Config{})
-			p := provider(t, srv.Client(), srv.CreateKey(), awskms.Config{})
-			w := wrap(t, p, row(t, 1))
-			srv.SetBefore(func(context.Context, awskmstest.Call) error {
-				return &awskmstest.Fault{Code: c.code, Message: "told so", Status: c.status}
-			})
-			_, err := p.Unwrap(t.Context(), w, row(t, 1))
-			says(t, err, c.kind, c.hint)
-			api, ok := errors.AsType[smithy.APIError](err)
-			if !ok || api.ErrorCode() != c.code {
-				t.Errorf("the cause is lost: %v", err)
-			}
-		})
-	}
-	t.Run("a_pending_deletion_is_disabled", func(t *testing.T) {
-		srv := awskmstest.New(t, awskmstest.Config{})
-		key := srv.CreateKey()
-		p := provider(t, srv.Client(), key, awskms.Config{})
-		w := wrap(t, p, row(t, 1))
-		must(t, srv.ScheduleKeyDeletion(key))
-		_, err := p.Unwrap(t.Context(), w, row(t, 1))
-		says(t, err, kmskey.ErrDisabled, "if its deletion is scheduled, cancel that and enable it")
-	})
-	t.Run("a_dropped_connection_is_unavailable", func(t *testing.T) {
-		srv := awskmstest.New(t, awskmstest.Config{})
-		p := provider(t, srv.Client(), srv.CreateKey(), awskms.Config{})
-		srv.SetBefore(func(context.Context, awskmstest.Call) error { return awskmstest.ErrDropConnection })
-		_, err := p.Wrap(t.Context(), kmskey.NewDEK(), row(t, 1))
-		says(t, err, kmskey.ErrUnavailable, "")
-	})
-	t.Run("a_server_that_is_gone_is_unavailable", func(t *testing.T) {
-		srv := awskmstest.New(t, awskmstest.Config{})
-		p := provider(t, srv.Client(), srv.CreateKey(), awskms.Config{})
-		srv.Close()
-		_, err := p.Wrap(t.Context(), kmskey.NewDEK(), row(t, 1))
-		says(t, err, kmskey.ErrUnavailable, "")
-	})
-	t.Run("a_wrong_secret_is_denied", func(t *testing.T) {
-		srv := awskmstest.New(t, awskmstest.Config{})
-		client := srv.Client(func(o *kms.Options) {
-			creds, _ := o.Credentials.Retrieve(context.Background())
-			creds.SecretAccessKey += "x"
-			o.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return creds, nil })
-		})
-		_, err := provider(t, client, srv.CreateKey(), awskms.Config{}).Wrap(t.Context(), kmskey.NewDEK(), row(t, 1))
-		says(t, err, kmskey.ErrDenied, "check the client's credentials, region and clock")
-	})
-	t.Run("the_provider's_own_timeout_is_a_deadline", func(t *testing.T) {
-		srv := awskmstest.New(t, awskmstest.Config{})
-		p := provider(t, srv.Client(), srv.CreateKey(), awskms.Config{Timeout: time.Nanosecond})
-		_, err := p.Wrap(t.Context(), kmskey.NewDEK(), row(t, 1))
-		says(t, err, kmskey.ErrUnavailable, "Config.Timeout")
-		if !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%v is no DeadlineExceeded", err)
-		}
-	})
-	t.Run("the_client's_retries_are_used", func(t *testing.T) {
-		srv := awskmstest.New(t, awskmstest.Config{Before: func(_ context.Context, c awskmstest.Call) error {
-			if c.N <= 2 {
-				return awskmstest.Throttled()
-			}
-			return nil
-		}})
-		client := srv.Client(func(o *kms.Options) {
-			o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) {
-				o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
-			})
-		})
-		wrap(t, provider(t, client, srv.CreateKey(), awskms.Config{}), row(t, 1))
-		if srv.Calls("Encrypt") != 3 {
-			t.Errorf("%d requests", srv.Calls("Encrypt"))
-		}
-	})
-}
-
 // tamper is an HTTP client that changes answers on their way.
 type tamper struct {
 	inner  kms.HTTPClient
@@ -685,6 +601,24 @@ func TestAnswers(t *testing.T) {
 		_, err = p.Unwrap(t.Context(), w, row(t, 1))
 		says(t, err, kmskey.ErrContextMismatch, "")
 	})
+	t.Run("a_generated_key_under_another_key_or_of_another_length_is_refused", func(t *testing.T) {
+		for name, change := range map[string]func([]byte) []byte{
+			"under_another": swap,
+			"short": func(b []byte) []byte {
+				return bytes.Replace(b, []byte(`"Plaintext":"`), []byte(`"Plaintext":"c2hvcnQ=","x":"`), 1)
+			},
+			"none":    func(b []byte) []byte { return bytes.Replace(b, []byte(`"Plaintext":"`), []byte(`"x":"`), 1) },
+			"nothing": func([]byte) []byte { return []byte("{}") },
+		} {
+			got, w, err := provider(t, tampering(srv, change), key, awskms.Config{}).Generate(t.Context(), row(t, 1))
+			says(t, err, kmskey.ErrInvalid, "")
+			if !got.IsZero() || w.Blob != nil || strings.Contains(everything(err), "short") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		_, err := provider(t, tampering(srv, swap), key, awskms.Config{}).GenerateWrapped(t.Context(), row(t, 1))
+		says(t, err, kmskey.ErrInvalid, "outside the configuration")
+	})
 	t.Run("a_plaintext_that_is_no_data_key_is_refused", func(t *testing.T) {
 		out, err := srv.Client().Encrypt(t.Context(), &kms.EncryptInput{KeyId: &key, Plaintext: []byte("sixteen bytes...")})
 		must(t, err)
@@ -732,6 +666,11 @@ func TestAnswers(t *testing.T) {
 		must(t, err)
 		_, err = p.Unwrap(t.Context(), w, row(t, 1))
 		must(t, err)
+		drawn, _, err := p.Generate(t.Context(), row(t, 1))
+		must(t, err)
+		if strings.Contains(log.String(), base64.StdEncoding.EncodeToString(drawn.Bytes())) {
+			t.Error("the log holds the generated data key")
+		}
 		if !strings.Contains(log.String(), "TrentService.Decrypt") {
 			t.Error("nothing was logged: the test proves nothing")
 		}

@@ -35,7 +35,7 @@ func FuzzParseName(f *testing.F) {
 		if again != s {
 			t.Fatalf("%q parses as %q", s, again)
 		}
-		if arn, err := parseKeyARN(s); err == nil && (arn.key == "" || arn.account == "" || arn.alias != "") {
+		if arn, err := parseKeyARN(s); err == nil && (arn.key == "" || arn.account == "" || arn.alias != "" || arn.arn() != s) {
 			t.Fatalf("%q is no key ARN", s)
 		}
 	})

@@ -93,7 +93,10 @@ type Provider struct {
 	attempts int
 }
 
-var _ kmskey.Provider = (*Provider)(nil)
+var (
+	_ kmskey.Provider = (*Provider)(nil)
+	_ kmskey.Owner    = (*Provider)(nil)
+)
 
 const (
 	defaultTimeout  = 10 * time.Second
@@ -180,6 +183,9 @@ func (p *Provider) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Conte
 	}
 	return a.unwrapped(out, answer.plaintext)
 }
+
+// Owns reports whether w lies under a version of the configured key. It makes no call.
+func (p *Provider) Owns(w kmskey.Wrapped) bool { return w.Service == Service && p.owns(w.KeyRef) }
 
 // String names the configured key.
 func (p *Provider) String() string {

@@ -11,16 +11,16 @@ import (
 
 // Call is one call that a [Counter] saw. It holds no data key.
 type Call struct {
-	Op      string         // "wrap", "unwrap" or "rewrap"
-	Wrapped kmskey.Wrapped // what is unwrapped or rewrapped; zero when wrapping
+	Op      string         // "wrap", "unwrap", "rewrap", "generate" or "generate wrapped"
+	Wrapped kmskey.Wrapped // what is unwrapped or rewrapped; else zero
 	Context kmskey.Context // the context; the one rewrapped to, for a rewrap
 }
 
 // Counter is a [kmskey.Provider] around another. It counts calls per operation and the most that were in flight at once,
 // and lets a test delay or fail any of them. It is safe for concurrent use.
 //
-// A Counter itself wraps and unwraps only. [Counter.Provider] is the same counter with the optional powers of what it
-// stands around.
+// A Counter itself wraps, unwraps and knows what the inside owns. [Counter.Provider] is the same counter with the other
+// powers of what it stands around.
 type Counter struct {
 	// Before runs before each call is passed on, with the call already counted and in flight. It may block, on a channel
 	// or until ctx is done, and what it returns, if not nil, is the call's error. Set it before the first call. Defaults
@@ -35,37 +35,114 @@ type Counter struct {
 	most     int
 }
 
-var _ kmskey.Provider = (*Counter)(nil)
+var (
+	_ kmskey.Provider = (*Counter)(nil)
+	_ kmskey.Owner    = (*Counter)(nil)
+)
 
 // NewCounter counts the calls to inner.
 func NewCounter(inner kmskey.Provider) *Counter {
 	return &Counter{inner: inner, counts: make(map[string]int)}
 }
 
-// Provider is c, with Rewrap where the provider inside has it.
+// Provider is c, with those of Rewrap, Generate and GenerateWrapped that the provider inside has.
 func (c *Counter) Provider() kmskey.Provider {
-	if r, ok := c.inner.(kmskey.Rewrapper); ok {
-		return rewrapCounter{c, r}
+	r, g, b := is[kmskey.Rewrapper](c.inner), is[kmskey.Generator](c.inner), is[kmskey.BlindGenerator](c.inner)
+	// The methods of a type are settled when it is compiled, so each set of powers is a type of its own.
+	switch {
+	case r && g && b:
+		return struct {
+			*Counter
+			rewraps
+			generates
+			generatesWrapped
+		}{c, rewraps{c}, generates{c}, generatesWrapped{c}}
+	case r && g:
+		return struct {
+			*Counter
+			rewraps
+			generates
+		}{c, rewraps{c}, generates{c}}
+	case r && b:
+		return struct {
+			*Counter
+			rewraps
+			generatesWrapped
+		}{c, rewraps{c}, generatesWrapped{c}}
+	case g && b:
+		return struct {
+			*Counter
+			generates
+			generatesWrapped
+		}{c, generates{c}, generatesWrapped{c}}
+	case r:
+		return struct {
+			*Counter
+			rewraps
+		}{c, rewraps{c}}
+	case g:
+		return struct {
+			*Counter
+			generates
+		}{c, generates{c}}
+	case b:
+		return struct {
+			*Counter
+			generatesWrapped
+		}{c, generatesWrapped{c}}
 	}
 	return c
 }
 
-type rewrapCounter struct {
-	*Counter
-	inner kmskey.Rewrapper
+func is[Power any](p kmskey.Provider) bool {
+	_, ok := p.(Power)
+	return ok
 }
+
+// around is what is inside a Counter, whichever powers it shows.
+func (c *Counter) around() kmskey.Provider { return c.inner }
+
+type rewraps struct{ c *Counter }
 
 // Rewrap is counted and passed on. A source that is itself a Counter is passed on as what it stands around, which the
 // provider inside knows; its calls are not counted there, since the service reads both keys in one.
-func (r rewrapCounter) Rewrap(ctx context.Context, source kmskey.Provider, w kmskey.Wrapped, from, to kmskey.Context) (out kmskey.Wrapped, err error) {
-	switch s := source.(type) {
-	case *Counter:
-		source = s.inner
-	case rewrapCounter:
-		source = s.Counter.inner
+func (r rewraps) Rewrap(ctx context.Context, source kmskey.Provider, w kmskey.Wrapped, from, to kmskey.Context) (out kmskey.Wrapped, err error) {
+	if s, ok := source.(interface{ around() kmskey.Provider }); ok {
+		source = s.around()
 	}
-	err = r.watch(ctx, Call{"rewrap", w, to}, func() (err error) { out, err = r.inner.Rewrap(ctx, source, w, from, to); return err })
+	err = r.c.watch(ctx, Call{"rewrap", w, to}, func() (err error) {
+		out, err = r.c.inner.(kmskey.Rewrapper).Rewrap(ctx, source, w, from, to)
+		return err
+	})
 	return out, err
+}
+
+type generates struct{ c *Counter }
+
+// Generate is counted and passed on.
+func (g generates) Generate(ctx context.Context, ec kmskey.Context) (dek kmskey.DEK, w kmskey.Wrapped, err error) {
+	err = g.c.watch(ctx, Call{Op: "generate", Context: ec}, func() (err error) {
+		dek, w, err = g.c.inner.(kmskey.Generator).Generate(ctx, ec)
+		return err
+	})
+	return dek, w, err
+}
+
+type generatesWrapped struct{ c *Counter }
+
+// GenerateWrapped is counted and passed on.
+func (g generatesWrapped) GenerateWrapped(ctx context.Context, ec kmskey.Context) (w kmskey.Wrapped, err error) {
+	err = g.c.watch(ctx, Call{Op: "generate wrapped", Context: ec}, func() (err error) {
+		w, err = g.c.inner.(kmskey.BlindGenerator).GenerateWrapped(ctx, ec)
+		return err
+	})
+	return w, err
+}
+
+// Owns is the inside's answer, not counted: it is no call. Of an inside that is no [kmskey.Owner] it is true, as only Unwrap can tell.
+func (c *Counter) Owns(w kmskey.Wrapped) bool {
+	o, ok := c.inner.(kmskey.Owner)
+	return !ok || o.Owns(w)
 }
 
 // Wrap is counted and passed on.
@@ -99,7 +176,7 @@ func (c *Counter) watch(ctx context.Context, call Call, do func() error) error {
 	return do()
 }
 
-// Count is the number of calls of one operation ("wrap", "unwrap", "rewrap") since the last Reset, failed ones included.
+// Count is the number of calls of one operation ([Call].Op) since the last Reset, failed ones included.
 func (c *Counter) Count(op string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

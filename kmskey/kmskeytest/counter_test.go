@@ -56,12 +56,85 @@ func TestCounter(t *testing.T) {
 			t.Error("Reset left counts")
 		}
 	})
-	t.Run("rewraps_only_what_the_inside_can", func(t *testing.T) {
-		if _, ok := kmskeytest.NewCounter(localkey.NewInsecure()).Provider().(kmskey.Rewrapper); ok {
-			t.Error("a power that is not there shows")
+	t.Run("shows_the_powers_of_the_inside_and_no_others", func(t *testing.T) {
+		local := localkey.NewInsecure()
+		type (
+			R = kmskey.Rewrapper
+			G = kmskey.Generator
+			B = kmskey.BlindGenerator
+		)
+		all := struct {
+			rewraps
+			generating
+		}{rewraps{local}, generating{Provider: local}}
+		for _, inner := range []kmskey.Provider{
+			local, rewraps{local}, generating{Provider: local},
+			struct {
+				kmskey.Provider
+				R
+				G
+				B
+			}{local, all, all, all},
+			struct {
+				kmskey.Provider
+				R
+				G
+			}{local, all, all},
+			struct {
+				kmskey.Provider
+				R
+				B
+			}{local, all, all},
+			struct {
+				kmskey.Provider
+				G
+			}{local, all},
+			struct {
+				kmskey.Provider
+				B
+			}{local, all},
+		} {
+			c := kmskeytest.NewCounter(inner)
+			for _, p := range []kmskey.Provider{inner, c.Provider()} {
+				_, r := p.(R)
+				_, g := p.(G)
+				_, b := p.(B)
+				_, wantR := inner.(R)
+				_, wantG := inner.(G)
+				_, wantB := inner.(B)
+				if r != wantR || g != wantG || b != wantB {
+					t.Errorf("%T: %t %t %t, want %t %t %t", p, r, g, b, wantR, wantG, wantB)
+				}
+				if b {
+					if _, err := p.(B).GenerateWrapped(ctx, ec); err != nil {
+						t.Error(err)
+					}
+				}
+				if g {
+					if _, _, err := p.(G).Generate(ctx, ec); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			if _, ok := any(c).(R); ok {
+				t.Error("the counter itself shows a power")
+			}
+			_, g := inner.(G)
+			_, b := inner.(B)
+			if (c.Count("generate") == 1) != g || (c.Count("generate wrapped") == 1) != b {
+				t.Errorf("%T: counted %d and %d", inner, c.Count("generate"), c.Count("generate wrapped"))
+			}
 		}
-		if _, ok := any(kmskeytest.NewCounter(rewraps{localkey.NewInsecure()})).(kmskey.Rewrapper); ok {
-			t.Error("the counter itself shows a power")
+	})
+	t.Run("owns_what_the_inside_owns_and_asking_is_no_call", func(t *testing.T) {
+		local := localkey.NewInsecure()
+		w, err := local.Wrap(ctx, kmskey.NewDEK(), ec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := kmskeytest.NewCounter(local)
+		if !c.Owns(w) || c.Owns(kmskey.Wrapped{}) || c.Calls() != 0 {
+			t.Errorf("%t %t, %d calls", c.Owns(w), c.Owns(kmskey.Wrapped{}), c.Calls())
 		}
 	})
 	t.Run("before_may_fail_a_call", func(t *testing.T) {

@@ -30,9 +30,10 @@ type Harness struct {
 	New func(t *testing.T) Subject
 
 	// NotApplicable says why a power or a fault of the list below cannot be shown for this provider: one sentence for each
-	// [Subject] field that is nil, under the name given there, and for "rewrap" (the provider is no [kmskey.Rewrapper]),
-	// "rewrap_context" (the service rewraps under an unchanged context alone) and "context_type" (the service takes pairs of
-	// strings, in which 1 and "1" agree).
+	// [Subject] field that is nil, under the name given there, for each power that the provider lacks, "rewrap"
+	// ([kmskey.Rewrapper]), "owner" ([kmskey.Owner]), "generate" ([kmskey.Generator]) and "generate_wrapped"
+	// ([kmskey.BlindGenerator]), and for "rewrap_context" (the service rewraps under an unchanged context alone) and
+	// "context_type" (the service takes pairs of strings, in which 1 and "1" agree).
 	NotApplicable map[string]string
 }
 
@@ -70,7 +71,7 @@ type Subject struct {
 // excusable is every name that NotApplicable may hold, so that a misspelt one is not an excuse.
 var excusable = []string{
 	"foreign_refs", "calls", "disabled", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap",
-	"sibling", "rewrap", "rewrap_context", "context_type",
+	"sibling", "rewrap", "rewrap_context", "context_type", "owner", "generate", "generate_wrapped",
 }
 
 // kinds is every kind that an error of a provider may have. It must have exactly one.
@@ -126,6 +127,9 @@ func Run(t *testing.T, h Harness) {
 		{"rewrap_moves_a_key_to_another_context", testRewrap},
 		{"rewrap_moves_a_key_from_another_provider", testRewrapSibling},
 		{"rewrap_refuses_what_unwrap_refuses", testRewrapRefuses},
+		{"it_knows_its_own_wraps_without_a_call", testOwner},
+		{"a_generated_key_is_as_if_it_had_been_wrapped", testGenerate},
+		{"a_key_may_be_generated_without_being_shown", testGenerateWrapped},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := &suite{h: h, Subject: h.New(t)}

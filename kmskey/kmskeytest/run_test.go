@@ -20,6 +20,7 @@ type broken struct {
 	good   kmskey.Provider
 	wrap   func(ctx context.Context, good kmskey.Provider, dek kmskey.DEK, ec kmskey.Context) (kmskey.Wrapped, error)
 	unwrap func(ctx context.Context, good kmskey.Provider, w kmskey.Wrapped, ec kmskey.Context) (kmskey.DEK, error)
+	owns   func(good kmskey.Provider, w kmskey.Wrapped) bool
 }
 
 func (b broken) Wrap(ctx context.Context, dek kmskey.DEK, ec kmskey.Context) (kmskey.Wrapped, error) {
@@ -34,6 +35,13 @@ func (b broken) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Context)
 		return b.unwrap(ctx, b.good, w, ec)
 	}
 	return b.good.Unwrap(ctx, w, ec)
+}
+
+func (b broken) Owns(w kmskey.Wrapped) bool {
+	if b.owns != nil {
+		return b.owns(b.good, w)
+	}
+	return b.good.(kmskey.Owner).Owns(w)
 }
 
 // brokenProviders is faults that the suite must find, and the subtest that must find each.
@@ -151,6 +159,14 @@ func brokenProviders() map[string]struct {
 			wrap:   func(ctx context.Context, p P, d D, ec C) (W, error) { return p.Wrap(ctx, d, ascii(ec)) },
 			unwrap: func(ctx context.Context, p P, w W, ec C) (D, error) { return p.Unwrap(ctx, w, ascii(ec)) },
 		}, "unicode_in_contexts_is_taken_as_it_is"},
+		"owns_everything": {broken{owns: func(P, W) bool { return true }}, "it_knows_its_own_wraps_without_a_call"},
+		"owns_nothing":    {broken{owns: func(P, W) bool { return false }}, "it_knows_its_own_wraps_without_a_call"},
+		"owns_what_other_services_wrapped": {broken{
+			owns: func(p P, w W) bool { return w.KeyRef == localkey.NewInsecure().KeyRef() },
+		}, "it_knows_its_own_wraps_without_a_call"},
+		"owns_what_opens_and_not_what_is_its_own": {broken{
+			owns: func(p P, w W) bool { return len(w.Blob) > 0 && p.(kmskey.Owner).Owns(w) },
+		}, "it_knows_its_own_wraps_without_a_call"},
 		"names_no_service": {broken{
 			wrap: func(ctx context.Context, p P, d D, ec C) (W, error) {
 				w, err := p.Wrap(ctx, d, ec)
@@ -196,8 +212,17 @@ func ascii(ec kmskey.Context) kmskey.Context {
 
 func harness(p kmskey.Provider) kmskeytest.Harness {
 	na := make(map[string]string)
-	for _, name := range []string{"calls", "disabled", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap", "rewrap", "sibling"} {
+	for _, name := range []string{"calls", "disabled", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap", "sibling"} {
 		na[name] = "a local key has no service"
+	}
+	_, rewraps := p.(kmskey.Rewrapper)
+	_, owns := p.(kmskey.Owner)
+	_, generates := p.(kmskey.Generator)
+	_, blind := p.(kmskey.BlindGenerator)
+	for name, has := range map[string]bool{"rewrap": rewraps, "owner": owns, "generate": generates, "generate_wrapped": blind} {
+		if !has {
+			na[name] = "this one has not got it"
+		}
 	}
 	other, _ := localkey.New(bytes.Repeat([]byte{7}, 32), localkey.Config{})
 	return kmskeytest.Harness{
@@ -205,6 +230,61 @@ func harness(p kmskey.Provider) kmskeytest.Harness {
 			return kmskeytest.Subject{Provider: p, ForeignRefs: []string{other.KeyRef()}}
 		},
 		NotApplicable: na,
+	}
+}
+
+// generating adds the drawing of data keys to a provider, with a fault where one is set.
+type generating struct {
+	kmskey.Provider
+	fault func(dek kmskey.DEK, w kmskey.Wrapped, ec kmskey.Context) (kmskey.DEK, kmskey.Wrapped)
+	fixed *kmskey.DEK // drawn each time
+	deaf  bool        // to its context.Context
+}
+
+func (g generating) Generate(ctx context.Context, ec kmskey.Context) (kmskey.DEK, kmskey.Wrapped, error) {
+	dek := kmskey.NewDEK()
+	if g.fixed != nil {
+		dek, _ = kmskey.DEKFromBytes(g.fixed.Bytes())
+	}
+	if g.deaf {
+		ctx = context.Background()
+	}
+	w, err := g.Wrap(ctx, dek, ec)
+	if err != nil {
+		return kmskey.DEK{}, kmskey.Wrapped{}, err
+	}
+	if g.fault != nil {
+		dek, w = g.fault(dek, w, ec)
+	}
+	return dek, w, nil
+}
+
+func (g generating) GenerateWrapped(ctx context.Context, ec kmskey.Context) (kmskey.Wrapped, error) {
+	_, w, err := g.Generate(ctx, ec)
+	return w, err
+}
+
+// brokenGenerators is faults of generated keys. Each must be found where keys are shown, and where they are not unless shown says so.
+func brokenGenerators() map[string]struct {
+	g     generating
+	shown bool
+} {
+	type D = kmskey.DEK
+	type W = kmskey.Wrapped
+	good, ctx, fixed := localkey.NewInsecure(), context.Background(), kmskey.NewDEK()
+	return map[string]struct {
+		g     generating
+		shown bool
+	}{
+		"gives_another_key_than_it_wrapped": {generating{good, func(_ D, w W, _ kmskey.Context) (D, W) { return kmskey.NewDEK(), w }, nil, false}, true},
+		"gives_no_key":                      {generating{good, func(_ D, w W, _ kmskey.Context) (D, W) { return kmskey.DEK{}, w }, nil, false}, true},
+		"generates_without_the_context": {generating{good, func(d D, _ W, _ kmskey.Context) (D, W) {
+			w, _ := good.Wrap(ctx, d, kmskey.Context{})
+			return d, w
+		}, nil, false}, false},
+		"names_another_key":            {generating{good, func(d D, w W, _ kmskey.Context) (D, W) { w.KeyRef += "0"; return d, w }, nil, false}, false},
+		"draws_the_same_twice":         {generating{good, nil, &fixed, false}, false},
+		"generates_after_cancellation": {generating{good, nil, nil, true}, false},
 	}
 }
 
@@ -227,7 +307,6 @@ func (r rewrapping) Rewrap(ctx context.Context, source kmskey.Provider, w kmskey
 
 func rewrappingHarness(fixed, excused bool) kmskeytest.Harness {
 	h := harness(rewrapping{localkey.NewInsecure(), fixed})
-	delete(h.NotApplicable, "rewrap")
 	if excused {
 		h.NotApplicable["rewrap_context"] = "rewraps under an unchanged context alone"
 	}
@@ -244,11 +323,14 @@ func brokenHarnesses() map[string]kmskeytest.Harness {
 	unknown.NotApplicable["outrage"] = "misspelt"
 	stale := harness(localkey.NewInsecure())
 	stale.NotApplicable["context_type"] = "says that types do not count, and they do"
+	powerless := harness(struct{ kmskey.Provider }{localkey.NewInsecure()})
+	delete(powerless.NotApplicable, "owner")
 	return map[string]kmskeytest.Harness{
 		"no_excuse":                          unexcused,
 		"a_blank_excuse":                     blank,
 		"unknown_excuse":                     unknown,
 		"a_stale_excuse":                     stale,
+		"a_power_that_is_missing":            powerless,
 		"no_new":                             {},
 		"a_fixed_context_and_no_excuse":      rewrappingHarness(true, false),
 		"a_stale_excuse_for_a_fixed_context": rewrappingHarness(false, true),
@@ -275,6 +357,12 @@ func TestRunFindsFaults(t *testing.T) {
 	for name, c := range brokenProviders() {
 		t.Run("a_provider_that_"+name, func(t *testing.T) { run(t, name, c.seen) })
 	}
+	for name, c := range brokenGenerators() {
+		t.Run("a_generator_that_"+name, func(t *testing.T) { run(t, name, "a_generated_key_is_as_if_it_had_been_wrapped") })
+		if !c.shown {
+			t.Run("a_blind_generator_that_"+name, func(t *testing.T) { run(t, name, "a_key_may_be_generated_without_being_shown") })
+		}
+	}
 	for name := range brokenHarnesses() {
 		t.Run("a_harness_with_"+name, func(t *testing.T) { run(t, name, "") })
 	}
@@ -290,6 +378,10 @@ func TestHelperProcess(t *testing.T) {
 		kmskeytest.Run(t, h)
 		return
 	}
+	if c, ok := brokenGenerators()[name]; ok {
+		kmskeytest.Run(t, harness(c.g))
+		return
+	}
 	b := brokenProviders()[name].b
 	b.good = localkey.NewInsecure()
 	kmskeytest.Run(t, harness(b))
@@ -298,6 +390,8 @@ func TestHelperProcess(t *testing.T) {
 // TestRunPasses: the same harness around the same provider, without a fault, passes.
 func TestRunPasses(t *testing.T) {
 	t.Run("without_rewrap", func(t *testing.T) { kmskeytest.Run(t, harness(broken{good: localkey.NewInsecure()})) })
+	t.Run("with_generate", func(t *testing.T) { kmskeytest.Run(t, harness(generating{Provider: localkey.NewInsecure()})) })
+	t.Run("without_a_power", func(t *testing.T) { kmskeytest.Run(t, harness(struct{ kmskey.Provider }{localkey.NewInsecure()})) })
 	t.Run("with_rewrap", func(t *testing.T) { kmskeytest.Run(t, rewrappingHarness(false, false)) })
 	t.Run("with_rewrap_under_one_context", func(t *testing.T) { kmskeytest.Run(t, rewrappingHarness(true, true)) })
 }

@@ -62,7 +62,10 @@ type Provider struct {
 	denyUnwrap bool
 }
 
-var _ kmskey.Provider = (*Provider)(nil)
+var (
+	_ kmskey.Provider = (*Provider)(nil)
+	_ kmskey.Owner    = (*Provider)(nil)
+)
 
 // New copies key, which must have 32 bytes from a random generator; a key of zeros and the public test key are refused. The
 // caller may clear key afterwards. A passphrase is no key: derive one with a password hash, or generate one.
@@ -152,6 +155,9 @@ func (p *Provider) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Conte
 	}
 	return dek, nil
 }
+
+// Owns reports whether w was wrapped with this key. It is also true of the encrypt-only test key, which cannot unwrap it.
+func (p *Provider) Owns(w kmskey.Wrapped) bool { return w.Service == p.service && w.KeyRef == p.ref }
 
 func (p *Provider) fail(op, ref string, kind error, hint string, cause error) error {
 	return &kmskey.Error{Op: op, Service: p.service, KeyRef: ref, Kind: kind, Hint: hint, Err: cause}

@@ -31,15 +31,17 @@ func newKey(t *testing.T, key []byte) *localkey.Provider {
 // local says what no provider without a service can show.
 func local(more map[string]string) map[string]string {
 	na := map[string]string{
-		"calls":     "there is no service to call",
-		"disabled":  "a local key cannot be disabled",
-		"not_found": "the key is held by the process; a missing file fails before there is a provider",
-		"outage":    "there is no service to fail",
-		"throttled": "there is no service to throttle",
-		"hang":      "no call leaves the process, so none waits",
-		"deny_wrap": "whoever holds the key can do both",
-		"rewrap":    "moving a key to another local key unwraps it in memory",
-		"sibling":   "it is for rewrapping, which there is none of",
+		"calls":            "there is no service to call",
+		"disabled":         "a local key cannot be disabled",
+		"not_found":        "the key is held by the process; a missing file fails before there is a provider",
+		"outage":           "there is no service to fail",
+		"throttled":        "there is no service to throttle",
+		"hang":             "no call leaves the process, so none waits",
+		"deny_wrap":        "whoever holds the key can do both",
+		"rewrap":           "moving a key to another local key unwraps it in memory",
+		"sibling":          "it is for rewrapping, which there is none of",
+		"generate":         "there is no service to draw data keys",
+		"generate_wrapped": "there is no service to draw data keys",
 	}
 	for name, why := range more {
 		na[name] = why

@@ -101,6 +101,7 @@ type Provider struct {
 var (
 	_ kmskey.Provider  = (*Provider)(nil)
 	_ kmskey.Rewrapper = (*Provider)(nil)
+	_ kmskey.Owner     = (*Provider)(nil)
 )
 
 const (
@@ -325,8 +326,8 @@ func (a act) sealed(w kmskey.Wrapped, ec kmskey.Context) (map[string]any, error)
 		return nil, a.fail(kmskey.ErrForeignKey, "give this row's version the provider of the service that wrapped it",
 			fmt.Errorf("wrapped by service %.40q, and this is %q", w.Service, Service))
 	}
-	version, ok := strings.CutPrefix(w.KeyRef, p.path("keys")+":v")
-	if !ok || !isVersion(version) {
+	version, ok := p.version(w.KeyRef)
+	if !ok {
 		return nil, a.fail(kmskey.ErrForeignKey, "if the key is yours, give it a version of its own in the keyring",
 			fmt.Errorf("only %s is configured", p.path("keys")))
 	}
@@ -340,6 +341,18 @@ func (a act) sealed(w kmskey.Wrapped, ec kmskey.Context) (map[string]any, error)
 		return nil, a.fail(kmskey.ErrContextMismatch, "", errors.New("the ciphertext is of another version than the row's key reference"))
 	}
 	return map[string]any{"ciphertext": blob, "context": encodeContext(ec)}, nil
+}
+
+// version is that of the configured key which ref names.
+func (p *Provider) version(ref string) (version string, ok bool) {
+	version, ok = strings.CutPrefix(ref, p.path("keys")+":v")
+	return version, ok && isVersion(version)
+}
+
+// Owns reports whether w lies under a version of the configured key, by mount and name: it makes no request and knows no server.
+func (p *Provider) Owns(w kmskey.Wrapped) bool {
+	_, ok := p.version(w.KeyRef)
+	return ok && w.Service == Service
 }
 
 // wrapped checks what Vault wrapped. What sealed would refuse must not be stored: the row could never be read.

@@ -83,9 +83,11 @@ func TestConformance(t *testing.T) {
 			}
 		},
 		NotApplicable: map[string]string{
-			"disabled":       "Vault disables versions of a key, not the key",
-			"rewrap_context": "the context derives the key, so Vault would have to be told both",
-			"sibling":        "Vault rewraps within one key",
+			"disabled":         "Vault disables versions of a key, not the key",
+			"rewrap_context":   "the context derives the key, so Vault would have to be told both",
+			"sibling":          "Vault rewraps within one key",
+			"generate":         "data keys are made locally; transit/datakey is not used",
+			"generate_wrapped": "data keys are made locally; transit/datakey is not used",
 		},
 	})
 }

@@ -7,10 +7,11 @@
 //	writer := srv.NewPrincipal("writer", "kms:Encrypt")
 //	provider, err := awskms.New(writer.Client(), key, awskms.Config{})
 //
-// It answers Encrypt, Decrypt, ReEncrypt, GenerateDataKey, GenerateDataKeyWithoutPlaintext, DescribeKey, CreateKey,
-// CreateAlias, UpdateAlias, DeleteAlias, EnableKey, DisableKey, ScheduleKeyDeletion, CancelKeyDeletion, RotateKeyOnDemand,
-// PutKeyPolicy, GetKeyPolicy, TagResource, UntagResource, ListResourceTags, EnableKeyRotation, DisableKeyRotation,
-// GetKeyRotationStatus, ListKeys and ListAliases, for symmetric keys. Every other operation, and every parameter it does not know, is refused with
+// It answers Encrypt, Decrypt, ReEncrypt, GenerateDataKey, GenerateDataKeyWithoutPlaintext (with dry runs), DescribeKey, CreateKey,
+// ReplicateKey, CreateAlias, UpdateAlias, DeleteAlias, EnableKey, DisableKey, ScheduleKeyDeletion, CancelKeyDeletion,
+// RotateKeyOnDemand, EnableKeyRotation, DisableKeyRotation, GetKeyRotationStatus, CreateGrant, RetireGrant, RevokeGrant, ListGrants,
+// PutKeyPolicy, GetKeyPolicy, TagResource, UntagResource, ListResourceTags, ListKeys and ListAliases, for symmetric keys of one region or
+// several. Every other operation, and every parameter it does not know, is refused with
 // UnsupportedOperationException: it never claims success for what it did not do.
 //
 // What it checks, it checks as AWS does: SigV4 over the whole request, with scope, region and date; permissions by principal,
@@ -27,7 +28,8 @@
 // evaluated, and an element, operator or condition key that the fake does not know makes the policy an error.
 //
 // What it is not: a model of all of IAM (no permissions boundaries, service control policies, sessions or roles: principals are users),
-// of grants, of multi-Region or asymmetric keys, of eventual consistency, or of AWS's choice between
+// of asymmetric keys, of eventual consistency (but for grants, which need their token while
+// [Server.UnsettleGrants] says so), or of AWS's choice between
 // InvalidCiphertextException, IncorrectKeyException and AccessDeniedException for ciphertexts that were altered. Code that
 // must work against AWS decides on classes of errors, not on one. It speaks HTTP without TLS and listens on 127.0.0.1 alone.
 package awskmstest

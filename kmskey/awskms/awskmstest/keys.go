@@ -29,17 +29,26 @@ type key struct {
 	description              string
 	state                    string
 	created, deletion        time.Time
-	// material is one AES-256-GCM per rotation, oldest first; the last encrypts, and each ciphertext names its own.
-	material []cipher.AEAD
+	replica                  bool // of a multi-Region key
+	// material is one AES-256-GCM per rotation, oldest first; the last encrypts, and each ciphertext names its own. Related
+	// multi-Region keys share it.
+	material *[]cipher.AEAD
 	management
 }
 
 func (s *Server) newKey(account, region, description string) *key {
+	return s.addKey(account, region, newKeyID(), description)
+}
+
+func newKeyID() string {
 	h := randomHex(16)
-	id := h[:8] + "-" + h[8:12] + "-4" + h[13:16] + "-8" + h[17:20] + "-" + h[20:]
+	return h[:8] + "-" + h[8:12] + "-4" + h[13:16] + "-8" + h[17:20] + "-" + h[20:]
+}
+
+func (s *Server) addKey(account, region, id, description string) *key {
 	k := &key{
 		id: id, region: region, account: account, description: description, state: enabled, created: s.now(),
-		arn: "arn:" + partition(region) + ":kms:" + region + ":" + account + ":key/" + id,
+		arn: "arn:" + partition(region) + ":kms:" + region + ":" + account + ":key/" + id, material: new([]cipher.AEAD),
 	}
 	k.rotate()
 	s.keys[k.arn] = k
@@ -57,7 +66,7 @@ func (k *key) rotate() {
 	if err != nil {
 		panic("awskmstest: internal error: " + err.Error())
 	}
-	k.material = append(k.material, aead)
+	*k.material = append(*k.material, aead)
 }
 
 // usable is the error of using a key that may not be used.
@@ -72,33 +81,44 @@ func (k *key) usable() error {
 }
 
 // A ciphertext is a mark, the key's id, the number of its material, and nonce, ciphertext and tag. Callers must not look.
-const blobMark = 0xA7
+const (
+	blobMark    = 0xA7
+	blobMarkMRK = 0xA8 // the id begins with mrk-
+)
 
 const blobHeader = 1 + 16 + 4
 
 func (k *key) seal(plaintext []byte, ec map[string]string) []byte {
-	n := len(k.material)
-	id, err := hex.DecodeString(strings.ReplaceAll(k.id, "-", ""))
+	n, mark := len(*k.material), byte(blobMark)
+	if k.multiRegion() {
+		mark = blobMarkMRK
+	}
+	id, err := hex.DecodeString(strings.ReplaceAll(strings.TrimPrefix(k.id, mrk), "-", ""))
 	if err != nil {
 		panic("awskmstest: internal error: " + err.Error())
 	}
-	header := binary.BigEndian.AppendUint32(append([]byte{blobMark}, id...), uint32(n))
-	return k.material[n-1].Seal(header, nil, plaintext, k.aad(n, ec))
+	header := binary.BigEndian.AppendUint32(append([]byte{mark}, id...), uint32(n))
+	return (*k.material)[n-1].Seal(header, nil, plaintext, k.aad(n, ec))
 }
 
 func (k *key) open(blob []byte, ec map[string]string) ([]byte, bool) {
 	n := int(binary.BigEndian.Uint32(blob[17:blobHeader]))
-	if n < 1 || n > len(k.material) {
+	if n < 1 || n > len(*k.material) {
 		return nil, false
 	}
-	plaintext, err := k.material[n-1].Open(nil, nil, blob[blobHeader:], k.aad(n, ec))
+	plaintext, err := (*k.material)[n-1].Open(nil, nil, blob[blobHeader:], k.aad(n, ec))
 	return plaintext, err == nil
 }
 
-// aad is the key's ARN, the number of its material, and the context sorted by name, each with its length.
+// aad is the key's ARN, of multi-Region keys the account and id, the number of its material, and the context sorted by name, each with
+// its length.
 func (k *key) aad(n int, ec map[string]string) []byte {
 	put := func(b []byte, s string) []byte { return append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...) }
-	b := binary.BigEndian.AppendUint32(put(nil, k.arn), uint32(n))
+	name := k.arn
+	if k.multiRegion() {
+		name = k.account + ":" + k.id
+	}
+	b := binary.BigEndian.AppendUint32(put(nil, name), uint32(n))
 	for _, name := range slices.Sorted(maps.Keys(ec)) {
 		b = put(put(b, name), ec[name])
 	}
@@ -107,10 +127,13 @@ func (k *key) aad(n int, ec map[string]string) []byte {
 
 // blobKeyID is the id of the key that a ciphertext says it lies under.
 func blobKeyID(blob []byte) (string, bool) {
-	if len(blob) < blobHeader+12+16 || blob[0] != blobMark {
+	if len(blob) < blobHeader+12+16 || blob[0] != blobMark && blob[0] != blobMarkMRK {
 		return "", false
 	}
 	h := hex.EncodeToString(blob[1:17])
+	if blob[0] == blobMarkMRK {
+		return mrk + h, true
+	}
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:], true
 }
 

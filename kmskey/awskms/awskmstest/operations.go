@@ -3,7 +3,6 @@
 package awskmstest
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -38,6 +37,11 @@ var operations = map[string]func(*Server, caller, []byte) (any, error){
 	"ScheduleKeyDeletion":             scheduleKeyDeletion,
 	"CancelKeyDeletion":               cancelKeyDeletion,
 	"RotateKeyOnDemand":               rotateKeyOnDemand,
+	"ReplicateKey":                    replicateKey,
+	"CreateGrant":                     createGrant,
+	"RetireGrant":                     retireGrant,
+	"RevokeGrant":                     revokeGrant,
+	"ListGrants":                      listGrants,
 }
 
 // The limits that AWS documents for symmetric keys.
@@ -103,16 +107,21 @@ func encrypt(s *Server, c caller, body []byte) (any, error) {
 		Plaintext           []byte
 		EncryptionContext   map[string]string
 		EncryptionAlgorithm string
+		GrantTokens         []string
+		DryRun              bool
 	}
 	if err := decode(body, &in); err != nil {
 		return nil, err
 	}
-	if err := firstError(checkLength("plaintext", in.Plaintext, maxPlaintext), checkContext(in.EncryptionContext), checkAlgorithm(in.EncryptionAlgorithm)); err != nil {
+	if err := firstError(checkLength("plaintext", in.Plaintext, maxPlaintext), checkContext(in.EncryptionContext), checkAlgorithm(in.EncryptionAlgorithm), s.checkTokens(in.GrantTokens)); err != nil {
 		return nil, err
 	}
-	k, err := s.findFor(c, "kms:Encrypt", in.KeyId)
+	k, err := s.findFor(c.asking(in.GrantTokens, in.EncryptionContext), "kms:Encrypt", in.KeyId)
 	if err == nil {
 		err = k.usable()
+	}
+	if err == nil && in.DryRun {
+		err = dryRun()
 	}
 	if err != nil {
 		return nil, err
@@ -126,14 +135,26 @@ func decrypt(s *Server, c caller, body []byte) (any, error) {
 		CiphertextBlob      []byte
 		EncryptionContext   map[string]string
 		EncryptionAlgorithm string
+		GrantTokens         []string
+		DryRun              bool
+		DryRunModifiers     []string
 	}
 	if err := decode(body, &in); err != nil {
 		return nil, err
 	}
-	if err := firstError(checkContext(in.EncryptionContext), checkAlgorithm(in.EncryptionAlgorithm)); err != nil {
+	if err := firstError(checkContext(in.EncryptionContext), checkAlgorithm(in.EncryptionAlgorithm), s.checkTokens(in.GrantTokens)); err != nil {
 		return nil, err
 	}
+	c = c.asking(in.GrantTokens, in.EncryptionContext)
+	if ignore, err := ignoresCiphertext(in.DryRun, in.DryRunModifiers); err != nil {
+		return nil, err
+	} else if ignore {
+		return nil, firstError(s.tries(c, "kms:Decrypt", in.KeyId), dryRun())
+	}
 	k, plaintext, err := s.unseal(c, "kms:Decrypt", in.KeyId, in.CiphertextBlob, in.EncryptionContext)
+	if err == nil && in.DryRun {
+		err = dryRun()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -194,21 +215,33 @@ func reEncrypt(s *Server, c caller, body []byte) (any, error) {
 		SourceKeyId, DestinationKeyId                             string
 		SourceEncryptionContext, DestinationEncryptionContext     map[string]string
 		SourceEncryptionAlgorithm, DestinationEncryptionAlgorithm string
+		GrantTokens                                               []string
+		DryRun                                                    bool
+		DryRunModifiers                                           []string
 	}
 	if err := decode(body, &in); err != nil {
 		return nil, err
 	}
-	if err := firstError(checkContext(in.SourceEncryptionContext, in.DestinationEncryptionContext), checkAlgorithm(in.SourceEncryptionAlgorithm, in.DestinationEncryptionAlgorithm)); err != nil {
+	if err := firstError(checkContext(in.SourceEncryptionContext, in.DestinationEncryptionContext), checkAlgorithm(in.SourceEncryptionAlgorithm, in.DestinationEncryptionAlgorithm), s.checkTokens(in.GrantTokens)); err != nil {
 		return nil, err
 	}
-	to, err := s.findFor(c, "kms:ReEncryptTo", in.DestinationKeyId)
+	to, err := s.findFor(c.asking(in.GrantTokens, in.DestinationEncryptionContext), "kms:ReEncryptTo", in.DestinationKeyId)
 	if err == nil {
 		err = to.usable()
 	}
 	if err != nil {
 		return nil, err
 	}
+	c = c.asking(in.GrantTokens, in.SourceEncryptionContext)
+	if ignore, err := ignoresCiphertext(in.DryRun, in.DryRunModifiers); err != nil {
+		return nil, err
+	} else if ignore {
+		return nil, firstError(s.tries(c, "kms:ReEncryptFrom", in.SourceKeyId), dryRun())
+	}
 	from, plaintext, err := s.unseal(c, "kms:ReEncryptFrom", in.SourceKeyId, in.CiphertextBlob, in.SourceEncryptionContext)
+	if err == nil && in.DryRun {
+		err = dryRun()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -220,69 +253,24 @@ func reEncrypt(s *Server, c caller, body []byte) (any, error) {
 	}{to.seal(plaintext, in.DestinationEncryptionContext), to.arn, from.arn, symmetric, symmetric}, nil
 }
 
-func generateDataKey(s *Server, c caller, body []byte) (any, error) {
-	return s.generate(c, "kms:GenerateDataKey", body, true)
-}
-
-func generateDataKeyWithoutPlaintext(s *Server, c caller, body []byte) (any, error) {
-	return s.generate(c, "kms:GenerateDataKeyWithoutPlaintext", body, false)
-}
-
-func (s *Server) generate(c caller, action string, body []byte, show bool) (any, error) {
-	var in struct {
-		KeyId             string
-		KeySpec           string
-		NumberOfBytes     *int
-		EncryptionContext map[string]string
-	}
-	if err := decode(body, &in); err != nil {
-		return nil, err
-	}
-	var n int
-	switch {
-	case (in.KeySpec == "") == (in.NumberOfBytes == nil):
-		return nil, invalid("Please specify either number of bytes or key spec.")
-	case in.KeySpec == "AES_256":
-		n = 32
-	case in.KeySpec == "AES_128":
-		n = 16
-	case in.KeySpec != "" || *in.NumberOfBytes < 1 || *in.NumberOfBytes > 1024:
-		return nil, invalid("Value at 'keySpec' or 'numberOfBytes' failed to satisfy constraint")
-	default:
-		n = *in.NumberOfBytes
-	}
-	if err := checkContext(in.EncryptionContext); err != nil {
-		return nil, err
-	}
-	k, err := s.findFor(c, action, in.KeyId)
-	if err == nil {
-		err = k.usable()
-	}
-	if err != nil {
-		return nil, err
-	}
-	plaintext := make([]byte, n)
-	rand.Read(plaintext) // never fails
-	out := sealed{CiphertextBlob: k.seal(plaintext, in.EncryptionContext), KeyId: k.arn}
-	if show {
-		out.Plaintext = plaintext
-	}
-	return out, nil
-}
-
 // metadata is what DescribeKey and CreateKey answer.
-func (k *key) metadata() any {
+func (s *Server) metadata(k *key) any { return map[string]any{"KeyMetadata": s.describe(k)} }
+
+func (s *Server) describe(k *key) map[string]any {
 	m := map[string]any{
 		"AWSAccountId": k.account, "KeyId": k.id, "Arn": k.arn, "Description": k.description,
 		"CreationDate": float64(k.created.UnixMilli()) / 1000,
 		"Enabled":      k.state == enabled, "KeyState": k.state,
 		"KeyUsage": "ENCRYPT_DECRYPT", "KeySpec": symmetric, "CustomerMasterKeySpec": symmetric,
-		"EncryptionAlgorithms": []string{symmetric}, "KeyManager": "CUSTOMER", "Origin": "AWS_KMS", "MultiRegion": false,
+		"EncryptionAlgorithms": []string{symmetric}, "KeyManager": "CUSTOMER", "Origin": "AWS_KMS", "MultiRegion": k.multiRegion(),
+	}
+	if r := s.replication(k); r != nil {
+		m["MultiRegionConfiguration"] = r
 	}
 	if k.state == pendingDeletion {
 		m["DeletionDate"] = float64(k.deletion.UnixMilli()) / 1000
 	}
-	return map[string]any{"KeyMetadata": m}
+	return m
 }
 
 // one reads a request whose only parameter is KeyId and finds the key, which the caller must be allowed action on.
@@ -295,11 +283,21 @@ func (s *Server) one(c caller, action string, body []byte) (*key, error) {
 }
 
 func describeKey(s *Server, c caller, body []byte) (any, error) {
-	k, err := s.one(c, "kms:DescribeKey", body)
+	var in struct {
+		KeyId       string
+		GrantTokens []string
+	}
+	if err := decode(body, &in); err != nil {
+		return nil, err
+	}
+	if err := s.checkTokens(in.GrantTokens); err != nil {
+		return nil, err
+	}
+	k, err := s.findFor(c.asking(in.GrantTokens, nil), "kms:DescribeKey", in.KeyId)
 	if err != nil {
 		return nil, err
 	}
-	return k.metadata(), nil
+	return s.metadata(k), nil
 }
 
 func createKey(s *Server, c caller, body []byte) (any, error) {
@@ -307,7 +305,7 @@ func createKey(s *Server, c caller, body []byte) (any, error) {
 		Description, KeySpec, CustomerMasterKeySpec, KeyUsage, Origin string
 		Policy                                                        string
 		Tags                                                          []tag
-		BypassPolicyLockoutSafetyCheck                                bool
+		BypassPolicyLockoutSafetyCheck, MultiRegion                   bool
 	}
 	if err := decode(body, &in); err != nil {
 		return nil, err
@@ -321,12 +319,16 @@ func createKey(s *Server, c caller, body []byte) (any, error) {
 	if err := c.mayName("kms:CreateKey", "*"); err != nil {
 		return nil, err
 	}
-	k := s.newKey(c.account, c.region, in.Description)
+	id := newKeyID()
+	if in.MultiRegion {
+		id = mrk + randomHex(16)
+	}
+	k := s.addKey(c.account, c.region, id, in.Description)
 	if err := s.furnish(c, k, in.Policy, in.Tags, in.BypassPolicyLockoutSafetyCheck); err != nil {
 		delete(s.keys, k.arn)
 		return nil, err
 	}
-	return k.metadata(), nil
+	return s.metadata(k), nil
 }
 
 func checkAlias(name string) error {
@@ -436,6 +438,9 @@ func scheduleKeyDeletion(s *Server, c caller, body []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !k.replica && len(s.related(k)) > 1 {
+		return nil, unsupported("the deletion of a primary key that has replicas")
+	}
 	if k.state == pendingDeletion {
 		return nil, k.usable()
 	}
@@ -459,6 +464,9 @@ func rotateKeyOnDemand(s *Server, c caller, body []byte) (any, error) {
 	k, err := s.one(c, "kms:RotateKeyOnDemand", body)
 	if err == nil {
 		err = k.usable()
+	}
+	if err == nil && k.replica {
+		err = &Fault{Code: "UnsupportedOperationException", Message: k.arn + " is a replica; rotate its primary key."}
 	}
 	if err != nil {
 		return nil, err

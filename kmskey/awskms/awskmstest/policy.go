@@ -502,6 +502,7 @@ func (c caller) facts(action string) (map[string][]string, error) {
 		EncryptionContext, SourceEncryptionContext, DestinationEncryptionContext map[string]string
 		SourceKeyId, DestinationKeyId                                            string
 		CiphertextBlob                                                           []byte
+		Constraints                                                              grantConstraints
 	}
 	// What cannot be read has no facts; the operation refuses it before it asks.
 	_ = json.Unmarshal(c.body, &in)
@@ -514,6 +515,11 @@ func (c caller) facts(action string) (map[string][]string, error) {
 		ec = in.SourceEncryptionContext
 	case "kms:ReEncryptTo":
 		ec = in.DestinationEncryptionContext
+	case "kms:CreateGrant":
+		ec = maps.Clone(in.Constraints.EncryptionContextSubset)
+		if ec == nil {
+			ec = in.Constraints.EncryptionContextEquals
+		}
 	}
 	for name, value := range ec {
 		key := contextPrefix + strings.ToLower(name)

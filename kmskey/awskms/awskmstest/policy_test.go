@@ -225,6 +225,24 @@ func TestKeyPolicies(t *testing.T) {
 	})
 }
 
+func TestGrantsUnderPolicies(t *testing.T) {
+	srv := start(t)
+	key, p := srv.CreateKey(), srv.NewPrincipal("grantee")
+	_, err := srv.Client().CreateGrant(ctx, &kms.CreateGrantInput{KeyId: &key, GranteePrincipal: aws.String(p.ARN()), Operations: []types.GrantOperation{types.GrantOperationEncrypt}})
+	must(t, err)
+	use := func(ec map[string]string) error {
+		_, err := p.Client().Encrypt(ctx, &kms.EncryptInput{KeyId: &key, Plaintext: []byte("x"), EncryptionContext: ec})
+		return err
+	}
+	must(t, use(nil))
+	_, err = srv.Client().PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: &key, Policy: aws.String(policy(
+		`{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*Key*","Resource":"*"}`,
+		`{"Effect":"Deny","Principal":"*","Action":"kms:Encrypt","Resource":"*","Condition":{"Null":{"kms:EncryptionContextKeys":"true"}}}`))})
+	must(t, err)
+	must(t, use(words)) // what no policy allows, the grant does
+	refused(t, use(nil), "AccessDeniedException")
+}
+
 func TestReEncryptOnSameKey(t *testing.T) {
 	srv := start(t)
 	key, other := srv.CreateKey(), srv.CreateKey()

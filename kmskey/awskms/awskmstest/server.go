@@ -75,6 +75,9 @@ type Server struct {
 	calls      map[string]int
 	inFlight   int
 	most       int
+
+	grants          []*grant
+	grantsNeedToken bool
 }
 
 // New starts a server that ends with the test. It fails the test where it cannot.
@@ -294,10 +297,17 @@ type caller struct {
 	*Principal
 	region string
 	body   []byte // of the request
+
+	// Of the one request: see caller.asking.
+	tokens  []string
+	context map[string]string
 }
 
-// may reports whether the caller is allowed action on k; the server's lock is held.
-func (c caller) may(action string, k *key) bool { return c.why(action, k) == "" }
+// may reports whether the caller is allowed action on k, by policies or by a grant, which no denial leaves open; the server's lock is held.
+func (c caller) may(action string, k *key) bool {
+	reason := c.why(action, k)
+	return reason == "" || reason != denyIdentity && reason != denyResource && c.granted(action, k)
+}
 
 // maxBody is far above what any operation here can need.
 const maxBody = 1 << 20

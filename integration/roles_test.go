@@ -1,0 +1,371 @@
+package integration
+
+// roles_test.go owns programs that may do only one thing with keys: writers that cannot read, readers that cannot write, rotators that see no
+// key. Each has its own principal at the key service, a fake AWS KMS over HTTP that checks permissions, and the same database.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/rowseal/rowseal"
+	"github.com/rowseal/rowseal/kmskey"
+	"github.com/rowseal/rowseal/kmskey/awskms"
+	"github.com/rowseal/rowseal/kmskey/awskms/awskmstest"
+)
+
+// RoleDoc has more sealed fields than an envelope holds data keys.
+type RoleDoc struct {
+	ID    uint64
+	Title string
+	A     string  `gorm:"serializer:rowseal"`
+	B     string  `gorm:"serializer:rowseal" rowseal:"text"`
+	C     *string `gorm:"serializer:rowseal"`
+	D     []byte  `gorm:"serializer:rowseal"`
+	E     rowseal.Secret[string]
+	F     int `gorm:"serializer:rowseal"`
+	rowseal.RowKey
+}
+
+// RoleWide is the same table in a later release of the program, with one sealed column more.
+type RoleWide struct {
+	ID    uint64
+	Title string
+	A     string  `gorm:"serializer:rowseal"`
+	B     string  `gorm:"serializer:rowseal" rowseal:"text"`
+	C     *string `gorm:"serializer:rowseal"`
+	D     []byte  `gorm:"serializer:rowseal"`
+	E     rowseal.Secret[string]
+	F     int    `gorm:"serializer:rowseal"`
+	G     string `gorm:"serializer:rowseal"`
+	H     string `gorm:"serializer:rowseal" rowseal:"text"`
+	rowseal.RowKey
+}
+
+func (RoleWide) TableName() string { return "role_docs" }
+
+// duties is a key service with a principal for each duty, and the same table seen by each.
+type duties struct {
+	fake  *awskmstest.Server
+	old   string // the key of version 1
+	next  string // that of version 2
+	world *world
+}
+
+func newDuties(t *testing.T, kind string) *duties {
+	t.Helper()
+	d := &duties{fake: awskmstest.New(t, awskmstest.Config{})}
+	d.old, d.next = d.fake.CreateKey(), d.fake.CreateKey()
+	keys := d.keys(t, 1, "kms:Encrypt", "kms:Decrypt")
+	d.world = openWith(t, kind, keys, rowseal.Config{Models: []any{&RoleDoc{}}}, &gorm.Config{})
+	return d
+}
+
+// keys is a keyring of a new principal.
+func (d *duties) keys(t *testing.T, current int, allowed ...string) *kmskey.Keyring {
+	t.Helper()
+	client := d.fake.NewPrincipal(fmt.Sprint(allowed), allowed...).Client()
+	versions := map[int]kmskey.Version{}
+	for n, arn := range map[int]string{1: d.old, 2: d.next} {
+		p, err := awskms.New(client, arn, awskms.Config{})
+		ok(t, err)
+		versions[n] = kmskey.Version{Provider: p}
+	}
+	keys, err := kmskey.New(kmskey.Config{Current: current, Versions: versions, Namespace: "roles"})
+	ok(t, err)
+	return keys
+}
+
+// as is the same database for another program.
+func (d *duties) as(t *testing.T, current int, writeOnly bool, allowed ...string) *gorm.DB {
+	t.Helper()
+	db, err := gorm.Open(dialector(d.world.kind, d.world.plain), &gorm.Config{Logger: d.world.db.Logger})
+	ok(t, err)
+	plugin, err := rowseal.New(d.keys(t, current, allowed...), rowseal.Config{Models: []any{&RoleDoc{}}, WriteOnly: writeOnly})
+	ok(t, err)
+	ok(t, db.Use(plugin))
+	return db
+}
+
+func (d *duties) writer(t *testing.T) *gorm.DB { return d.as(t, 1, true, "kms:Encrypt") }
+func (d *duties) reader(t *testing.T) *gorm.DB { return d.as(t, 1, false, "kms:Decrypt") }
+
+func (d *duties) create(t *testing.T) RoleDoc {
+	t.Helper()
+	r := RoleDoc{Title: "t", A: "a", B: "b", C: new("c"), D: []byte("d"), E: rowseal.NewSecret("e"), F: 6}
+	ok(t, d.world.db.Create(&r).Error)
+	return r
+}
+
+// holds compares a row, read by a program that may decrypt.
+func (d *duties) holds(t *testing.T, db *gorm.DB, id uint64, want string) {
+	t.Helper()
+	r := load[RoleDoc](t, db, id)
+	c := "NULL"
+	if r.C != nil {
+		c = *r.C
+	}
+	if is := fmt.Sprintf("%s %s %s %s %s %d", r.A, r.B, c, r.D, got(t, r.E), r.F); is != want {
+		t.Errorf("the row holds %q, want %q", is, want)
+	}
+}
+
+func (d *duties) envelope(t *testing.T, id uint64) kmskey.Envelope {
+	t.Helper()
+	e, err := kmskey.ParseEnvelope(string(d.world.cell(t, "role_docs", "encrypted_kms_key", id)))
+	ok(t, err)
+	return e
+}
+
+func TestRolesWriterChangesOneFieldWithoutDecrypt(t *testing.T) {
+	eachDriver(t, func(t *testing.T, kind string) {
+		d := newDuties(t, kind)
+		reader, writer := d.reader(t), d.writer(t)
+		r := d.create(t)
+		d.fake.ResetCounts()
+
+		var loaded RoleDoc
+		ok(t, writer.First(&loaded, r.ID).Error)
+		if loaded.A != "" || loaded.Title != "t" {
+			t.Error("a writer read a sealed field")
+		}
+		loaded.A, loaded.Title = "a2", "t2"
+		ok(t, writer.Save(&loaded).Error)
+		if d.fake.Calls("Encrypt") != 1 || d.fake.TotalCalls() != 1 {
+			t.Errorf("%d calls, %d of them Encrypt", d.fake.TotalCalls(), d.fake.Calls("Encrypt"))
+		}
+		d.holds(t, reader, r.ID, "a2 b c d e 6")
+		if n := d.envelope(t, r.ID).Keys(); n != 2 {
+			t.Errorf("%d data keys", n)
+		}
+
+		// The key that was added serves the struct on; a value that does not change keeps its ciphertext.
+		before := string(d.world.cell(t, "role_docs", "a", r.ID))
+		d.fake.ResetCounts()
+		loaded.F = 7
+		ok(t, writer.Save(&loaded).Error)
+		if d.fake.TotalCalls() != 0 || string(d.world.cell(t, "role_docs", "a", r.ID)) != before {
+			t.Errorf("%d calls", d.fake.TotalCalls())
+		}
+		d.holds(t, reader, r.ID, "a2 b c d e 7")
+
+		// Rows that were not loaded, single columns, NULL, Secrets, zero values that were meant.
+		ok(t, writer.Model(&RoleDoc{ID: r.ID}).Updates(map[string]any{"a": "a3", "b": "b3", "c": nil}).Error)
+		ok(t, writer.Model(&RoleDoc{ID: r.ID}).Select("D", "E", "F").Updates(RoleDoc{D: []byte("d3"), E: rowseal.NewSecret("e3")}).Error)
+		if n := d.envelope(t, r.ID).Keys(); n > 3 {
+			t.Errorf("%d data keys", n)
+		}
+		d.holds(t, reader, r.ID, "a3 b3 NULL d3 e3 0")
+		if d.fake.Calls("Decrypt") == 0 {
+			t.Error("the reader did not decrypt")
+		}
+
+		// The keys that no field needs go; however often a field is written, the ring does not fill.
+		for i := range 12 {
+			ok(t, writer.Model(&RoleDoc{ID: r.ID}).Update("a", fmt.Sprint("a", i)).Error)
+			ok(t, writer.Model(&RoleDoc{ID: r.ID}).Update("b", fmt.Sprint("b", i)).Error)
+		}
+		d.holds(t, reader, r.ID, "a11 b11 NULL d3 e3 0")
+	})
+}
+
+func TestRolesWriterIsToldWhenTheRingIsFull(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		d := newDuties(t, kind)
+		reader, writer := d.reader(t), d.writer(t)
+		r := d.create(t)
+		for _, column := range []string{"a", "b", "c"} {
+			ok(t, writer.Model(&RoleDoc{ID: r.ID}).Update(column, column+"2").Error)
+		}
+		before := d.world.dump(t, "role_docs")
+		fails(t, writer.Model(&RoleDoc{ID: r.ID}).Update("d", []byte("d2")).Error, kmskey.ErrRingFull, "add a key to RoleDoc", "rotate the row by a process that may unwrap")
+		if d.world.dump(t, "role_docs") != before {
+			t.Error("the row changed")
+		}
+		// A key that goes makes room.
+		ok(t, writer.Model(&RoleDoc{ID: r.ID}).Update("a", "a3").Error)
+		d.holds(t, reader, r.ID, "a3 b2 c2 d e 6")
+
+		// A rotator that sees no key moves each of them, and none is lost.
+		rotator := d.as(t, 2, false, "kms:ReEncryptFrom", "kms:ReEncryptTo")
+		d.fake.ResetCounts()
+		ok(t, rowseal.Rotate(t.Context(), rotator, &RoleDoc{ID: r.ID}))
+		if d.fake.Calls("ReEncrypt") != 4 || d.envelope(t, r.ID).Version() != 2 || d.envelope(t, r.ID).Keys() != 4 {
+			t.Errorf("%d ReEncrypt, version %d, %d keys", d.fake.Calls("ReEncrypt"), d.envelope(t, r.ID).Version(), d.envelope(t, r.ID).Keys())
+		}
+		d.holds(t, reader, r.ID, "a3 b2 c2 d e 6")
+
+		// One that may decrypt makes one of them, and the row in memory goes along.
+		full := d.as(t, 2, false, "kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo")
+		loaded := load[RoleDoc](t, full, r.ID)
+		loaded.A = "" // not saved yet
+		ok(t, rowseal.Rotate(t.Context(), full, &loaded))
+		if n := d.envelope(t, r.ID).Keys(); n != 1 {
+			t.Errorf("%d data keys", n)
+		}
+		d.holds(t, reader, r.ID, "a3 b2 c2 d e 6")
+		loaded.B = "b4"
+		ok(t, full.Save(&loaded).Error)
+		d.holds(t, reader, r.ID, " b4 c2 d e 6")
+		ok(t, writer.Model(&RoleDoc{ID: r.ID}).Update("d", []byte("d2")).Error)
+		d.holds(t, reader, r.ID, " b4 c2 d2 e 6")
+
+		// Keys that nobody needs go in a rotation without a look at any: all fields are written anew here, one by one.
+		for _, column := range []string{"a", "b", "c", "e", "f"} {
+			var v any = column + "5"
+			if column == "f" {
+				v = 5
+			}
+			ok(t, full.Model(&RoleDoc{ID: r.ID}).Update(column, v).Error) // under the newest key
+		}
+		d.fake.ResetCounts()
+		ok(t, rowseal.Rotate(t.Context(), rotator, &RoleDoc{ID: r.ID}))
+		if n := d.envelope(t, r.ID).Keys(); n != 1 || d.fake.Calls("Decrypt") != 0 {
+			t.Errorf("%d data keys, %d Decrypt", n, d.fake.Calls("Decrypt"))
+		}
+		d.holds(t, reader, r.ID, "a5 b5 c5 d2 e5 5")
+	})
+}
+
+func TestRolesWriterIsRefusedWhatNeedsAKey(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		d := newDuties(t, kind)
+		reader, writer := d.reader(t), d.writer(t)
+		r := d.create(t)
+		var loaded RoleDoc
+		ok(t, writer.First(&loaded, r.ID).Error)
+		before := d.world.dump(t, "role_docs")
+		d.fake.ResetCounts()
+		_, err := loaded.E.Get(t.Context())
+		fails(t, err, rowseal.ErrWriteOnly)
+		fails(t, rowseal.Open(t.Context(), writer, &loaded), rowseal.ErrWriteOnly)
+		var names []string
+		fails(t, writer.Model(&RoleDoc{}).Pluck("a", &names).Error, rowseal.ErrUnsupported, "Config.WriteOnly")
+		fails(t, writer.Model(&RoleDoc{}).Where("title = ?", "t").Update("a", "x").Error, rowseal.ErrWriteOnly, "save each")
+		upsert := clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoUpdates: clause.AssignmentColumns([]string{"a"})}
+		fails(t, writer.Clauses(upsert).Create(&RoleDoc{ID: r.ID, A: "x"}).Error, rowseal.ErrWriteOnly, "load them and save each")
+		if d.world.dump(t, "role_docs") != before || d.fake.TotalCalls() != 0 {
+			t.Errorf("the row changed, or %d calls were made", d.fake.TotalCalls())
+		}
+		// What writes all sealed fields under a new key needs none of the old.
+		ok(t, writer.Clauses(clause.OnConflict{UpdateAll: true}).Create(&RoleDoc{ID: r.ID, A: "1", B: "2", C: new("3"), D: []byte("4"), E: rowseal.NewSecret("5"), F: 6}).Error)
+		d.holds(t, reader, r.ID, "1 2 3 4 5 6")
+		ok(t, writer.Delete(&loaded).Error)
+		created := RoleDoc{A: "new", B: "b", C: new("c"), D: []byte("d"), E: rowseal.NewSecret("e")}
+		ok(t, writer.Create(&created).Error)
+		d.holds(t, reader, created.ID, "new b c d e 0")
+		if d.fake.Calls("Decrypt") == 0 || d.fake.Calls("Encrypt") != 2 {
+			t.Errorf("%d Encrypt", d.fake.Calls("Encrypt"))
+		}
+		fails(t, reader.Create(&RoleDoc{A: "x"}).Error, kmskey.ErrDenied, "kms:Encrypt")
+		fails(t, reader.Model(&RoleDoc{ID: created.ID}).Updates(RoleDoc{A: "1", B: "2", C: new("3"), D: []byte("4"), E: rowseal.NewSecret("5"), F: 6}).Error, kmskey.ErrDenied, "kms:Encrypt")
+		d.holds(t, reader, created.ID, "new b c d e 0")
+	})
+}
+
+// Writers, programs with both rights and rotations at once: every value that was acknowledged last for its field is there in the end.
+func TestRolesManyWritersOfOneRow(t *testing.T) {
+	on(t, func(t *testing.T, kind string) {
+		d := newDuties(t, kind)
+		full := d.as(t, 2, false, "kms:*")
+		r := d.create(t)
+		const rounds = 25
+		var wg sync.WaitGroup
+		last := make([]string, 3)
+		// Each field has one writer, so that the last value that was acknowledged is known.
+		for i, column := range []string{"a", "b", "c"} {
+			db := d.writer(t)
+			if i == 2 {
+				db = d.as(t, 1, false, "kms:Encrypt", "kms:Decrypt")
+			}
+			wg.Go(func() {
+				for n := range rounds {
+					value := fmt.Sprint(column, n)
+					err := db.Model(&RoleDoc{ID: r.ID}).Update(column, value).Error
+					switch {
+					case err == nil:
+						last[i] = value
+					case errors.Is(err, rowseal.ErrStaleKey), errors.Is(err, kmskey.ErrRingFull):
+					default:
+						t.Errorf("%s: %v", column, err)
+					}
+				}
+			})
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		rotated := make(chan int)
+		go func() {
+			n := 0
+			for ctx.Err() == nil {
+				switch err := rowseal.Rotate(t.Context(), full, &RoleDoc{ID: r.ID}); {
+				case err == nil:
+					n++
+				case !errors.Is(err, rowseal.ErrStaleKey):
+					t.Errorf("rotate: %v", err)
+				}
+			}
+			rotated <- n
+		}()
+		wg.Wait()
+		cancel()
+		if n := <-rotated; n == 0 {
+			t.Error("no rotation went through")
+		}
+		for i, v := range last {
+			if v == "" {
+				t.Errorf("writer %d wrote nothing", i)
+			}
+		}
+		d.holds(t, d.reader(t), r.ID, fmt.Sprintf("%s %s %s d e 6", last[0], last[1], last[2]))
+	}, postgres, mariadb)
+}
+
+// TestRolesColumnsOfALaterRelease: a program that does not know a sealed column drops no key that it needs.
+func TestRolesColumnsOfALaterRelease(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		d := newDuties(t, kind)
+		ok(t, d.world.db.Exec("ALTER TABLE role_docs ADD COLUMN g "+map[string]string{postgres: "bytea", mariadb: "longblob", sqliteGo: "blob"}[kind]).Error)
+		ok(t, d.world.db.Exec("ALTER TABLE role_docs ADD COLUMN h text").Error)
+		wide := func(current int) *gorm.DB {
+			db, err := gorm.Open(dialector(kind, d.world.plain), &gorm.Config{Logger: d.world.db.Logger})
+			ok(t, err)
+			plugin, err := rowseal.New(d.keys(t, current, "kms:*"), rowseal.Config{Models: []any{rowseal.Model{Value: &RoleWide{}, Name: "RoleDoc"}}})
+			ok(t, err)
+			ok(t, db.Use(plugin))
+			return db
+		}
+		later := wide(1)
+		r := RoleWide{A: "a", B: "b", G: "g", H: "h"}
+		ok(t, later.Create(&r).Error)
+		holds := func(want string) {
+			t.Helper()
+			is := load[RoleWide](t, later, r.ID)
+			if got := fmt.Sprint(is.A, " ", is.B, " ", is.G, " ", is.H); got != want {
+				t.Errorf("the row holds %q, want %q", got, want)
+			}
+		}
+		writer := d.writer(t)
+		for i := range 3 {
+			ok(t, writer.Model(&RoleDoc{ID: r.ID}).Updates(map[string]any{"a": fmt.Sprint(i), "b": "b2", "c": "c", "d": []byte("d"), "e": rowseal.NewSecret("e")}).Error)
+			ok(t, writer.Model(&RoleDoc{ID: r.ID}).Updates(map[string]any{"a": fmt.Sprint(i), "f": i}).Error)
+		}
+		holds("2 b2 g h")
+		// Every field that this program knows lies under a later key than the first, which the others need.
+		full := d.as(t, 2, false, "kms:*")
+		ok(t, rowseal.Rotate(t.Context(), full, &RoleDoc{ID: r.ID}))
+		holds("2 b2 g h")
+		if n := d.envelope(t, r.ID).Keys(); n != 2 {
+			t.Errorf("%d data keys, want the newest and the one of the other columns", n)
+		}
+		ok(t, rowseal.Rotate(t.Context(), wide(2), &RoleWide{ID: r.ID}))
+		holds("2 b2 g h")
+		if n := d.envelope(t, r.ID).Keys(); n != 1 {
+			t.Errorf("%d data keys", n)
+		}
+	})
+}

@@ -1,0 +1,227 @@
+// ring.go owns rows that hold several data keys: the one that a writer adds who may not open the others, and how one is made of them again.
+
+package row
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/rowseal/rowseal/field"
+	"github.com/rowseal/rowseal/kmskey"
+)
+
+// Cells are the sealed columns of one group, as the plugin reads them for itself, and which data keys are named in columns that the model does
+// not have: another program's model of the same table may seal more columns under the same keys.
+type Cells struct {
+	group  *Group
+	raw    []*cellBytes // by field; nil for NULL
+	others []byte
+}
+
+// NewCells makes room for one row.
+func NewCells(g *Group) *Cells { return &Cells{group: g, raw: make([]*cellBytes, len(g.Fields))} }
+
+// Columns names what [Cells.Targets] scans.
+func (c *Cells) Columns() (names []string) {
+	for _, f := range c.group.Fields {
+		names = append(names, f.Column.DBName)
+	}
+	return names
+}
+
+// Targets are scan targets, one for each column.
+func (c *Cells) Targets() (targets []any) {
+	for i := range c.raw {
+		targets = append(targets, &c.raw[i]) // a pointer to a pointer, for NULL
+	}
+	return targets
+}
+
+// Other gives a scan target for a column that is not among Columns. What the model knows is passed over.
+func (c *Cells) Other(name string) any {
+	p := c.group.Plan
+	if p.Lookup(name) != nil || p.LookupKey(name) != nil || p.Schema.FieldsByDBName[name] != nil {
+		return new(sql.RawBytes)
+	}
+	return (*otherCell)(c)
+}
+
+type otherCell Cells
+
+// Scan notes the data key that a value names, where it may be a sealed one. A value that only looks like one keeps a key that could go.
+func (c *otherCell) Scan(src any) error {
+	var raw []byte
+	switch src := src.(type) {
+	case []byte:
+		raw = src
+	case string:
+		raw = []byte(src)
+	}
+	if sealed, err := field.ParseText(string(raw)); err == nil {
+		raw = sealed
+	}
+	if id, err := field.KeyID(raw); err == nil {
+		c.others = append(c.others, id)
+	}
+	return nil
+}
+
+// State is the row in v with these columns and the key column text, not opened.
+func (c *Cells) State(m *Model, v reflect.Value, text string) (*State, error) {
+	s, err := m.Closed(c.group, v, text)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range c.group.Fields {
+		s.cells[f.pos] = f.cell(c.raw[f.pos])
+	}
+	s.others = c.others
+	return s, nil
+}
+
+// Keys is the number of data keys in the envelope; 0 where there is none.
+func (s *State) Keys() int {
+	env, err := kmskey.ParseEnvelope(s.Text())
+	if err != nil {
+		return 0
+	}
+	return env.Keys()
+}
+
+// Pruned is s without the data keys that none of its fields is sealed under, those that written names left aside: they are about to get new
+// ciphertext. It is s itself where nothing can go, and where some field was not read or is no ciphertext, so that nobody knows what it needs.
+func (s *State) Pruned(written func(*Field) bool) (*State, error) {
+	s.mu.Lock()
+	text := s.text
+	used := slices.Clone(s.others)
+	for _, f := range s.group.Fields {
+		c := s.cells[f.pos]
+		if written(f) || c.status == null {
+			continue
+		}
+		id, err := field.KeyID(c.sealed)
+		if c.status == absent || err != nil {
+			s.mu.Unlock()
+			return s, nil
+		}
+		used = append(used, id)
+	}
+	s.mu.Unlock()
+	env, err := kmskey.ParseEnvelope(text)
+	if err != nil {
+		return nil, err
+	}
+	pruned := env.Prune(used...)
+	if pruned.Keys() == env.Keys() {
+		return s, nil
+	}
+	c := s.Clone()
+	c.text = pruned.String()
+	return c, nil
+}
+
+// Appended is the row in v with one data key more, which alone is at hand and seals from now on: one call, and nothing is opened. The data keys
+// that no field needs any more go: see [State.Pruned].
+func (m *Model) Appended(ctx context.Context, s *State, v reflect.Value, written func(*Field) bool) (*State, error) {
+	fail := func(err error) (*State, error) {
+		return nil, fmt.Errorf("rowseal: add a key to %s: %w", m.Describe(v), err)
+	}
+	s, err := s.Pruned(written)
+	if err != nil {
+		return fail(err)
+	}
+	c := s.Clone()
+	env, err := kmskey.ParseEnvelope(c.text)
+	if err != nil {
+		return fail(err)
+	}
+	next, key, err := m.Keys.Append(ctx, env, c.row)
+	if err != nil {
+		return fail(err)
+	}
+	c.text = next.String()
+	c.ring, err = fieldKeys([]kmskey.DataKey{key})
+	if err != nil {
+		return fail(err)
+	}
+	return c, nil
+}
+
+// Merged is the row in v under the newest of its data keys, and the fields that were sealed anew for it. The others go, but for those that
+// columns beyond this model name. All data keys are unwrapped, one call for each. s must hold every field as the database has it.
+func (m *Model) Merged(ctx context.Context, s *State, v reflect.Value) (merged *State, moved []*Field, err error) {
+	fail := func(err error) (*State, []*Field, error) {
+		return nil, nil, fmt.Errorf("rowseal: merge the keys of %s: %w", m.Describe(v), err)
+	}
+	if err := s.unwrap(ctx, m); err != nil {
+		return fail(err)
+	}
+	c := s.Clone()
+	newest := c.ring[len(c.ring)-1]
+	for _, f := range c.group.Fields {
+		cell := &c.cells[f.pos]
+		if cell.status == null {
+			continue
+		}
+		plaintext, err := c.open(f, cell.sealed)
+		if err != nil {
+			return fail(err)
+		}
+		if id, _ := field.KeyID(cell.sealed); id != newest.ID() {
+			cell.sealed = newest.Seal(make([]byte, 0, len(cell.sealed)), m.place(f), plaintext)
+			moved = append(moved, f)
+		}
+		clear(plaintext)
+	}
+	env, err := kmskey.ParseEnvelope(c.text)
+	if err != nil {
+		return fail(err)
+	}
+	c.text = env.Prune(c.others...).String()
+	return c, moved, nil
+}
+
+// Stored is what the column of f holds: nil for NULL.
+func (s *State) Stored(f *Field) any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.cells[f.pos]
+	switch {
+	case c.status == null || c.status == absent:
+		return nil
+	case f.Text:
+		return string(appendText(c.sealed))
+	}
+	return c.sealed
+}
+
+// Bare is s without what is known of its fields.
+func (s *State) Bare() *State {
+	c := s.Clone()
+	clear(c.cells)
+	return c
+}
+
+// Merging is s, what a struct holds of a row, after the database had was and now has merged. What the struct's Go fields stand for stays so.
+func (s *State) Merging(was, merged *State) *State {
+	c, was, merged := s.Clone(), was.Clone(), merged.Clone()
+	c.text, c.row, c.rowErr = merged.text, merged.row, nil
+	if merged.ring != nil {
+		c.ring = merged.ring
+	}
+	for i := range c.cells {
+		switch cell := &c.cells[i]; {
+		case cell.status == locked:
+			cell.sealed, cell.status = merged.cells[i].sealed, merged.cells[i].status
+		case cell.status == opened && bytes.Equal(cell.sealed, was.cells[i].sealed):
+			cell.sealed = merged.cells[i].sealed
+		case cell.status == opened:
+			cell.sealed = nil // another writer's value stands there
+		}
+	}
+	return c
+}

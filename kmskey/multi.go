@@ -1,0 +1,460 @@
+// multi.go owns several wraps of one data key, under the keys of several regions or services: who is asked, in which order, and who is
+// waited for.
+
+package kmskey
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// MultiConfig describes a [Multi].
+type MultiConfig struct {
+	// Providers are the services or regions, 2 to 8, in the order in which reading asks them: the nearest first. Each must be an [Owner], so
+	// that a wrap is only ever shown to the service that made it. A region may be added at the end or taken away later, under a new version
+	// or the same; rotation makes the wraps that are missing and drops those that are too many. Required.
+	Providers []Provider
+
+	// Quorum is how many wraps a new data key needs before its row is written. Lower it to write on through an outage; what is missing then is
+	// filled in by rotation, and until it is, the row opens only where its wraps are. A rotation that finds the region still down says so. Defaults to all.
+	Quorum int
+
+	// Patience is how long one provider is waited for. After that, reading asks the next as well and takes the first answer, and writing
+	// that has its quorum goes on without the rest. Set it above the slowest usual answer. Defaults to 500 ms.
+	Patience time.Duration
+
+	// Failures is how many failures in a row, slow answers included, make a provider rest: it is asked last then. Defaults to 3.
+	Failures int
+
+	// Rest is how long a provider rests. Then one call tries it, and it rests again if that fails. Defaults to 10 seconds.
+	Rest time.Duration
+}
+
+const (
+	defaultPatience = 500 * time.Millisecond
+	defaultFailures = 3
+	defaultRest     = 10 * time.Second
+)
+
+// Multi is several providers under one version of a [Keyring]: each data key is wrapped under the key of every one of them, and any one
+// opens it. So the loss of a region, an account or a vendor loses no row; and whoever may decrypt at the weakest of them reads the row, since
+// wraps are alternatives.
+//
+// A Multi remembers which of its providers failed lately, for as long as it lives: make one for a process. It is safe for concurrent use. Each act
+// has ended when it returns: calls that lost a race are cancelled and waited for.
+//
+// Wrap and Unwrap, for use outside a keyring, are of one wrap, by the first provider that answers. [Keyring] and [Box] use all.
+type Multi struct {
+	legs     []*leg
+	quorum   int
+	patience time.Duration // 0: nobody is hurried
+}
+
+// leg is one provider of a Multi.
+type leg struct {
+	Provider
+	failures int // after which it rests; 0 for never
+	rest     time.Duration
+
+	mu     sync.Mutex
+	failed int       // in a row
+	until  time.Time // when it may be asked again; zero while it does not rest
+}
+
+var (
+	_ Provider = (*Multi)(nil)
+	_ Owner    = (*Multi)(nil)
+)
+
+// NewMulti checks cfg and makes no call.
+func NewMulti(cfg MultiConfig) (*Multi, error) {
+	fail := func(format string, args ...any) (*Multi, error) {
+		return nil, fmt.Errorf("kmskey: new multi: "+format, args...)
+	}
+	switch n := len(cfg.Providers); {
+	case n < 2 || n > maxWraps:
+		return fail("%d providers, not 2 to %d", n, maxWraps)
+	case cfg.Quorum < 0 || cfg.Quorum > n:
+		return fail("Quorum is %d, and there are %d providers; leave it zero for all", cfg.Quorum, n)
+	case cfg.Patience < 0 || cfg.Rest < 0 || cfg.Failures < 0:
+		return fail("Patience, Rest and Failures cannot be negative; leave them zero for %v, %v and %d", defaultPatience, defaultRest, defaultFailures)
+	}
+	m := &Multi{quorum: cfg.Quorum, patience: cfg.Patience}
+	if m.quorum == 0 {
+		m.quorum = len(cfg.Providers)
+	}
+	if m.patience == 0 {
+		m.patience = defaultPatience
+	}
+	for i, p := range cfg.Providers {
+		if p == nil {
+			return fail("provider %d is nil", i+1)
+		}
+		if _, nested := p.(*Multi); nested {
+			return fail("provider %d is a Multi itself; list its providers", i+1)
+		}
+		if _, ok := p.(Owner); !ok {
+			return fail("provider %d, %s, cannot tell its own wraps from others; give it the method Owns of kmskey.Owner", i+1, nameOf(p))
+		}
+		l := &leg{Provider: p, failures: cfg.Failures, rest: cfg.Rest}
+		if l.failures == 0 {
+			l.failures = defaultFailures
+		}
+		if l.rest == 0 {
+			l.rest = defaultRest
+		}
+		m.legs = append(m.legs, l)
+	}
+	return m, nil
+}
+
+// alone is a provider as the only one of its version.
+func alone(p Provider) *Multi {
+	if m, ok := p.(*Multi); ok {
+		return m
+	}
+	return &Multi{legs: []*leg{{Provider: p}}, quorum: 1}
+}
+
+// owns reports whether w lies under the leg's key. A provider that cannot tell is alone in its version: all wraps there are its own.
+func (l *leg) owns(w Wrapped) bool {
+	o, ok := l.Provider.(Owner)
+	return !ok || o.Owns(w)
+}
+
+// turn reports whether the leg may be asked in its usual place. A leg that has rested is let through once in each further time of rest.
+func (l *leg) turn() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.until.IsZero() {
+		return true
+	}
+	now := time.Now()
+	if now.Before(l.until) {
+		return false
+	}
+	l.until = now.Add(l.rest)
+	return true
+}
+
+// note counts what became of a call. What says something about the row alone shows that the service is there.
+func (l *leg) note(err error) {
+	bad := false
+	for _, kind := range []error{ErrUnavailable, ErrThrottled, ErrDisabled, ErrNotFound, ErrDenied} {
+		bad = bad || errors.Is(err, kind)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.failures == 0:
+	case !bad:
+		l.failed, l.until = 0, time.Time{}
+	default:
+		l.failed++
+		if l.failed >= l.failures {
+			l.until = time.Now().Add(l.rest)
+		}
+	}
+}
+
+// slow counts a call that took longer than the patience.
+func (l *leg) slow() { l.note(ErrUnavailable) }
+
+// any asks for the data key behind wraps that are alternatives: one leg after the other, the next also when one is slow. This is no trial of
+// keys: each wrap names its own, and is shown to none but the leg that owns it.
+func (m *Multi) any(ctx context.Context, wraps []Wrapped, do func(context.Context, *leg, Wrapped) (DEK, error)) (DEK, error) {
+	if len(m.legs) == 1 && len(wraps) == 1 {
+		return do(ctx, m.legs[0], wraps[0]) // it refuses itself what is not its own
+	}
+	type attempt struct {
+		leg  *leg
+		wrap Wrapped
+	}
+	var queue, resting []attempt
+	for _, l := range m.legs {
+		own := slices.DeleteFunc(slices.Clone(wraps), func(w Wrapped) bool { return !l.owns(w) })
+		if len(own) == 0 {
+			continue
+		}
+		to := &queue
+		if !l.turn() {
+			to = &resting
+		}
+		for _, w := range own {
+			*to = append(*to, attempt{l, w})
+		}
+	}
+	queue = append(queue, resting...)
+	if len(queue) == 0 {
+		// It refuses before any call, and says what is configured.
+		return do(ctx, m.legs[0], wraps[0])
+	}
+	if len(queue) == 1 {
+		dek, err := do(ctx, queue[0].leg, queue[0].wrap)
+		if err == nil || ctx.Err() == nil {
+			queue[0].leg.note(err)
+		}
+		return dek, err
+	}
+
+	type answer struct {
+		leg *leg
+		dek DEK
+		err error
+	}
+	calls, cancel := context.WithCancel(ctx)
+	answers := make(chan answer)
+	flying := 0
+	defer func() {
+		cancel()
+		for ; flying > 0; flying-- {
+			(<-answers).dek.Destroy()
+		}
+	}()
+	var hurry <-chan time.Time
+	var last *leg
+	start := func() {
+		a := queue[0]
+		queue, last = queue[1:], a.leg
+		flying++
+		go func() {
+			dek, err := do(calls, a.leg, a.wrap)
+			answers <- answer{a.leg, dek, err}
+		}()
+		if m.patience > 0 {
+			hurry = time.After(m.patience)
+		}
+	}
+	var errs []error
+	for start(); ; {
+		select {
+		case a := <-answers:
+			flying--
+			if a.err == nil || ctx.Err() == nil {
+				a.leg.note(a.err)
+			}
+			if a.err == nil {
+				return a.dek, nil
+			}
+			errs = append(errs, a.err)
+			switch {
+			case len(queue) > 0 && ctx.Err() == nil:
+				start()
+			case flying == 0:
+				return DEK{}, gather(errs)
+			}
+		case <-hurry:
+			hurry = nil
+			last.slow()
+			if len(queue) > 0 && ctx.Err() == nil {
+				start()
+			}
+		}
+	}
+}
+
+// all makes a wrap with every leg, and gives those that came in the order of the legs. It fails where they are fewer than the quorum. Legs
+// that rest are left out where the others suffice, unless each is wanted: a rotation is there to make what is missing.
+func (m *Multi) all(ctx context.Context, each bool, do func(context.Context, *leg) (Wrapped, error)) (wraps []Wrapped, missing, err error) {
+	if len(m.legs) == 1 {
+		w, err := do(ctx, m.legs[0])
+		if err != nil {
+			return nil, nil, err
+		}
+		return []Wrapped{w}, nil, nil
+	}
+	made := make([]*Wrapped, len(m.legs))
+	var first, resting []int
+	for i, l := range m.legs {
+		if each || m.quorum == len(m.legs) || l.turn() {
+			first = append(first, i)
+		} else {
+			resting = append(resting, i)
+		}
+	}
+	if len(first) < m.quorum {
+		first, resting = append(first, resting...), nil
+	}
+	errs := m.some(ctx, first, made, 0, do)
+	if got := count(made); got < m.quorum && len(resting) > 0 && ctx.Err() == nil {
+		errs = append(errs, m.some(ctx, resting, made, got, do)...)
+	}
+	for _, w := range made {
+		if w != nil {
+			wraps = append(wraps, *w)
+		}
+	}
+	if len(errs) > 0 {
+		missing = gather(errs)
+	}
+	if len(wraps) < m.quorum {
+		hint := ""
+		if m.quorum == len(m.legs) {
+			hint = "; to write on through an outage, set MultiConfig.Quorum"
+		}
+		return nil, nil, fmt.Errorf("%d of %d wraps, where the quorum is %d%s: %w", len(wraps), len(m.legs), m.quorum, hint, missing)
+	}
+	return wraps, missing, nil
+}
+
+func count(wraps []*Wrapped) (n int) {
+	for _, w := range wraps {
+		if w != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// some asks the given legs, all at once. Where the quorum is there, the rest has as long as the patience lasts.
+func (m *Multi) some(ctx context.Context, which []int, wraps []*Wrapped, got int, do func(context.Context, *leg) (Wrapped, error)) (errs []error) {
+	type answer struct {
+		leg  int
+		wrap Wrapped
+		err  error
+	}
+	calls, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan answer, len(which))
+	for _, i := range which {
+		go func() {
+			w, err := do(calls, m.legs[i])
+			answers <- answer{i, w, err}
+		}()
+	}
+	waiting := make(map[int]bool, len(which))
+	for _, i := range which {
+		waiting[i] = true
+	}
+	var hurry <-chan time.Time
+	for len(waiting) > 0 {
+		if got >= m.quorum && hurry == nil {
+			hurry = time.After(m.patience)
+		}
+		select {
+		case a := <-answers:
+			delete(waiting, a.leg)
+			if a.err == nil || calls.Err() == nil {
+				m.legs[a.leg].note(a.err)
+			}
+			if a.err == nil {
+				wraps[a.leg] = &a.wrap
+				got++
+			} else {
+				errs = append(errs, a.err)
+			}
+		case <-hurry:
+			hurry = make(chan time.Time) // once
+			for i := range waiting {
+				m.legs[i].slow()
+			}
+			cancel() // the answers are still waited for: nothing goes on behind the caller's back
+		}
+	}
+	return errs
+}
+
+// gather is one error for several providers, of one kind: where trying again may help, that one, else the first that is more than a provider's
+// word that the wrap is not its own. The others are in its text.
+func gather(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	worth := func(err error) int {
+		switch {
+		case errors.Is(err, ErrUnavailable), errors.Is(err, ErrThrottled):
+			return 2
+		case errors.Is(err, ErrForeignKey):
+			return 0
+		}
+		return 1
+	}
+	main := 0
+	for i, err := range errs {
+		if worth(err) > worth(errs[main]) {
+			main = i
+		}
+	}
+	others := make([]string, 0, len(errs))
+	for i, err := range errs {
+		if i != main {
+			others = append(others, err.Error())
+		}
+	}
+	also := strings.Join(others, "; ")
+	e, ok := errs[main].(*Error)
+	if !ok {
+		return fmt.Errorf("%w; and: %s", errs[main], also)
+	}
+	c := *e
+	if c.Err == nil {
+		c.Err = errors.New("and: " + also)
+	} else {
+		c.Err = fmt.Errorf("%w; and: %s", c.Err, also)
+	}
+	return &c
+}
+
+// covers reports whether wraps are just those that the legs make: one of each, and none of anyone else.
+func (m *Multi) covers(wraps []Wrapped) bool {
+	for _, l := range m.legs {
+		if !slices.ContainsFunc(wraps, l.owns) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(wraps, func(w Wrapped) bool { return !m.Owns(w) }) && len(wraps) == len(m.legs)
+}
+
+// Owns reports whether w lies under the key of one of the providers.
+func (m *Multi) Owns(w Wrapped) bool {
+	return slices.ContainsFunc(m.legs, func(l *leg) bool { return l.owns(w) })
+}
+
+// Wrap wraps dek under the key of one provider: the first, in the order in which reading asks them, that answers.
+func (m *Multi) Wrap(ctx context.Context, dek DEK, ec Context) (Wrapped, error) {
+	var legs, resting []*leg
+	for _, l := range m.legs {
+		if l.turn() {
+			legs = append(legs, l)
+		} else {
+			resting = append(resting, l)
+		}
+	}
+	var errs []error
+	for _, l := range append(legs, resting...) {
+		w, err := l.Wrap(ctx, dek, ec)
+		if err == nil || ctx.Err() == nil {
+			l.note(err)
+		}
+		if err == nil {
+			return w, nil
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil || errors.Is(err, ErrInvalid) {
+			break
+		}
+	}
+	return Wrapped{}, gather(errs)
+}
+
+// Unwrap asks the provider that owns w.
+func (m *Multi) Unwrap(ctx context.Context, w Wrapped, ec Context) (DEK, error) {
+	return m.any(ctx, []Wrapped{w}, func(ctx context.Context, l *leg, w Wrapped) (DEK, error) { return l.Unwrap(ctx, w, ec) })
+}
+
+// String names the providers.
+func (m *Multi) String() string {
+	if m == nil {
+		return "kmskey.Multi(nil)"
+	}
+	names := make([]string, len(m.legs))
+	for i, l := range m.legs {
+		names[i] = nameOf(l.Provider)
+	}
+	return "kmskey.Multi(" + strings.Join(names, ", ") + ")"
+}
