@@ -153,6 +153,8 @@ func TestUsage(t *testing.T) {
 		{writerOf("--context-key", "tenant_*"), "without wildcards"},
 		{aws("--role", "rotator", "--key", someKey, "--from-context", "staging"), "expected a constant such as environment=staging, or none"},
 		{aws("--role", "administrator", "--key", someKey, "--alias", "clinic"), "expected a name such as alias/clinic/production"},
+		{writerOf("--model", strings.Repeat("x", 6000)), "and AWS takes 6144: name fewer models"},
+		{keyPolicy("--model", strings.Repeat("x", 20000), "--writer", user), "and AWS takes 32768"},
 		{keyPolicy("--role", "writer"), "--role belongs to --kind identity"},
 		{keyPolicy("--account", "444455556666"), "is not the account of --key"},
 		{aws("--kind", "key"), "--account is missing"},

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"regexp"
@@ -227,6 +228,28 @@ func (p *policyAWS) Run(a *app) error {
 	return printJSON(a.stdout, d)
 }
 
+// The limits of a managed policy of IAM, and of a key policy.
+const (
+	maxIdentityPolicy = 6144
+	maxKeyPolicy      = 32768
+)
+
+// fits refuses what AWS would not take, and gives d as it is sent.
+func (d document) fits(most int) (string, error) {
+	var b bytes.Buffer
+	text, err := marshal(d)
+	if err != nil {
+		return "", err
+	}
+	if err := json.Compact(&b, text); err != nil {
+		return "", err
+	}
+	if b.Len() > most {
+		return "", usage("the policy has %d characters, and AWS takes %d: name fewer models, keys or principals", b.Len(), most)
+	}
+	return b.String(), nil
+}
+
 func (p *policyAWS) identityPolicy() (document, error) {
 	var fail document
 	switch {
@@ -283,7 +306,9 @@ func (p *policyAWS) identityPolicy() (document, error) {
 	if p.Check && p.Role != administrator {
 		statements = append(statements, statement{Sid: "Check", Effect: "Allow", Action: values{"kms:DescribeKey"}, Resource: slices.Concat(p.Key, p.From)})
 	}
-	return newDocument(statements...), nil
+	d := newDocument(statements...)
+	_, err := d.fits(maxIdentityPolicy)
+	return d, err
 }
 
 func (p *policyAWS) fromContext() (map[string]string, error) {
@@ -358,15 +383,10 @@ func newKeyPolicy(account, partition string, who principalFlags, ctx contextFlag
 		return fail, usage("--account %q: expected twelve digits", account)
 	}
 	users := who.users()
-	for _, role := range []string{writer, reader, rotator, application, administrator, "break-glass"} {
-		list := users[role]
-		switch role {
-		case administrator:
-			list = who.Administrator
-		case "break-glass":
-			list = who.BreakGlass
-		}
-		for _, arn := range list {
+	named := maps.Clone(users)
+	named[administrator], named["break-glass"] = who.Administrator, who.BreakGlass
+	for _, role := range slices.Sorted(maps.Keys(named)) {
+		for _, arn := range named[role] {
 			m := principalForm.FindStringSubmatch(arn)
 			switch {
 			case m == nil:
@@ -430,7 +450,9 @@ func newKeyPolicy(account, partition string, who principalFlags, ctx contextFlag
 		allow("BreakGlass", who.BreakGlass, slices.Concat(ends, values{"kms:CancelKeyDeletion", "kms:DescribeKey", "kms:EnableKey"}), nil)
 		protect.Condition = conditions{"ArnNotEquals": {"aws:PrincipalArn": who.BreakGlass}}
 	}
-	return newDocument(append(statements, protect)...), nil
+	d := newDocument(append(statements, protect)...)
+	_, err := d.fits(maxKeyPolicy)
+	return d, err
 }
 
 var (

@@ -115,14 +115,14 @@ func (p *provisionAWS) Run(a *app) error {
 	if p.Format == "terraform" {
 		return p.terraform(a.stdout, regions, d)
 	}
-	compact, err := json.Marshal(d)
+	policy, err := d.fits(maxKeyPolicy)
 	if err != nil {
-		return fmt.Errorf("print JSON: %w", err)
+		return err
 	}
 
 	var places []*place
 	for _, region := range regions {
-		l := &place{Region: region, policy: string(compact), client: kms.NewFromConfig(cfg, func(o *kms.Options) {
+		l := &place{Region: region, policy: policy, client: kms.NewFromConfig(cfg, func(o *kms.Options) {
 			o.Region = region
 			if p.Endpoint != "" {
 				o.BaseEndpoint = aws.String(p.Endpoint)
@@ -626,7 +626,11 @@ func (p *provisionAWS) print(a *app, places []*place, changes int) error {
 	default:
 		fmt.Fprintf(&b, "\n%s.\n", changed(changes))
 	}
-	fmt.Fprintf(&b, "\nTo use it, with a client of the key's region:\n\n")
+	var urls []string
+	for _, l := range places {
+		urls = append(urls, "awskms:"+l.AliasARN)
+	}
+	fmt.Fprintf(&b, "\nTo use it, by its URL, or with a client of the key's region:\n\n\tkmsurl.Open(ctx, %q)\n", strings.Join(urls, " "))
 	for _, l := range places {
 		fmt.Fprintf(&b, "\tawskms.New(client, %q, awskms.Config{})\n", l.AliasARN)
 	}
