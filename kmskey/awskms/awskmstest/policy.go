@@ -259,7 +259,7 @@ func parseCondition(operator, key string, raw []byte, ofKey bool) (condition, er
 	case c.set == "" && c.key == contextKeys && c.operator != "Null":
 		return c, errors.New("a condition key of many values needs ForAllValues or ForAnyValue")
 	case c.operator == "Null" && (c.ifExists || c.set != ""):
-		return c, errors.New("Null stands alone")
+		return c, errors.New("the operator Null stands alone")
 	case c.key == "kms:calleraccount" && !ofKey:
 		return c, errors.New("this condition key counts in key policies alone")
 	}

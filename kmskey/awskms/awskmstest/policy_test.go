@@ -192,6 +192,16 @@ func TestKeyPolicies(t *testing.T) {
 			t.Error("refused")
 		}
 	})
+	t.Run("an identity policy's denial wins over a name in the key's", func(t *testing.T) {
+		key := withPolicy(t, allow(byName.ARN(), "kms:Encrypt"), manage)
+		if !can(byName, key) {
+			t.Error("refused before")
+		}
+		must(t, byName.AttachPolicy(policy(`{"Effect":"Deny","Action":"kms:Encrypt","Resource":"`+key+`"}`)))
+		if can(byName, key) {
+			t.Error("allowed")
+		}
+	})
 	t.Run("a policy that locks its maker out is refused", func(t *testing.T) {
 		_, err := srv.Client().CreateKey(ctx, &kms.CreateKeyInput{Policy: aws.String(policy(allow(byName.ARN(), "kms:*")))})
 		refused(t, err, "MalformedPolicyDocumentException")
