@@ -4,10 +4,10 @@ packages = $$(go list -m -f '{{.Dir}}/...')
 # This one stands outside: a workspace has one list of versions, and Vault's would move those that the others are tested with.
 outside = cd integration/transit && GOWORK=off
 
-# So would what these need (Google's client, Microsoft's, OpenTelemetry). They are released, so they have no replace, but a workspace of their own with
-# the root.
-vendors = kmskey/gcpkms kmskey/azurekv kmskey/kmsotel
-each    = set -e; for dir in $(vendors); do echo "in $$dir:"; cd $(CURDIR)/$$dir;
+# So would what these need (Google's client, Microsoft's, OpenTelemetry; the tool all of them). They are released, so they have no replace, but a
+# workspace of their own with the root.
+apart   = kmskey/gcpkms kmskey/azurekv kmskey/kmsotel cmd/rowseal
+each    = set -e; for dir in $(apart); do echo "in $$dir:"; cd $(CURDIR)/$$dir;
 
 # A version, not latest: a new check is a change of this repository.
 staticcheck = honnef.co/go/tools/cmd/staticcheck@v0.8.2

@@ -35,8 +35,10 @@ type server struct {
 
 	mu       sync.Mutex
 	policies map[string]map[string][]string // capabilities by path by token
-	before   func(w http.ResponseWriter, r *http.Request) (answered bool)
-	paths    []string // of the requests, without "/v1/"
+	// The only parameters that a path takes, by path by token, where a policy has such a list.
+	parameters map[string]map[string]map[string]bool
+	before     func(w http.ResponseWriter, r *http.Request) (answered bool)
+	paths      []string // of the requests, without "/v1/"
 }
 
 func newServer(t testing.TB) *server {
@@ -56,7 +58,7 @@ func newServer(t testing.TB) *server {
 	if err := b.Setup(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	s := &server{engine: b, storage: storage, policies: map[string]map[string][]string{}}
+	s := &server{engine: b, storage: storage, policies: map[string]map[string][]string{}, parameters: map[string]map[string]map[string]bool{}}
 	listener := httptest.NewServer(s)
 	t.Cleanup(listener.Close)
 	s.url = listener.URL
@@ -105,7 +107,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimPrefix(r.URL.Path, "/v1/")
 	token := r.Header.Get("X-Vault-Token")
 	s.mu.Lock()
-	before, policy := s.before, s.policies[token]
+	before, policy, parameters := s.before, s.policies[token], s.parameters[token][path]
 	s.paths = append(s.paths, path)
 	s.mu.Unlock()
 	// The server notices a client that went away only once the body is read.
@@ -155,7 +157,11 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusMethodNotAllowed, "unsupported operation")
 		return
 	}
-	if token != root && !slices.Contains(policy[path], capability) {
+	listed := true
+	for name := range req.Data {
+		listed = listed && (parameters == nil || parameters[name])
+	}
+	if token != root && !(slices.Contains(policy[path], capability) && listed) {
 		refuse(http.StatusForbidden, "1 error occurred:\n\t* permission denied\n\n")
 		return
 	}

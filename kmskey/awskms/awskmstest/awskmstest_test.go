@@ -371,7 +371,7 @@ func TestRegions(t *testing.T) {
 func TestUnsupported(t *testing.T) {
 	srv := start(t)
 	c, key := srv.Client(), srv.CreateKey()
-	_, err := c.ListKeys(ctx, &kms.ListKeysInput{})
+	_, err := c.GenerateRandom(ctx, &kms.GenerateRandomInput{})
 	refused(t, err, "UnsupportedOperationException")
 	_, err = c.RevokeGrant(ctx, &kms.RevokeGrantInput{KeyId: &key, GrantId: aws.String("x"), DryRun: aws.Bool(true)})
 	refused(t, err, "UnsupportedOperationException")

@@ -9,7 +9,9 @@
 //
 // It answers Encrypt, Decrypt, ReEncrypt, GenerateDataKey, GenerateDataKeyWithoutPlaintext (with dry runs), DescribeKey, CreateKey,
 // ReplicateKey, CreateAlias, UpdateAlias, DeleteAlias, EnableKey, DisableKey, ScheduleKeyDeletion, CancelKeyDeletion,
-// RotateKeyOnDemand, CreateGrant, RetireGrant, RevokeGrant and ListGrants, for symmetric keys of one region or several. Every other operation, and every parameter it does not know, is refused with
+// RotateKeyOnDemand, EnableKeyRotation, DisableKeyRotation, GetKeyRotationStatus, CreateGrant, RetireGrant, RevokeGrant, ListGrants,
+// PutKeyPolicy, GetKeyPolicy, TagResource, UntagResource, ListResourceTags, ListKeys and ListAliases, for symmetric keys of one region or
+// several. Every other operation, and every parameter it does not know, is refused with
 // UnsupportedOperationException: it never claims success for what it did not do.
 //
 // What it checks, it checks as AWS does: SigV4 over the whole request, with scope, region and date; permissions by principal,
@@ -21,8 +23,12 @@
 // sleep), fail it ([Throttled], [Outage], any [Fault]) or drop its connection ([ErrDropConnection]). Each operation is counted,
 // retries of the client included, and so is the most that were in flight at once.
 //
-// What it is not: a model of policies (a principal is allowed actions, on all keys of its account or on one; there are no
-// conditions but those of grants), of asymmetric keys, of eventual consistency (but for grants, which need their token while
+// A principal is allowed actions, on all keys of its account or on one, or whatever an identity policy in AWS's own JSON allows
+// ([Server.NewPrincipalWithPolicy]); a key may have a key policy (CreateKey, PutKeyPolicy). Conditions on the encryption context are
+// evaluated, and an element, operator or condition key that the fake does not know makes the policy an error.
+//
+// What it is not: a model of all of IAM (no permissions boundaries, service control policies, sessions or roles: principals are users),
+// of asymmetric keys, of eventual consistency (but for grants, which need their token while
 // [Server.UnsettleGrants] says so), or of AWS's choice between
 // InvalidCiphertextException, IncorrectKeyException and AccessDeniedException for ciphertexts that were altered. Code that
 // must work against AWS decides on classes of errors, not on one. It speaks HTTP without TLS and listens on 127.0.0.1 alone.

@@ -33,11 +33,16 @@ type key struct {
 	// material is one AES-256-GCM per rotation, oldest first; the last encrypts, and each ciphertext names its own. Related
 	// multi-Region keys share it.
 	material *[]cipher.AEAD
+	management
 }
 
 func (s *Server) newKey(account, region, description string) *key {
+	return s.addKey(account, region, newKeyID(), description)
+}
+
+func newKeyID() string {
 	h := randomHex(16)
-	return s.addKey(account, region, h[:8]+"-"+h[8:12]+"-4"+h[13:16]+"-8"+h[17:20]+"-"+h[20:], description)
+	return h[:8] + "-" + h[8:12] + "-4" + h[13:16] + "-8" + h[17:20] + "-" + h[20:]
 }
 
 func (s *Server) addKey(account, region, id, description string) *key {
@@ -201,7 +206,7 @@ func (s *Server) findFor(c caller, action, id string) (*key, error) {
 		return nil, err
 	}
 	if !c.may(action, k) {
-		return nil, denied(c, action, k.arn, "because no identity-based policy allows the "+action+" action")
+		return nil, denied(c, action, k.arn, c.why(action, k))
 	}
 	return k, nil
 }

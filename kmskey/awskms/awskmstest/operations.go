@@ -19,6 +19,16 @@ var operations = map[string]func(*Server, caller, []byte) (any, error){
 	"GenerateDataKeyWithoutPlaintext": generateDataKeyWithoutPlaintext,
 	"DescribeKey":                     describeKey,
 	"CreateKey":                       createKey,
+	"PutKeyPolicy":                    putKeyPolicy,
+	"GetKeyPolicy":                    getKeyPolicy,
+	"TagResource":                     tagResource,
+	"UntagResource":                   untagResource,
+	"ListResourceTags":                listResourceTags,
+	"EnableKeyRotation":               enableKeyRotation,
+	"DisableKeyRotation":              disableKeyRotation,
+	"GetKeyRotationStatus":            getKeyRotationStatus,
+	"ListKeys":                        listKeys,
+	"ListAliases":                     listAliases,
 	"CreateAlias":                     createAlias,
 	"UpdateAlias":                     updateAlias,
 	"DeleteAlias":                     deleteAlias,
@@ -293,7 +303,9 @@ func describeKey(s *Server, c caller, body []byte) (any, error) {
 func createKey(s *Server, c caller, body []byte) (any, error) {
 	var in struct {
 		Description, KeySpec, CustomerMasterKeySpec, KeyUsage, Origin string
-		MultiRegion                                                   bool
+		Policy                                                        string
+		Tags                                                          []tag
+		BypassPolicyLockoutSafetyCheck, MultiRegion                   bool
 	}
 	if err := decode(body, &in); err != nil {
 		return nil, err
@@ -304,13 +316,19 @@ func createKey(s *Server, c caller, body []byte) (any, error) {
 	if in.KeyUsage != "" && in.KeyUsage != "ENCRYPT_DECRYPT" || in.Origin != "" && in.Origin != "AWS_KMS" {
 		return nil, unsupported("a key with this usage or origin")
 	}
-	if on := c.allowed["kms:CreateKey"]; !on["*"] && !c.allowed["kms:*"]["*"] {
-		return nil, denied(c, "kms:CreateKey", "*", "because no identity-based policy allows the kms:CreateKey action")
+	if err := c.mayName("kms:CreateKey", "*"); err != nil {
+		return nil, err
 	}
+	id := newKeyID()
 	if in.MultiRegion {
-		return s.metadata(s.addKey(c.account, c.region, mrk+randomHex(16), in.Description)), nil
+		id = mrk + randomHex(16)
 	}
-	return s.metadata(s.newKey(c.account, c.region, in.Description)), nil
+	k := s.addKey(c.account, c.region, id, in.Description)
+	if err := s.furnish(c, k, in.Policy, in.Tags, in.BypassPolicyLockoutSafetyCheck); err != nil {
+		delete(s.keys, k.arn)
+		return nil, err
+	}
+	return s.metadata(k), nil
 }
 
 func checkAlias(name string) error {
@@ -349,6 +367,12 @@ func (s *Server) setAlias(c caller, action string, body []byte, exists bool) (an
 		return nil, k.usable()
 	}
 	arn := aliasARN(c.region, c.account, in.AliasName)
+	if err := c.mayName(action, arn); err != nil {
+		return nil, err
+	}
+	if old := s.aliases[arn]; old != nil && exists && !c.may(action, old) {
+		return nil, denied(c, action, old.arn, c.why(action, old))
+	}
 	switch _, there := s.aliases[arn]; {
 	case there && !exists:
 		return nil, &Fault{Code: "AlreadyExistsException", Message: "An alias with the name " + arn + " already exists"}
@@ -372,7 +396,11 @@ func deleteAlias(s *Server, c caller, body []byte) (any, error) {
 	if _, err := s.findFor(c, "kms:DeleteAlias", in.AliasName); err != nil {
 		return nil, err
 	}
-	delete(s.aliases, aliasARN(c.region, c.account, in.AliasName))
+	arn := aliasARN(c.region, c.account, in.AliasName)
+	if err := c.mayName("kms:DeleteAlias", arn); err != nil {
+		return nil, err
+	}
+	delete(s.aliases, arn)
 	return struct{}{}, nil
 }
 
@@ -520,7 +548,7 @@ func keyOnly(key string) map[string]any { return map[string]any{"KeyId": key} }
 
 // root is a caller who may do everything, in the account and region of an ARN or in the server's own.
 func (s *Server) root(key string) caller {
-	p := &Principal{server: s, name: "root", account: s.account, allowed: map[string]map[string]bool{"kms:*": {"*": true}}}
+	p := &Principal{server: s, name: "root", account: s.account, scene: true}
 	region := s.regions[0]
 	if parts := strings.SplitN(key, ":", 6); len(parts) == 6 {
 		region, p.account = parts[3], parts[4]

@@ -214,7 +214,10 @@ type Principal struct {
 	name, account, keyID, secret string
 
 	// Guarded by server.mu. The second key is an ARN, or "*" for all keys of the principal's account.
-	allowed map[string]map[string]bool
+	allowed  map[string]map[string]bool
+	policies []document
+
+	scene bool // it sets the scene for a test: no policy binds it
 }
 
 // NewPrincipal makes a principal of the server's account that is allowed the given actions ("kms:Encrypt", "kms:ReEncryptFrom",
@@ -293,20 +296,17 @@ func (s *Server) Client(options ...func(*kms.Options)) *kms.Client { return s.ad
 type caller struct {
 	*Principal
 	region string
+	body   []byte // of the request
 
 	// Of the one request: see caller.asking.
 	tokens  []string
 	context map[string]string
 }
 
-// may reports whether the caller is allowed action on k; the server's lock is held.
+// may reports whether the caller is allowed action on k, by policies or by a grant, which no denial leaves open; the server's lock is held.
 func (c caller) may(action string, k *key) bool {
-	for _, a := range []string{action, "kms:*"} {
-		if on := c.allowed[a]; on[k.arn] || on["*"] && k.account == c.account {
-			return true
-		}
-	}
-	return c.granted(action, k)
+	reason := c.why(action, k)
+	return reason == "" || reason != denyIdentity && reason != denyResource && c.granted(action, k)
 }
 
 // maxBody is far above what any operation here can need.
@@ -374,6 +374,7 @@ func (s *Server) answer(r *http.Request, body []byte, operation string, isKMS bo
 	if err := json.Unmarshal(body, &asked); err != nil {
 		return nil, &Fault{Code: "SerializationException", Message: err.Error()}
 	}
+	c.body = body
 	call := Call{
 		Operation: operation, Principal: c.name, Region: c.region, N: n,
 		KeyID: asked.KeyId + asked.SourceKeyId + asked.TargetKeyId, DestinationKeyID: asked.DestinationKeyId,

@@ -1,0 +1,19 @@
+# reader, on this key alone. Azure has no condition on the encryption context.
+az role definition create --role-definition @- <<'EOF'
+{
+  "Name": "Rowseal reader",
+  "Description": "What a reader of Rowseal does with a key of Azure Key Vault.",
+  "IsCustom": true,
+  "Actions": [],
+  "NotActions": [],
+  "DataActions": [
+    "Microsoft.KeyVault/vaults/keys/unwrap/action"
+  ],
+  "NotDataActions": [],
+  "AssignableScopes": [
+    "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/clinic"
+  ]
+}
+EOF
+az role assignment create --role 'Rowseal reader' --assignee-object-id 99999999-2222-3333-4444-555555555555 --assignee-principal-type ServicePrincipal \
+  --scope '/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/clinic/providers/Microsoft.KeyVault/vaults/clinic-rows/keys/rows'
