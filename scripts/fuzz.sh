@@ -16,7 +16,7 @@ collect() { # DIR PACKAGES...
 }
 mapfile -t packages < <(go list -m -f '{{.Dir}}/...')
 collect . "${packages[@]}"
-for dir in kmskey/gcpkms kmskey/azurekv; do collect "$dir" ./...; done # workspaces of their own
+for dir in kmskey/gcpkms kmskey/azurekv kmskey/kmsurl; do collect "$dir" ./...; done # workspaces of their own
 failed=0
 for target in "${targets[@]}"; do
   read -r dir package name <<<"$target"
