@@ -61,7 +61,8 @@ var imports = map[string]struct{ code, tests []string }{
 			"github.com/aws/aws-sdk-go-v2/aws", "github.com/aws/aws-sdk-go-v2/config", "github.com/aws/aws-sdk-go-v2/service/kms",
 			"github.com/openbao/openbao/api/v2"},
 		tests: []string{"kmskey/kmsurl", "kmskey/awskms/awskmstest", "kmskey/kmskeytest", "cloud.google.com/go/kms/apiv1/kmspb",
-			"github.com/Azure/azure-sdk-for-go/sdk/azcore/...", "google.golang.org/protobuf/types/known/wrapperspb"},
+			"github.com/Azure/azure-sdk-for-go/sdk/azcore/...",
+			"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys/fake", "google.golang.org/protobuf/types/known/wrapperspb"},
 	},
 	"kmskey/gcpkms": {
 		code: []string{"kmskey", "cloud.google.com/go/kms/apiv1/...", "github.com/googleapis/gax-go/v2/...", "google.golang.org/grpc/...",

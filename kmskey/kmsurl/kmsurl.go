@@ -15,7 +15,8 @@
 // # Grammar
 //
 // A URL is scheme:key, and perhaps ?name=value&name=value. Letters, digits and -._:/?&=,[]\ stand for themselves; nothing is encoded, and no
-// other byte is taken, so that each URL has one reading. A name stands once, with a value. What is not known is refused.
+// other byte is taken, so that each URL has one reading. A name stands once, with a value. What is not known is refused. In a shell, put
+// quotes around it.
 //
 //	scheme             key                                     options
 //	awskms             key id, key ARN, alias/…, alias ARN     account endpoint fips previous profile region replicas timeout
@@ -104,7 +105,7 @@ func open(ctx context.Context, text string, h hooks) (*Connection, error) {
 		for _, o := range c.opened {
 			if o.close != nil {
 				if err := o.close(); err != nil {
-					errs = append(errs, fmt.Errorf("kmsurl: close %s: %w", o.url, err))
+					errs = append(errs, fmt.Errorf("kmsurl: close %.300s: %w", o.url, err))
 				}
 			}
 		}
@@ -117,7 +118,7 @@ func open(ctx context.Context, text string, h hooks) (*Connection, error) {
 		}
 		o := &opened{url: u}
 		if err = schemes[u.scheme].open(ctx, h, u, o); err != nil {
-			err = fmt.Errorf("%s: %w", u, err)
+			err = fmt.Errorf("%.300s: %w", u, err)
 			break
 		}
 		c.opened, providers = append(c.opened, o), append(providers, o.provider)
@@ -145,7 +146,7 @@ func (c *Connection) Check(ctx context.Context) error {
 		if p, ok := o.provider.(interface{ Check(context.Context) error }); ok {
 			wait.Go(func() {
 				if err := p.Check(ctx); err != nil {
-					errs[i] = fmt.Errorf("kmsurl: check %s: %w", o.url, err)
+					errs[i] = fmt.Errorf("kmsurl: check %.300s: %w", o.url, err)
 				}
 			})
 		}

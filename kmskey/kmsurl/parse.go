@@ -27,7 +27,7 @@ type url struct {
 	options     map[string]string
 }
 
-// String is the URL with its options sorted: one text for one meaning.
+// String is the URL with its options sorted.
 func (u url) String() string {
 	s := u.scheme
 	if u.key != "" {
@@ -55,7 +55,7 @@ func parse(text string) (list, error) {
 	if len(words) > 0 && strings.HasPrefix(words[0], "quorum=") {
 		n, err := strconv.ParseUint(strings.TrimPrefix(words[0], "quorum="), 10, 8)
 		if words = words[1:]; err != nil || n < 1 || int(n) > len(words) || len(words) < 2 {
-			return list{}, fmt.Errorf("quorum= is no number from 1 to that of the URLs behind it, of which there are %d and must be at least 2", len(words))
+			return list{}, fmt.Errorf("quorum= must be a number from 1 to that of the URLs behind it, which must be 2 at least and are %d", len(words))
 		}
 		l.quorum = int(n)
 	}
@@ -74,7 +74,7 @@ func parse(text string) (list, error) {
 		}
 		if err != nil {
 			if len(words) > 1 {
-				err = fmt.Errorf("URL %d of %d (spaces part them): %w", i+1, len(words), err)
+				err = fmt.Errorf("URL %d of %d (with spaces between them): %w", i+1, len(words), err)
 			}
 			return list{}, err
 		}
@@ -109,6 +109,8 @@ func parseURL(word string) (url, error) {
 		return url{}, fmt.Errorf("%s has no key; write it alone", testKey)
 	case name != testKey && key == "":
 		return url{}, fmt.Errorf("%s: no key; expected %s", name, s.form)
+	case strings.ContainsAny(key, "&=,[]"):
+		return url{}, fmt.Errorf("%s: the key has a character that only options have (&=,[]); between URLs stand spaces", name)
 	case strings.HasPrefix(key, "//"):
 		return url{}, fmt.Errorf("%s: the key begins right behind the colon, without slashes; expected %s", name, s.form)
 	}
@@ -121,7 +123,7 @@ func parseURL(word string) (url, error) {
 	}
 	if s.check != nil {
 		if err := s.check(u); err != nil {
-			return url{}, fmt.Errorf("%s: %w; expected %s", name, err, s.form)
+			return url{}, fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return u, nil
@@ -144,8 +146,8 @@ func parseOptions(scheme string, s scheme, query string) (map[string]string, err
 		case strings.ContainsAny(value, "?="):
 			return nil, fmt.Errorf("option %q: a second ? or =, where & stands between options", name)
 		}
-		if why := values[name](value); why != "" {
-			return nil, fmt.Errorf("option %q is not %s", name, why)
+		if must := values[name](value); must != "" {
+			return nil, fmt.Errorf("option %q must be %s", name, must)
 		}
 		options[name] = value
 	}
@@ -159,9 +161,9 @@ func unknownOption(scheme string, s scheme, name string) error {
 		}
 	}
 	if len(s.options) == 0 {
-		return fmt.Errorf("no option %q: there are none", name)
+		return fmt.Errorf("no option %q: it takes none", name)
 	}
-	return fmt.Errorf("no option %q: there are %s", name, strings.Join(s.options, ", "))
+	return fmt.Errorf("no option %q: it takes %s", name, strings.Join(s.options, ", "))
 }
 
 func schemeList() string { return strings.Join(slices.Sorted(maps.Keys(schemes)), ", ") }
@@ -186,18 +188,18 @@ func unknownScheme(name string) error {
 	}
 	guess := ""
 	if nearest != "" {
-		guess = fmt.Sprintf(", and %s is nearest", nearest)
+		guess = fmt.Sprintf(", did you mean %s?", nearest)
 	}
-	return fmt.Errorf("no scheme %q: there are %s%s", name, schemeList(), guess)
+	return fmt.Errorf("no scheme %q%s; there are %s", name, guess, schemeList())
 }
 
-// values says of each option what its value is not.
-var values = map[string]func(string) (why string){
+// values says of each option what its value must be, where it is not.
+var values = map[string]func(string) (must string){
 	"account":   func(s string) string { return unless(len(s) == 12 && only(s, digits), "an account of twelve digits") },
 	"addr":      isAddress,
 	"attempts":  func(s string) string { return unless(len(s) == 1 && s >= "1" && s <= "9", "a number from 1 to 9") },
 	"endpoint":  isAddress,
-	"fips":      func(s string) string { return unless(s == "true", "true; leave it out otherwise") },
+	"fips":      func(s string) string { return unless(s == "true", "true, or left out") },
 	"namespace": func(string) string { return "" },
 	"previous":  func(s string) string { return unless(allOf(s, isARN), "key ARNs with commas between them") },
 	"profile":   func(string) string { return "" },
@@ -206,11 +208,11 @@ var values = map[string]func(string) (why string){
 	"timeout":   isTimeout,
 }
 
-func unless(ok bool, why string) string {
+func unless(ok bool, must string) string {
 	if ok {
 		return ""
 	}
-	return why
+	return must
 }
 
 const digits = "0123456789"
@@ -250,7 +252,7 @@ func isAddress(s string) string {
 	case err != nil || u.Scheme != "https" && u.Scheme != "http" || s != u.Scheme+"://"+u.Host || u.Hostname() == "" || strings.HasSuffix(u.Host, ":"):
 		return "https://host or https://host:port, with nothing behind it"
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
-		return "https://, and http:// is for the loopback alone: data keys would travel in the clear"
+		return "https://…: http:// is for the loopback alone, since data keys would travel in the clear"
 	}
 	return ""
 }
@@ -281,9 +283,17 @@ func checkAWS(u url) error {
 	return nil
 }
 
+func mountOf(s string) (mount, key string) {
+	if slash := strings.LastIndexByte(s, '/'); slash >= 0 {
+		return s[:slash], s[slash+1:]
+	}
+	return "", s
+}
+
 func checkVault(u url) error {
-	if !strings.Contains(u.key, "/") {
-		return errors.New("the mount is missing")
+	// Without a mount vaulttransit would take "transit".
+	if mount, key := mountOf(u.key); mount == "" || key == "" {
+		return errors.New("mount or key is missing; expected vault:transit/app")
 	}
 	return nil
 }
@@ -296,7 +306,7 @@ func vaultOf(key string) string {
 
 func checkAzure(u url) error {
 	if vault := vaultOf(u.key); vault == u.key || !strings.HasPrefix(vault, "https://") || isAddress(vault) != "" {
-		return errors.New("no identifier of a key")
+		return errors.New("no identifier of a key; expected azurekv:https://acme.vault.azure.net/keys/rows")
 	}
 	return nil
 }

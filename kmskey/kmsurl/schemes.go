@@ -64,6 +64,21 @@ var schemes = map[string]scheme{
 }
 
 func openAWS(ctx context.Context, _ hooks, u url, o *opened) error {
+	client, err := clientAWS(ctx, u)
+	if err != nil {
+		return err
+	}
+	p, err := awskms.New(client, u.key, awskms.Config{
+		Account: u.options["account"], PreviousKeys: u.list("previous"), ReplicaRegions: u.list("replicas"), Timeout: u.timeout(),
+	})
+	if err != nil {
+		return err
+	}
+	o.provider = p
+	return nil
+}
+
+func clientAWS(ctx context.Context, u url) (*kms.Client, error) {
 	var options []func(*config.LoadOptions) error
 	// Only there may an ARN's key be asked for, whatever AWS_REGION says. A malformed one has none, and awskms.New says so.
 	inARN, _ := arnOf(u.key)
@@ -78,24 +93,16 @@ func openAWS(ctx context.Context, _ hooks, u url, o *opened) error {
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if cfg.Region == "" && !isARN(u.key) {
-		return errors.New("no region: add the option region, name the key by its ARN, or set AWS_REGION")
+		return nil, errors.New("no region: add the option region, name the key by its ARN, or set AWS_REGION")
 	}
-	client := kms.NewFromConfig(cfg, func(k *kms.Options) {
+	return kms.NewFromConfig(cfg, func(k *kms.Options) {
 		if endpoint := u.options["endpoint"]; endpoint != "" {
 			k.BaseEndpoint = aws.String(endpoint)
 		}
-	})
-	p, err := awskms.New(client, u.key, awskms.Config{
-		Account: u.options["account"], PreviousKeys: u.list("previous"), ReplicaRegions: u.list("replicas"), Timeout: u.timeout(),
-	})
-	if err != nil {
-		return err
-	}
-	o.provider = p
-	return nil
+	}), nil
 }
 
 func openAzure(_ context.Context, h hooks, u url, o *opened) error {
@@ -176,8 +183,8 @@ func openVault(_ context.Context, _ hooks, u url, o *opened) error {
 	if namespace := u.options["namespace"]; namespace != "" {
 		client.SetNamespace(namespace)
 	}
-	slash := strings.LastIndexByte(u.key, '/')
-	p, err := vaulttransit.New(transitOf(client), u.key[slash+1:], vaulttransit.Config{Mount: u.key[:slash], Timeout: u.timeout()})
+	mount, key := mountOf(u.key)
+	p, err := vaulttransit.New(transitOf(client), key, vaulttransit.Config{Mount: mount, Timeout: u.timeout()})
 	if err != nil {
 		return err
 	}
