@@ -39,8 +39,8 @@
 //	replicas   regions of related multi-Region keys, between commas (awskms.Config.ReplicaRegions)
 //	timeout    of an act, as 10s or 500ms (Config.Timeout of each package)
 //
-// addr and endpoint may begin with http:// where the host is the loopback: data keys travel there in the clear. A gcpkms endpoint that
-// does is asked without credentials. A path begins with / or ./ or, on Windows, a drive.
+// addr and endpoint may begin with http:// where the host is the loopback: data keys travel there in the clear. What the environment
+// names instead (VAULT_ADDR, AWS_ENDPOINT_URL) is not judged. A gcpkms endpoint with http:// is asked without credentials. A path begins with / or ./ or, on Windows, a drive.
 //
 // Several URLs with spaces or line breaks between them are a [kmskey.Multi], in that order. "quorum=1" before them sets
 // MultiConfig.Quorum; what else it has is set by calling [kmskey.NewMulti].
@@ -138,7 +138,8 @@ func open(ctx context.Context, text string, h hooks) (*Connection, error) {
 
 // Check asks the services whether the keys can be used, all at once, and says what is wrong. Call it at start-up. It is the Check of the provider's
 // package: see awskms.Provider.Check and vaulttransit.Provider.Check for the permission that it takes. The other packages have none,
-// so that nothing is asked there. ctx and each request's timeout bound it.
+// so that nothing is asked there. Of several keys one that cannot be used is an error, also where the others would do. ctx and each
+// request's timeout bound it.
 func (c *Connection) Check(ctx context.Context) error {
 	errs := make([]error, len(c.opened))
 	var wait sync.WaitGroup

@@ -169,6 +169,10 @@ func TestOpen(t *testing.T) {
 			}
 			must(t, opened.Close())
 			must(t, opened.Close())
+			_, err := opened.Provider.Wrap(t.Context(), kmskey.NewDEK(), row(t, 7))
+			if _, held := opened.Provider.(*gcpkms.Provider); held && err == nil {
+				t.Error("the connection is still open")
+			}
 		})
 	}
 }
@@ -399,7 +403,7 @@ func TestErrors(t *testing.T) {
 
 // TestOpen_dead: nothing that does not answer is waited for beyond the context.
 func TestOpen_dead(t *testing.T) {
-	environ(t, map[string]string{"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "VAULT_TOKEN": "x"})
+	environ(t, map[string]string{"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "0123456789abcdef0123456789abcdef01234567", "VAULT_TOKEN": "x"})
 	addr := startDead(t)
 	for _, text := range []string{
 		"awskms:alias/app?region=eu-west-1&endpoint=http://" + addr,
