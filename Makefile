@@ -4,7 +4,8 @@ packages = $$(go list -m -f '{{.Dir}}/...')
 # This one stands outside: a workspace has one list of versions, and Vault's would move those that the others are tested with.
 outside = cd integration/transit && GOWORK=off
 
-# So would Google's client and Microsoft's, and kmsurl, which has both. Their modules are released, so they have no replace, but a workspace of their own with the root.
+# So would Google's client and Microsoft's, and kmsurl, which has both. Their modules are released, so they have no replace, but a
+# workspace of their own with the root.
 vendors = kmskey/gcpkms kmskey/azurekv kmskey/kmsurl
 each    = set -e; for dir in $(vendors); do echo "in $$dir:"; cd $(CURDIR)/$$dir;
 

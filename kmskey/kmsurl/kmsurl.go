@@ -40,7 +40,8 @@
 //	timeout    of an act, as 10s or 500ms (Config.Timeout of each package)
 //
 // addr and endpoint may begin with http:// where the host is the loopback: data keys travel there in the clear. What the environment
-// names instead (VAULT_ADDR, AWS_ENDPOINT_URL) is not judged. A gcpkms endpoint with http:// is asked without credentials. A path begins with / or ./ or, on Windows, a drive.
+// names instead (VAULT_ADDR, AWS_ENDPOINT_URL) is not judged. A gcpkms endpoint with http:// is asked without credentials. A path
+// begins with / or ./ or, on Windows, a drive.
 //
 // Several URLs with spaces or line breaks between them are a [kmskey.Multi], in that order. "quorum=1" before them sets
 // MultiConfig.Quorum; what else it has is set by calling [kmskey.NewMulti].
