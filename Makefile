@@ -4,9 +4,9 @@ packages = $$(go list -m -f '{{.Dir}}/...')
 # This one stands outside: a workspace has one list of versions, and Vault's would move those that the others are tested with.
 outside = cd integration/transit && GOWORK=off
 
-# So would what these need (Google's client, Microsoft's, OpenTelemetry; the tool all of them). They are released, so they have no replace, but a
+# So would what these need (Google's client, Microsoft's, OpenTelemetry; kmsurl and the tool all of them). They are released, so they have no replace, but a
 # workspace of their own with the root.
-apart   = kmskey/gcpkms kmskey/azurekv kmskey/kmsotel cmd/rowseal
+apart   = kmskey/gcpkms kmskey/azurekv kmskey/kmsotel kmskey/kmsurl cmd/rowseal
 each    = set -e; for dir in $(apart); do echo "in $$dir:"; cd $(CURDIR)/$$dir;
 
 # A version, not latest: a new check is a change of this repository.

@@ -54,6 +54,17 @@ var imports = map[string]struct{ code, tests []string }{
 		tests: []string{"kmskey/azurekv", "kmskey/kmskeytest", "github.com/Azure/azure-sdk-for-go/sdk/azidentity",
 			"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys/fake"},
 	},
+	"kmskey/kmsurl": {
+		code: []string{"kmskey", "kmskey/awskms", "kmskey/azurekv", "kmskey/gcpkms", "kmskey/localkey", "kmskey/vaulttransit",
+			"cloud.google.com/go/kms/apiv1", "google.golang.org/api/option", "google.golang.org/grpc/...",
+			"github.com/Azure/azure-sdk-for-go/sdk/azcore", "github.com/Azure/azure-sdk-for-go/sdk/azidentity",
+			"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys",
+			"github.com/aws/aws-sdk-go-v2/aws", "github.com/aws/aws-sdk-go-v2/config", "github.com/aws/aws-sdk-go-v2/service/kms",
+			"github.com/openbao/openbao/api/v2"},
+		tests: []string{"kmskey/kmsurl", "kmskey/awskms/awskmstest", "kmskey/kmskeytest", "cloud.google.com/go/kms/apiv1/kmspb",
+			"github.com/Azure/azure-sdk-for-go/sdk/azcore/...",
+			"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys/fake", "google.golang.org/protobuf/types/known/wrapperspb"},
+	},
 	"kmskey/gcpkms": {
 		code: []string{"kmskey", "cloud.google.com/go/kms/apiv1/...", "github.com/googleapis/gax-go/v2/...", "google.golang.org/grpc/...",
 			"google.golang.org/protobuf/proto", "google.golang.org/protobuf/types/known/wrapperspb"},

@@ -18,14 +18,14 @@ var (
 )
 
 // TestREADME_code holds every Go block of README.md and docs/key-services.md to a region of code that is compiled and run in examples/ or, over a vendor's own
-// client, in integration/transit, kmskey/gcpkms and kmskey/azurekv, and the other way round.
+// client, in integration/transit, kmskey/gcpkms, kmskey/azurekv and kmskey/kmsurl, and the other way round.
 func TestREADME_code(t *testing.T) {
 	regions := map[string]string{} // name by code
 	sources, err := filepath.Glob("examples/*/*.go")
 	if err != nil || len(sources) == 0 {
 		t.Fatal("no examples", err)
 	}
-	for _, source := range append(sources, "examples/readme_test.go", "integration/transit/clients_test.go", "kmskey/gcpkms/readme_test.go", "kmskey/azurekv/readme_test.go") {
+	for _, source := range append(sources, "examples/readme_test.go", "integration/transit/clients_test.go", "kmskey/gcpkms/readme_test.go", "kmskey/azurekv/readme_test.go", "kmskey/kmsurl/readme_test.go") {
 		for code, name := range regionsOf(t, source) {
 			regions[code] = source + " " + name
 		}

@@ -16,7 +16,7 @@ collect() { # DIR PACKAGES...
 }
 mapfile -t packages < <(go list -m -f '{{.Dir}}/...')
 collect . "${packages[@]}"
-for dir in kmskey/gcpkms kmskey/azurekv cmd/rowseal; do collect "$dir" ./...; done # of those with a workspace of their own, the ones that parse
+for dir in kmskey/gcpkms kmskey/azurekv kmskey/kmsurl cmd/rowseal; do collect "$dir" ./...; done # of those with a workspace of their own, the ones that parse
 failed=0
 for target in "${targets[@]}"; do
   read -r dir package name <<<"$target"

@@ -11,7 +11,7 @@ trap 'rm -rf "$tmp"' EXIT
 
 mapfile -t modules < <(go list -m -f '{{.Path}} {{.Dir}}')
 # These have workspaces of their own, with the root, and are released like the others.
-apart=(kmskey/gcpkms kmskey/azurekv kmskey/kmsotel cmd/rowseal)
+apart=(kmskey/gcpkms kmskey/azurekv kmskey/kmsotel kmskey/kmsurl cmd/rowseal)
 for dir in "${apart[@]}"; do modules+=("github.com/rowseal/rowseal/$dir $PWD/$dir"); done
 for module in "${modules[@]}"; do
   path=${module%% *} dir=${module#* }
