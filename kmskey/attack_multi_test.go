@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -208,5 +210,29 @@ func BenchmarkAttackUnwrapMulti(b *testing.B) {
 		if _, err := k.Unwrap(b.Context(), e, row); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// A panic of an observer, or of a provider, can be recovered by the caller where there is one provider, and by nobody in a Multi.
+func TestAttackObserver_panics(t *testing.T) {
+	if os.Getenv("ATTACK_PANIC") == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestAttackObserver_panics$")
+		cmd.Env = append(os.Environ(), "ATTACK_PANIC=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("the process died: %v\n%.200s", err, out)
+		}
+		return
+	}
+	for _, p := range []kmskey.Provider{newRegion("a"), multi(t, both(newRegion("a"), newRegion("b")))} {
+		k, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: p}}, Observers: []kmskey.Observer{
+			func(context.Context, kmskey.Call) (context.Context, func(kmskey.Result)) { panic("observer") },
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		func() {
+			defer func() { _ = recover() }()
+			_, _ = k.Wrap(t.Context(), kmskey.NewDataKey(), patient(1))
+		}()
 	}
 }
