@@ -168,3 +168,43 @@ func TestAttackRingNullThatNobodyLoaded(t *testing.T) {
 		}
 	})
 }
+
+// Another program moved the context that the model computes; a writer that loaded the row before adds a key under the old one.
+func TestAttackRingComputedContextMovedByAnother(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w := open(t, kind, &ARingMethod{})
+		full, writer := start(t, w, &ARingMethod{}, 1, false), start(t, w, &ARingMethod{}, 1, true)
+		r := ARingMethod{Tenant: "acme", A: "a", B: "b"}
+		ok(t, full.db.Create(&r).Error)
+		var held ARingMethod
+		ok(t, writer.db.First(&held, r.ID).Error)
+		r.Tenant = "globex"
+		ok(t, full.db.Save(&r).Error)
+		t.Log("the writer says:", writer.db.Model(&held).Update("a", "a2").Error)
+		var got ARingMethod
+		if err := full.db.First(&got, r.ID).Error; err != nil || got.B != "b" {
+			t.Errorf("the whole row is lost: %q %q, %v", got.Tenant, got.B, err)
+		}
+	})
+}
+
+// The same with nobody else: a row of two keys, loaded, whose computed context moves in a Save.
+func TestAttackRingComputedContextMovesOfARingOfTwo(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w := open(t, kind, &ARingMethod{})
+		full, writer := start(t, w, &ARingMethod{}, 1, false), start(t, w, &ARingMethod{}, 1, true)
+		r := ARingMethod{Tenant: "acme", A: "a", B: "b"}
+		ok(t, full.db.Create(&r).Error)
+		var held ARingMethod
+		ok(t, writer.db.First(&held, r.ID).Error)
+		ok(t, writer.db.Model(&held).Update("a", "a2").Error)
+		held = ARingMethod{}
+		ok(t, writer.db.First(&held, r.ID).Error)
+		held.Tenant, held.A = "globex", "a3"
+		t.Log("the writer says:", writer.db.Save(&held).Error)
+		var got ARingMethod
+		if err := full.db.First(&got, r.ID).Error; err != nil || got.B != "b" {
+			t.Errorf("the whole row is lost: %q %q, %v", got.Tenant, got.B, err)
+		}
+	})
+}
