@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"database/sql"
 	"testing"
 
 	"gorm.io/gorm"
@@ -207,4 +208,28 @@ func TestAttackRingComputedContextMovesOfARingOfTwo(t *testing.T) {
 			t.Errorf("the whole row is lost: %q %q, %v", got.Tenant, got.B, err)
 		}
 	})
+}
+
+// A row that was loaded after the snapshot of the transaction that it is written in was taken.
+func TestAttackRingSnapshotOlderThanTheStruct(t *testing.T) {
+	on(t, func(t *testing.T, kind string) {
+		w := open(t, kind, &ARing{})
+		full, writer := start(t, w, &ARing{}, 1, false), start(t, w, &ARing{}, 1, true)
+		r := aRing(t, full.db)
+		ok(t, writer.db.Model(&ARing{ID: r.ID}).Update("b", "b2").Error)
+		err := writer.db.Transaction(func(tx *gorm.DB) error {
+			var n int64
+			ok(t, tx.Model(&ARing{}).Count(&n).Error) // the snapshot
+			ok(t, writer.db.Model(&ARing{ID: r.ID}).Update("a", "a2").Error)
+			var held ARing
+			ok(t, writer.db.First(&held, r.ID).Error)
+			return tx.Model(&held).Update("a", "a3").Error
+		}, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+		t.Log(err)
+		want := "a3 b2 c s"
+		if err != nil {
+			want = "a2 b2 c s"
+		}
+		aRingHolds(t, full.db, r.ID, want)
+	}, postgres, mariadb)
 }
