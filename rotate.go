@@ -82,6 +82,9 @@ func rotateKey(stmt *gorm.Statement, c *change, g *row.Group) (old, next *row.St
 			if old, err = c.storedCells(stmt, g, try > 0); err != nil {
 				return nil, nil, fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), err)
 			}
+			if old.Text() != text {
+				continue // dbRow's context may be another by now
+			}
 			if next, moved, err = merge(stmt, c, old, dbRow); err != nil {
 				return nil, nil, err
 			}

@@ -354,7 +354,7 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved bool) error {
 			if err != nil {
 				return err
 			}
-			r.writes, r.state = next != r.state, next
+			r.writes, r.state, r.added = r.writes || next != r.state, next, false // a retry would lose the move
 		}
 		return nil
 	}
@@ -461,7 +461,7 @@ func (c *change) readKey(stmt *gorm.Statement, r *regroup) error {
 		stmt.AddClause(clause.Where{Exprs: []clause.Expression{clause.Expr{SQL: "1 = 0"}}})
 		r.state, err = c.model.Idle(r.group)
 		return err
-	case text == "" && c.model.Computed():
+	case (text == "" || c.model.WriteOnly()) && c.model.Computed(): // nothing is opened that would tell a wrong context
 		return fmt.Errorf("rowseal: update %s: %w: the model computes it, and the row was not loaded", c.model.Describe(c.value), ErrContext)
 	case text == "":
 		r.writes, r.expect = true, &keyCondition{column: r.group.Column.DBName}
@@ -486,8 +486,14 @@ func (c *change) ready(stmt *gorm.Statement, r *regroup) error {
 		return err
 	}
 	text, stored, err := c.storedKey(stmt, r.group, false, nil)
-	if err != nil || !stored.IsValid() || text != r.expect.text {
-		return err // the statement finds no row, and the retry sees why
+	if err != nil {
+		return err
+	}
+	if !stored.IsValid() || text != r.expect.text {
+		// The statement must find no row, and the retry sees why. Not by the key that is expected: a transaction's snapshot may be older.
+		r.expect.text = "-"
+		r.state, err = c.model.Idled(r.state)
+		return err
 	}
 	next, err := c.sealable(stmt, r, stored, text, false)
 	if err != nil {
@@ -769,7 +775,7 @@ func (p *Plugin) retry(db *gorm.DB, c *change) error {
 		if !stored.IsValid() || text == r.expect.text {
 			continue // the row is gone, or another condition left it out
 		}
-		if c.retried || r.writes && !r.added || c.pinned && !c.sameContext(r, stored) || text == "" {
+		if c.retried || r.writes && !r.added || c.model.WriteOnly() && c.model.Computed() || c.pinned && !c.sameContext(r, stored) || text == "" {
 			return fmt.Errorf("rowseal: update %s: %w; load the row and try again", c.model.Describe(c.value), ErrStaleKey)
 		}
 		next, err := c.sealable(stmt, r, stored, text, true)

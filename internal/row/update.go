@@ -36,6 +36,17 @@ func (m *Model) Idle(g *Group) (*State, error) {
 	return s, err
 }
 
+// Idled is s with a data key that is never stored, for a statement that must find no row.
+func (m *Model) Idled(s *State) (*State, error) {
+	idle, err := m.Idle(s.group)
+	if err != nil {
+		return nil, err
+	}
+	c := s.Clone()
+	c.ring = idle.ring
+	return c, nil
+}
+
 // Stored opens the key that the database holds for the row in v: one call.
 func (m *Model) Stored(ctx context.Context, g *Group, v reflect.Value, text string) (*State, error) {
 	s := newState(g)

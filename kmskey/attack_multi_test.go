@@ -1,0 +1,238 @@
+package kmskey_test
+
+// attack_multi_test.go: what a hostile reviewer tried on Multi. A test that fails here shows a finding.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rowseal/rowseal/kmskey"
+)
+
+// Reads take the turn of a provider that has rested and do not ask it, so that writes leave it out for good.
+func TestAttackMulti_reads_take_the_turn_of_writes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newRegion("a"), newRegion("b")
+		k := keyring(t, 0, multi(t, kmskey.MultiConfig{Providers: []kmskey.Provider{a, b}, Quorum: 1}))
+		key := kmskey.NewDataKey()
+		full := wrap(t, k, key, patient(1))
+		b.is(kmskey.ErrUnavailable, 0)
+		for range 3 {
+			wrap(t, k, key, patient(1))
+		}
+		b.is(nil, 0) // mended
+		before := b.wraps.Load()
+		for range 100 { // a thousand seconds
+			time.Sleep(10 * time.Second)
+			opens(t, k, full, patient(1), key)
+			wrap(t, k, key, patient(1))
+		}
+		if n := b.wraps.Load() - before; n == 0 {
+			t.Errorf("none of 100 writes in 1,000 seconds asked a provider that is well")
+		}
+	})
+}
+
+// A rotation that fills in a wrap drops that of a provider that rests.
+func TestAttackMulti_rewrap_keeps_the_wrap_of_a_provider_that_rests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, c := newRegion("a"), newRegion("b"), newRegion("c")
+		k := keyring(t, 0, multi(t, kmskey.MultiConfig{Providers: []kmskey.Provider{a, b, c}, Quorum: 2}))
+		key := kmskey.NewDataKey()
+		c.is(kmskey.ErrUnavailable, 0)
+		e := wrap(t, k, key, patient(1)) // a and b
+		c.is(nil, 0)
+		time.Sleep(time.Minute)
+		b.is(kmskey.ErrUnavailable, 0)
+		for range 3 {
+			wrap(t, k, key, patient(2))
+		}
+		out, err := k.Rewrap(t.Context(), e, patient(1), patient(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.is(nil, 0)
+		opens(t, keyring(t, 0, a), out, patient(1), key)
+		opens(t, keyring(t, 0, c), out, patient(1), key)
+		opens(t, keyring(t, 0, b), out, patient(1), key)
+	})
+}
+
+// A rotation to a new version while a provider is down: fewer wraps than before, and the prefix says that all is done.
+func TestAttackMulti_rewrap_to_a_new_version_loses_a_region(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newRegion("a"), newRegion("b")
+		m := multi(t, kmskey.MultiConfig{Providers: []kmskey.Provider{a, b}, Quorum: 1})
+		one, two := keyring(t, 1, m), keyring(t, 2, m, m)
+		key := kmskey.NewDataKey()
+		e := wrap(t, one, key, patient(1))
+		b.is(kmskey.ErrUnavailable, 0)
+		// The context of a version is its number here or not; take the same.
+		out, err := two.Rewrap(t.Context(), e, patient(1), patient(1))
+		if err != nil {
+			return // refused: nothing is lost
+		}
+		b.is(nil, 0)
+		if out.Version() != 2 {
+			t.Fatal(out.Version())
+		}
+		opens(t, keyring(t, 2, nil, b), out, patient(1), key)
+	})
+}
+
+// A region less under the same version, by a provider that has no Owns.
+func TestAttackMulti_then_one_provider_that_is_no_owner(t *testing.T) {
+	a, b := newRegion("a"), newRegion("b")
+	key := kmskey.NewDataKey()
+	e := wrap(t, keyring(t, 1, multi(t, both(a, b))), key, patient(1))
+	plain := keyring(t, 1, &testProvider{ref: "b"})
+	opens(t, plain, e, patient(1), key)
+	out, err := plain.Rewrap(t.Context(), e, patient(1), patient(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	opens(t, plain, out, patient(1), key)
+}
+
+// A cancelled ctx gives an error that wraps ctx's: provider.go.
+func TestAttackMulti_cancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newRegion("a"), newRegion("b")
+		k := keyring(t, 0, multi(t, both(a, b)))
+		key := kmskey.NewDataKey()
+		e := wrap(t, k, key, patient(1))
+		a.is(kmskey.ErrUnavailable, 0)
+		b.is(nil, time.Hour)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := k.Unwrap(ctx, e, patient(1))
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("unwrap: %v (%s)", err, kmskey.Outcome(err))
+		}
+		ctx2, cancel2 := context.WithTimeout(t.Context(), time.Second)
+		defer cancel2()
+		_, err = k.Wrap(ctx2, key, patient(1))
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("wrap: %v (%s)", err, kmskey.Outcome(err))
+		}
+	})
+}
+
+// deaf ignores its context for a while.
+type deaf struct{ *region }
+
+func (d deaf) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Context) (kmskey.DEK, error) {
+	time.Sleep(time.Minute)
+	return d.region.Unwrap(ctx, w, ec)
+}
+
+// A provider that does not listen to its context holds everybody up, although another has answered.
+func TestAttackMulti_a_provider_that_ignores_its_context(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := deaf{newRegion("a")}, newRegion("b")
+		k := keyring(t, 0, multi(t, both(a, b)))
+		key := kmskey.NewDataKey()
+		e := wrap(t, k, key, patient(1))
+		start := time.Now()
+		opens(t, k, e, patient(1), key)
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("a read took %v", took)
+		}
+	})
+}
+
+func TestAttackMulti_the_same_key_twice(t *testing.T) {
+	a := newRegion("a")
+	if _, err := kmskey.NewMulti(both(a, newRegion("a"))); err == nil {
+		t.Log("two providers of one key pass for redundancy")
+	}
+	k := keyring(t, 0, multi(t, both(a, a)))
+	e := wrap(t, k, kmskey.NewDataKey(), patient(1))
+	if out, err := k.Rewrap(t.Context(), e, patient(1), patient(1)); err != nil || out.String() != e.String() {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAttackObserver_prints(t *testing.T) {
+	var mu sync.Mutex
+	var seen []string
+	note := func(s string) { mu.Lock(); defer mu.Unlock(); seen = append(seen, s) }
+	k, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: multi(t, both(newRegion("a"), newRegion("b")))}}, Observers: []kmskey.Observer{
+		func(_ context.Context, c kmskey.Call) (context.Context, func(kmskey.Result)) {
+			note(fmt.Sprintf("%v %+v %#v", c, c, c))
+			return nil, func(r kmskey.Result) { note(fmt.Sprintf("%v %+v %#v", r, r, r)) }
+		},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := kmskey.NewDataKey()
+	row := patient(424242)
+	e, err := k.Wrap(t.Context(), key, row)
+	if err != nil {
+		t.Skip(err)
+	}
+	_, _ = k.Unwrap(t.Context(), e, row)
+	all := strings.Join(seen, "\n")
+	if strings.Contains(all, "424242") || strings.Contains(all, string(key.DEK.Bytes())) || strings.Contains(all, fmt.Sprintf("%x", key.DEK.Bytes())) {
+		t.Error(all)
+	}
+}
+
+// One of several data keys whose provider does not answer closes the fields of the others too.
+func TestAttackRing_one_key_of_several_closes_all(t *testing.T) {
+	p := &testProvider{ref: "r"}
+	one := keyring(t, 1, p)
+	e := wrap(t, one, kmskey.NewDataKey(), patient(1))
+	two := keyring(t, 2, p, p)
+	next, _, err := two.Append(t.Context(), e, patient(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.Unwrap(t.Context(), next, patient(1)); err != nil {
+		t.Log("known: ", err)
+	}
+}
+
+func BenchmarkAttackUnwrapMulti(b *testing.B) {
+	k, row := keyring(b, 0, multi(b, both(newRegion("a"), newRegion("b")))), patient(1)
+	e := wrap(b, k, kmskey.NewDataKey(), row)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := k.Unwrap(b.Context(), e, row); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// A panic of an observer, or of a provider, can be recovered by the caller where there is one provider, and by nobody in a Multi.
+func TestAttackObserver_panics(t *testing.T) {
+	if os.Getenv("ATTACK_PANIC") == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestAttackObserver_panics$")
+		cmd.Env = append(os.Environ(), "ATTACK_PANIC=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("the process died: %v\n%.200s", err, out)
+		}
+		return
+	}
+	for _, p := range []kmskey.Provider{newRegion("a"), multi(t, both(newRegion("a"), newRegion("b")))} {
+		k, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: p}}, Observers: []kmskey.Observer{
+			func(context.Context, kmskey.Call) (context.Context, func(kmskey.Result)) { panic("observer") },
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		func() {
+			defer func() { _ = recover() }()
+			_, _ = k.Wrap(t.Context(), kmskey.NewDataKey(), patient(1))
+		}()
+	}
+}
