@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"gorm.io/gorm"
 
@@ -79,6 +80,8 @@ type Plugin struct {
 	others  sync.Map      // columns of other models' tables, as statements show them
 
 	leading sync.Map // *schema.Schema to whether its relations lead to a sealed model
+
+	denied atomic.Bool // the key service refused to unwrap for a merge of data keys: it is not asked for that again
 
 	checks  []*check
 	warned  sync.Map // tables without CHECKs, of which a warning was given
@@ -180,7 +183,11 @@ func (p *Plugin) bind(db *gorm.DB, value any) (*row.Model, error) {
 		}
 		return nil, fmt.Errorf("rowseal: model %s: %w: it has no sealed field and no key column; remove it from Config.Models", stmt.Schema.Name, ErrModel)
 	}
-	return row.Bind(plan, row.Options{Name: m.Name, Context: m.Context, Contexts: m.Contexts, Keys: p.keys, Limit: p.config.MaxCalls, WriteOnly: p.config.WriteOnly})
+	keys := p.keys
+	if p.config.WriteOnly {
+		keys = keys.WriteOnly()
+	}
+	return row.Bind(plan, row.Options{Name: m.Name, Context: m.Context, Contexts: m.Contexts, Keys: keys, Limit: p.config.MaxCalls, WriteOnly: p.config.WriteOnly})
 }
 
 // Knows is how a model's own guard asks for the plugin; it is not for applications.

@@ -44,8 +44,20 @@ func Rotate(ctx context.Context, db *gorm.DB, value any) error {
 	if c.id, ok = m.Identity(c.value); !ok {
 		return fmt.Errorf("rowseal: rotate %s: %w, which is not set", m.Plan.Schema.Name, ErrIdentity)
 	}
+	if m.Computed() {
+		// The method is asked of the row as the database has it: the struct may hold changes that are not saved.
+		fresh := reflect.New(m.Plan.Schema.ModelType)
+		for _, f := range m.Plan.Schema.PrimaryFields {
+			f.ReflectValueOf(ctx, fresh).Set(f.ReflectValueOf(ctx, c.value))
+		}
+		tx := Sealed(db.Session(&gorm.Session{NewDB: true, Context: ctx, SkipHooks: true}))
+		if err := tx.Unscoped().Take(fresh.Interface()).Error; err != nil {
+			return fmt.Errorf("rowseal: rotate %s: %w", m.Describe(c.value), err)
+		}
+		c.stored = fresh.Elem()
+	}
 	for _, g := range m.Plan.Groups {
-		old, next, err := rotateKey(stmt, c, g)
+		old, next, err := rotateKey(stmt, p, c, g)
 		if err != nil {
 			return err
 		}
@@ -60,7 +72,7 @@ func Rotate(ctx context.Context, db *gorm.DB, value any) error {
 const rotateTries = 3
 
 // rotateKey gives the states that the row had and has; nil where it has no key.
-func rotateKey(stmt *gorm.Statement, c *change, g *row.Group) (old, next *row.State, err error) {
+func rotateKey(stmt *gorm.Statement, p *Plugin, c *change, g *row.Group) (old, next *row.State, err error) {
 	for try := range rotateTries {
 		text, dbRow, err := c.storedKey(stmt, g, try > 0, nil)
 		if err != nil {
@@ -78,14 +90,14 @@ func rotateKey(stmt *gorm.Statement, c *change, g *row.Group) (old, next *row.St
 		}
 		var moved []*row.Field
 		next := old
-		if old.Keys() > 1 {
+		if old.Keys() > 1 || old.Spent() {
 			if old, err = c.storedCells(stmt, g, try > 0); err != nil {
 				return nil, nil, fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), err)
 			}
 			if old.Text() != text {
 				continue // dbRow's context may be another by now
 			}
-			if next, moved, err = merge(stmt, c, old, dbRow); err != nil {
+			if next, moved, err = merge(stmt, p, c, old, dbRow); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -94,7 +106,7 @@ func rotateKey(stmt *gorm.Statement, c *change, g *row.Group) (old, next *row.St
 		}
 		stored := next == old
 		if !stored {
-			if stored, err = swapKey(stmt, c, g, old, next, moved); err != nil {
+			if stored, err = swapKey(stmt, c, g, dbRow, old, next, moved); err != nil {
 				return nil, nil, fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), err)
 			}
 		}
@@ -106,16 +118,21 @@ func rotateKey(stmt *gorm.Statement, c *change, g *row.Group) (old, next *row.St
 }
 
 // merge makes one data key of several, where that can be done: without a call where no field needs the others, else by unwrapping all of them.
-func merge(stmt *gorm.Statement, c *change, s *row.State, dbRow reflect.Value) (next *row.State, moved []*row.Field, err error) {
-	if next, err = s.Pruned(func(*row.Field) bool { return false }); err != nil || next.Keys() == 1 {
+func merge(stmt *gorm.Statement, p *Plugin, c *change, s *row.State, dbRow reflect.Value) (next *row.State, moved []*row.Field, err error) {
+	if next, err = s.Pruned(func(*row.Field) bool { return false }); err != nil || next.Keys() == 1 && !next.Spent() || p.denied.Load() {
 		return next, nil, err
 	}
-	merged, moved, err := c.model.Merged(stmt.Context, next, dbRow)
+	merged, moved, ok, err := c.model.Merged(stmt.Context, next, dbRow)
 	switch {
-	case errors.Is(err, kmskey.ErrDenied), errors.Is(err, ErrWriteOnly):
-		return next, nil, nil // a rotator that sees no key: the ring stays, each key moves
+	case errors.Is(err, kmskey.ErrDenied):
+		p.denied.Store(true) // a rotator that sees no key is not to ask for each row
+		return next, nil, nil
+	case errors.Is(err, ErrWriteOnly):
+		return next, nil, nil
 	case err != nil:
 		return nil, nil, err
+	case !ok:
+		return next, nil, nil // one field does not open; the keys move all the same, each by itself
 	}
 	return merged, moved, nil
 }
@@ -125,21 +142,24 @@ func (c *change) adopt(g *row.Group, old, next *row.State) {
 	s := g.State(c.value)
 	switch {
 	case !s.Serves(c.model, c.id) || !c.value.CanAddr():
+		return
 	case s.Text() != old.Text():
 		// Another writer has replaced the data key since the row was read: what is open under the old one must seal nothing more.
-		next = next.Bare()
-		next.Keep(s)
-		g.SetState(c.value, next)
-	case old.Keys() > 1:
-		g.SetState(c.value, s.Merging(old, next))
+		next = s.Overtaken(next)
+	case old.Keys() > 1 || old.Spent():
+		next = s.Merging(old, next)
 	default:
 		g.SetState(c.value, s.WithEnvelope(next))
+		return
 	}
+	g.SetState(c.value, next)
+	next.Reattach(c.value)
 }
 
 // swapKey stores a row's new envelope where the old one still stands. Fields that were sealed anew go with it, each where its old ciphertext
-// stands: the newest data key, which other writers seal under, is in both envelopes.
-func swapKey(stmt *gorm.Statement, c *change, g *row.Group, old, next *row.State, moved []*row.Field) (bool, error) {
+// stands: the newest data key, which other writers seal under, is in both envelopes. The context columns must be those that the key was wrapped for:
+// under a version whose context leaves one out it can change without a new key.
+func swapKey(stmt *gorm.Statement, c *change, g *row.Group, dbRow reflect.Value, old, next *row.State, moved []*row.Field) (bool, error) {
 	column := stmt.Quote(g.Column.DBName)
 	set, args := []string{column + " = ?"}, []any{next.Text()}
 	for _, f := range moved {
@@ -154,6 +174,8 @@ func swapKey(stmt *gorm.Statement, c *change, g *row.Group, old, next *row.State
 		}
 		where, args = append(where, name+" = ?"), append(args, old.Stored(f))
 	}
+	pins, values := pinned(stmt, c.model, dbRow, nil)
+	where, args = append(where, pins...), append(args, values...)
 	result := inside(stmt.DB).Exec(fmt.Sprintf("UPDATE %s SET %s WHERE %s", quotedTable(stmt), strings.Join(set, ", "), strings.Join(where, " AND ")), args...)
 	return result.RowsAffected == 1, result.Error
 }

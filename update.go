@@ -4,6 +4,7 @@
 package rowseal
 
 import (
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"reflect"
@@ -13,6 +14,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/callbacks"
 	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
 
 	"github.com/rowseal/rowseal/internal/row"
 )
@@ -22,6 +24,7 @@ type change struct {
 	model   *row.Model
 	value   reflect.Value // the model's row
 	before  reflect.Value // a copy of it as it came: GORM puts the new values into the row while it collects them
+	stored  reflect.Value // of a model that computes its context: the row as the database has it; invalid where value is to stand for it
 	after   reflect.Value // a copy of it as the statement would leave it, as far as that is known in Go
 	id      string
 	set     clause.Set
@@ -41,7 +44,9 @@ type regroup struct {
 	state  *row.State    // what the row will have
 	origin *row.State    // what the row had
 	writes bool          // the key column is in the SET
+	moved  bool          // the statement moves the row's context
 	added  bool          // state has a data key more than the row had, which nobody opened
+	pin    *pin          // the context that the row must still have; nil where the key is not written
 	expect *keyCondition // the key that the row must still have; nil for none
 	values []*row.Value  // sealed in this statement
 }
@@ -67,6 +72,51 @@ func (k *keyCondition) Build(b clause.Builder) {
 	}
 	_, _ = b.WriteString(" = ")
 	b.AddVar(b, k.text)
+}
+
+// pin is the condition that a row's context columns, but for those that the statement writes, are what its new key was wrapped for. The key alone does not tell: a
+// column that only another version's context has can change without a new key.
+type pin struct {
+	change *change
+	row    reflect.Value
+}
+
+func (p *pin) Build(b clause.Builder) {
+	stmt, ok := b.(*gorm.Statement)
+	if !ok {
+		return
+	}
+	conds, args := pinned(stmt, p.change.model, p.row, func(f *schema.Field) bool { return p.change.writesColumn(f.DBName) })
+	if len(conds) == 0 {
+		_, _ = b.WriteString("1 = 1")
+		return
+	}
+	clause.Expr{SQL: strings.Join(conds, " AND "), Vars: args}.Build(b)
+}
+
+// pinned is the conditions that the context columns of the row in v are what they are there, but for those left out.
+func pinned(stmt *gorm.Statement, m *row.Model, v reflect.Value, leave func(*schema.Field) bool) (conds []string, args []any) {
+	for _, name := range m.ContextColumns() {
+		f := m.Plan.Schema.LookUpField(name)
+		if leave != nil && leave(f) {
+			continue
+		}
+		quoted := stmt.Quote(f.DBName)
+		value, _ := f.ValueOf(stmt.Context, v)
+		if d, err := driver.DefaultParameterConverter.ConvertValue(value); err == nil && d == nil {
+			conds = append(conds, quoted+" IS NULL")
+			continue
+		}
+		conds, args = append(conds, quoted+" = ?"), append(args, value)
+		if row.Literal(f) {
+			conds, args = append(conds, literally(stmt.DB, quoted)), append(args, value)
+		}
+	}
+	return conds, args
+}
+
+func (c *change) writesColumn(name string) bool {
+	return slices.ContainsFunc(c.set, func(a clause.Assignment) bool { return a.Column.Name == name })
 }
 
 // beforeUpdate builds the SET itself, with GORM's own rules, and then sees to the sealed columns in it.
@@ -310,7 +360,7 @@ func (c *change) rekey(stmt *gorm.Statement, touched []*row.Group, moved bool) e
 		if !moved && !slices.Contains(touched, g) && !(c.pinned && g.State(c.value).Text() != "") {
 			continue
 		}
-		r := &regroup{group: g, origin: g.State(c.value)}
+		r := &regroup{group: g, origin: g.State(c.value), moved: moved}
 		if err := c.chooseKey(stmt, r, moved); err != nil {
 			return err
 		}
@@ -355,6 +405,7 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved bool) error {
 				return err
 			}
 			r.writes, r.state, r.added = r.writes || next != r.state, next, false // a retry would lose the move
+			r.pin = &pin{c, c.after}
 		}
 		return nil
 	}
@@ -364,7 +415,7 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved bool) error {
 		r.expect, r.state = &keyCondition{column: r.group.Column.DBName}, s.Clone()
 		if c.count(r.group) > 0 {
 			fresh, err := m.Fresh(ctx, r.group, c.after)
-			r.state, r.writes = fresh, true
+			r.state, r.writes, r.pin = fresh, true, &pin{c, c.after}
 			return err
 		}
 		return nil
@@ -464,7 +515,10 @@ func (c *change) readKey(stmt *gorm.Statement, r *regroup) error {
 	case (text == "" || c.model.WriteOnly()) && c.model.Computed(): // nothing is opened that would tell a wrong context
 		return fmt.Errorf("rowseal: update %s: %w: the model computes it, and the row was not loaded", c.model.Describe(c.value), ErrContext)
 	case text == "":
-		r.writes, r.expect = true, &keyCondition{column: r.group.Column.DBName}
+		r.writes, r.expect, r.pin = true, &keyCondition{column: r.group.Column.DBName}, &pin{c, stored}
+		if c.pinned && !c.sameContext(r, stored) {
+			return fmt.Errorf("rowseal: update %s: %w; load the row and try again", c.model.Describe(c.value), ErrStaleKey)
+		}
 		r.state, err = c.model.Fresh(stmt.Context, r.group, stored)
 		return err
 	}
@@ -480,7 +534,7 @@ func (c *change) ready(stmt *gorm.Statement, r *regroup) error {
 		return c.model.Ready(stmt.Context, r.state, c.value)
 	case r.state.Open():
 		return nil // this program added it
-	case r.state.Keys() == 1:
+	case r.state.Keys() == 1 && len(c.model.ContextColumns()) == 0:
 		next, err := c.model.Appended(stmt.Context, r.state, c.value, c.writesField)
 		r.state, r.writes, r.added = next, true, true
 		return err
@@ -499,21 +553,32 @@ func (c *change) ready(stmt *gorm.Statement, r *regroup) error {
 	if err != nil {
 		return err
 	}
+	if c.model.Computed() {
+		next = next.Bound(r.state) // as it was loaded: what is in the struct may not be saved yet
+	}
 	next.Keep(r.state)
 	r.state = next
 	return nil
 }
 
-// sealable is a state under the key column text, which the row in stored was just read with, that can seal. A program that only writes adds
+// sealable is a state that knows no field, under the key column text, which the row in stored was just read with, that can seal. A program that only writes adds
 // a data key; where the row has several, it looks first which of them its fields still need.
 func (c *change) sealable(stmt *gorm.Statement, r *regroup, stored reflect.Value, text string, now bool) (*row.State, error) {
 	m := c.model
 	if !m.WriteOnly() {
 		return m.Stored(stmt.Context, r.group, stored, text)
 	}
+	if c.pinned && !r.moved && !c.sameContext(r, stored) {
+		return nil, fmt.Errorf("rowseal: update %s: %w; load the row and try again", m.Describe(c.value), ErrStaleKey)
+	}
 	s, err := m.Closed(r.group, stored, text)
 	if err != nil {
 		return nil, err
+	}
+	if m.Computed() {
+		if known := r.group.State(c.value); known.Serves(m, c.id) && known.Text() == text {
+			s = s.Bound(known)
+		}
 	}
 	if s.Keys() > 1 {
 		if s, err = c.storedCells(stmt, r.group, now); err != nil {
@@ -524,8 +589,15 @@ func (c *change) sealable(stmt *gorm.Statement, r *regroup, stored reflect.Value
 		}
 	}
 	next, err := m.Appended(stmt.Context, s, stored, c.writesField)
+	if err != nil {
+		return nil, err
+	}
 	r.writes, r.added = true, true
-	return next, err
+	if r.pin == nil {
+		r.pin = &pin{change: c}
+	}
+	r.pin.row = stored
+	return next.Bare(), nil
 }
 
 // writesField reports that the statement writes f.
@@ -594,7 +666,9 @@ func (c *change) storedKey(stmt *gorm.Statement, g *row.Group, now bool, cells *
 		return "", reflect.Value{}, err
 	}
 	if m.Computed() {
-		r.value.Set(c.value)
+		if r.value.Set(c.value); c.stored.IsValid() {
+			r.value.Set(c.stored)
+		}
 	}
 	for _, f := range m.Plan.Schema.PrimaryFields { // as it is written: the column may pad it
 		f.ReflectValueOf(stmt.Context, r.value).Set(f.ReflectValueOf(stmt.Context, c.value))
@@ -638,6 +712,9 @@ func (c *change) narrow(stmt *gorm.Statement) {
 		if r.expect != nil {
 			exprs = append(exprs, r.expect)
 		}
+		if r.writes && r.pin != nil {
+			exprs = append(exprs, r.pin)
+		}
 	}
 	where := stmt.Clauses["WHERE"]
 	where.Name, where.Expression = "WHERE", clause.Where{Exprs: exprs}
@@ -654,7 +731,7 @@ func (c *change) widen(stmt *gorm.Statement) {
 	exprs := make([]clause.Expression, 0, len(w.Exprs))
 	for _, e := range w.Exprs {
 		switch e := e.(type) {
-		case *keyCondition:
+		case *keyCondition, *pin:
 		case bracketed:
 			exprs = append(exprs, e.Expression)
 		default:
@@ -772,6 +849,9 @@ func (p *Plugin) retry(db *gorm.DB, c *change) error {
 		if err != nil {
 			return fmt.Errorf("rowseal: update %s: read the key again: %w", c.model.Describe(c.value), err)
 		}
+		if stored.IsValid() && text == r.expect.text && r.pin != nil && r.writes && !c.samePin(r, stored) {
+			return fmt.Errorf("rowseal: update %s: %w, or its context was; load the row and try again", c.model.Describe(c.value), ErrStaleKey)
+		}
 		if !stored.IsValid() || text == r.expect.text {
 			continue // the row is gone, or another condition left it out
 		}
@@ -796,6 +876,17 @@ func (p *Plugin) retry(db *gorm.DB, c *change) error {
 		return p.retry(db, c)
 	}
 	return nil
+}
+
+// samePin reports that the row in the database has the context columns that the statement asked for.
+func (c *change) samePin(r *regroup, stored reflect.Value) bool {
+	for _, name := range c.model.ContextColumns() {
+		f := c.model.Plan.Schema.LookUpField(name)
+		if !c.writesColumn(f.DBName) && !c.model.SameColumn(f, r.pin.row, stored) {
+			return false
+		}
+	}
+	return true
 }
 
 // sameContext reports that the row in the database has the context that the struct writes.

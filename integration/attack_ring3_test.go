@@ -117,17 +117,19 @@ func TestAttackRingWriterOfARowThatIsGone(t *testing.T) {
 	})
 }
 
-// A rotator that may not decrypt asks to, for every row with several keys, every time.
+// A rotator that may not decrypt asked to, for every row with several keys, every time; now once in its life.
 func TestAttackRingRotatorAsksForDecrypt(t *testing.T) {
 	d := newDuties(t, sqliteGo)
 	writer := d.writer(t)
-	r := d.create(t)
-	ok(t, writer.Model(&RoleDoc{ID: r.ID}).Update("a", "a2").Error)
 	rotator := d.as(t, 2, false, "kms:ReEncryptFrom", "kms:ReEncryptTo")
 	d.fake.ResetCounts()
-	ok(t, rowseal.Rotate(t.Context(), rotator, &RoleDoc{ID: r.ID}))
-	ok(t, rowseal.Rotate(t.Context(), rotator, &RoleDoc{ID: r.ID}))
-	if n := d.fake.Calls("Decrypt"); n > 0 {
+	for range 5 {
+		r := d.create(t)
+		ok(t, writer.Model(&RoleDoc{ID: r.ID}).Update("a", "a2").Error)
+		ok(t, rowseal.Rotate(t.Context(), rotator, &RoleDoc{ID: r.ID}))
+		ok(t, rowseal.Rotate(t.Context(), rotator, &RoleDoc{ID: r.ID}))
+	}
+	if n := d.fake.Calls("Decrypt"); n > 1 {
 		t.Errorf("%d Decrypt were asked for, and denied", n)
 	}
 }

@@ -310,7 +310,7 @@ func TestRegionQuorum(t *testing.T) {
 			}
 			return nil
 		})
-		fails(t, strict.Create(&ContextDoc{Body: "no"}).Error, kmskey.ErrUnavailable, "1 of 2 wraps, where the quorum is 2", "MultiConfig.Quorum")
+		fails(t, strict.Create(&ContextDoc{Body: "no"}).Error, kmskey.ErrUnavailable, "1 of 2 wraps, where 2 are needed", "MultiConfig.Quorum")
 		r := ContextDoc{Body: "yes"}
 		ok(t, lenient.Create(&r).Error)
 		fake.SetBefore(nil)

@@ -42,6 +42,8 @@ var (
 	ErrUnknownVersion = errors.New("unknown key version")
 	// ErrRingFull: the envelope holds as many data keys as it can; a rotation that may unwrap makes one of them.
 	ErrRingFull = errors.New("envelope holds no further data key")
+	// ErrWriteOnly: a data key would have to be unwrapped, by a keyring that was made by [Keyring.WriteOnly]. No call was made.
+	ErrWriteOnly = errors.New("this program only writes")
 	// ErrCommitment: the data key is not the one that the envelope commits to for this model, key and row.
 	ErrCommitment = errors.New("data key does not belong to this row")
 	// ErrNotAuthentic: the message of a [Box] was altered, or stands behind the envelope of another.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -73,10 +74,11 @@ type Row struct {
 	box bool // a message of a [Box] and no row: another commitment
 }
 
-// DataKey is one data key of a row, with its number in the envelope.
+// DataKey is one data key of a row, with its number in the envelope. Of a row with several, Err is why this one did not open; DEK is zero then.
 type DataKey struct {
 	ID  byte
 	DEK DEK
+	Err error
 }
 
 // Keyring wraps and unwraps the data keys of rows. It is immutable and safe for concurrent use. It caches nothing: each act
@@ -86,6 +88,15 @@ type Keyring struct {
 	namespace string
 	versions  map[int]version
 	observers []Observer
+	writeOnly bool
+}
+
+// WriteOnly is the same keyring for a program that must not unwrap: what would need it fails with [ErrWriteOnly], without a call. Wrap and Append
+// work as ever, and so does Rewrap where the service does it.
+func (k *Keyring) WriteOnly() *Keyring {
+	c := *k
+	c.writeOnly = true
+	return &c
 }
 
 type version struct {
@@ -111,6 +122,8 @@ func New(cfg Config) (*Keyring, error) {
 		switch {
 		case v.Provider == nil && v.Choose == nil:
 			return nil, fmt.Errorf("kmskey: new keyring: version %d has no Provider", n)
+		case isNil(v.Provider) && v.Choose == nil:
+			return nil, fmt.Errorf("kmskey: new keyring: the Provider of version %d is a nil %T; look at the error that came with it", n, v.Provider)
 		case v.Provider != nil && v.Choose != nil:
 			return nil, fmt.Errorf("kmskey: new keyring: version %d has both Provider and Choose; keep one", n)
 		}
@@ -141,6 +154,12 @@ func New(cfg Config) (*Keyring, error) {
 	return k, nil
 }
 
+// isNil knows a nil pointer in the interface as well: a constructor gives one beside its error.
+func isNil(p Provider) bool {
+	v := reflect.ValueOf(p)
+	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
+}
+
 func (k *Keyring) numbers() string {
 	var s []string
 	for _, n := range slices.Sorted(maps.Keys(k.versions)) {
@@ -162,7 +181,7 @@ func (k *Keyring) Namespace() string { return k.namespace }
 const firstID = 1
 
 // NewDataKey draws a data key for a row that has none yet. It makes no call; [Keyring.Wrap] does.
-func NewDataKey() DataKey { return DataKey{firstID, NewDEK()} }
+func NewDataKey() DataKey { return DataKey{ID: firstID, DEK: NewDEK()} }
 
 // Wrap puts a row's only data key into a new envelope under the current version: one call, or one for each provider of a [Multi].
 func (k *Keyring) Wrap(ctx context.Context, key DataKey, row Row) (Envelope, error) {
@@ -190,7 +209,7 @@ func (k *Keyring) Append(ctx context.Context, e Envelope, row Row) (Envelope, Da
 	if len(e.keys) >= maxKeys || newest == 255 {
 		return Envelope{}, DataKey{}, fmt.Errorf("kmskey: append: %w: it has %d data keys, the highest numbered %d; rotate the row by a process that may unwrap", ErrRingFull, len(e.keys), newest)
 	}
-	key := DataKey{newest + 1, NewDEK()}
+	key := DataKey{ID: newest + 1, DEK: NewDEK()}
 	sealed, err := k.wrap(ctx, key, row)
 	if err != nil {
 		key.DEK.Destroy()
@@ -223,7 +242,7 @@ func (k *Keyring) wrap(ctx context.Context, key DataKey, row Row) (sealedKey, er
 	if err != nil {
 		return sealedKey{}, err
 	}
-	wraps, _, err := at.legs.all(ctx, false, func(ctx context.Context, l *leg) (Wrapped, error) {
+	wraps, _, err := at.legs.all(ctx, nil, at.legs.quorum, false, func(ctx context.Context, l *leg) (Wrapped, error) {
 		return at.wrap(ctx, l.Provider, key.DEK, at.context)
 	})
 	if err != nil {
@@ -250,7 +269,7 @@ func (k *Keyring) at(n int, row Row) (place, error) {
 	p := place{asker{k.observers, Call{Version: n, Model: row.Model, Key: row.Key}}, n, v.legs, ec}
 	if p.legs == nil {
 		chosen, err := v.choose(row, ec)
-		if err == nil && chosen == nil {
+		if err == nil && isNil(chosen) {
 			err = errors.New("it gave no provider and no error")
 		}
 		if err != nil {
@@ -278,24 +297,43 @@ func (p place) failed(op string, err error) error {
 
 // Unwrap gives a row's data keys, oldest first: one call for each, which is one for all rows but those that a writer added a key to. It
 // checks each key's commitment to the row, so that an envelope copied from elsewhere fails with [ErrCommitment] even
-// where a key service would accept it.
+// where a key service would accept it. Where the row has several keys, one that can never open (a writer was configured wrongly, or the envelope was
+// altered) does not close the others: it has its error in [DataKey].Err. Where none opens, and where one did not only for now, Unwrap fails.
 func (k *Keyring) Unwrap(ctx context.Context, e Envelope, row Row) ([]DataKey, error) {
 	row, err := e.admit("unwrap", row)
 	if err != nil {
 		return nil, err
 	}
 	keys := make([]DataKey, 0, len(e.keys))
+	var failed error
+	broken := 0
 	for _, s := range e.keys {
 		dek, err := k.unwrap(ctx, s, row)
+		if err != nil && failed == nil {
+			failed = err
+		}
 		if err != nil {
+			broken++
+		}
+		if err != nil && !(len(e.keys) > 1 && final(err)) || broken == len(e.keys) {
 			for _, key := range keys {
 				key.DEK.Destroy()
 			}
-			return nil, err
+			return nil, failed
 		}
-		keys = append(keys, DataKey{s.id, dek})
+		keys = append(keys, DataKey{s.id, dek, err})
 	}
 	return keys, nil
+}
+
+// final reports an error that trying again does not change.
+func final(err error) bool {
+	for _, kind := range []error{ErrContextMismatch, ErrCommitment, ErrForeignKey, ErrUnknownVersion} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
 }
 
 // check refuses a row that a commitment could not tell from others.
@@ -323,6 +361,9 @@ func (r Row) names() string {
 }
 
 func (k *Keyring) unwrap(ctx context.Context, s sealedKey, row Row) (DEK, error) {
+	if k.writeOnly {
+		return DEK{}, fmt.Errorf("kmskey: unwrap: %w", ErrWriteOnly)
+	}
 	if err := row.check(); err != nil {
 		return DEK{}, fmt.Errorf("kmskey: unwrap: %w", err)
 	}
@@ -339,7 +380,7 @@ func (k *Keyring) unwrap(ctx context.Context, s sealedKey, row Row) (DEK, error)
 			return DEK{}, err
 		}
 		// Before the answer counts: another wrap may hold the row's key where this one was exchanged.
-		want := k.commit(DataKey{s.id, dek}, row)
+		want := k.commit(DataKey{ID: s.id, DEK: dek}, row)
 		if subtle.ConstantTimeCompare(want[:], s.commitment[:]) != 1 {
 			dek.Destroy()
 			return DEK{}, fmt.Errorf("%w (its commitment names another %s, or was altered)", ErrCommitment, row.names())
@@ -393,7 +434,7 @@ func (k *Keyring) rewrap(ctx context.Context, s sealedKey, from, to Row, sameRow
 			return sealedKey{}, err
 		}
 		defer dek.Destroy()
-		return k.wrap(ctx, DataKey{s.id, dek}, to)
+		return k.wrap(ctx, DataKey{ID: s.id, DEK: dek}, to)
 	}
 	source, err := k.at(int(s.version), from)
 	if err != nil {
@@ -417,12 +458,19 @@ func (k *Keyring) rewrap(ctx context.Context, s sealedKey, from, to Row, sameRow
 			}
 		}
 	}()
-	wraps, missing, err := target.legs.all(ctx, true, func(ctx context.Context, l *leg) (Wrapped, error) {
-		if stays {
-			if i := slices.IndexFunc(s.wraps, l.owns); i >= 0 {
-				return s.wraps[i], nil
-			}
+	// What moves to another version must have all of its wraps: by the version nobody would find it again. What changes its context within one is
+	// an application's write, and has its quorum.
+	have, need := make([]*Wrapped, len(target.legs.legs)), target.legs.quorum
+	if source.n != target.n {
+		need = len(have)
+	}
+	for i, l := range target.legs.legs {
+		if w, ok := l.has(s.wraps); ok && stays {
+			have[i] = &w
 		}
+	}
+	kept := count(have)
+	wraps, missing, err := target.legs.all(ctx, have, need, true, func(ctx context.Context, l *leg) (Wrapped, error) {
 		w, err := rewrapAtService(ctx, source, target, l, s.wraps)
 		if !errors.Is(err, ErrNotRewrappable) {
 			return w, err
@@ -437,7 +485,7 @@ func (k *Keyring) rewrap(ctx context.Context, s sealedKey, from, to Row, sameRow
 	if err != nil {
 		return sealedKey{}, target.failed("rewrap", err)
 	}
-	if stays && missing != nil && len(wraps) <= len(s.wraps) {
+	if stays && missing != nil && len(wraps) == kept {
 		return sealedKey{}, target.failed("rewrap", missing) // nothing was gained, and something is still missing
 	}
 	// The commitment is kept, since it holds nothing that changes.

@@ -46,7 +46,7 @@ const (
 // wraps are alternatives.
 //
 // A Multi remembers which of its providers failed lately, for as long as it lives: make one for a process. It is safe for concurrent use. Each act
-// has ended when it returns: calls that lost a race are cancelled and waited for.
+// has ended when it returns: calls that lost a race are cancelled and waited for, so a provider must end with its context, as [Provider] asks.
 //
 // Wrap and Unwrap, for use outside a keyring, are of one wrap, by the first provider that answers. [Keyring] and [Box] use all.
 type Multi struct {
@@ -121,31 +121,43 @@ func alone(p Provider) *Multi {
 	return &Multi{legs: []*leg{{Provider: p}}, quorum: 1}
 }
 
-// owns reports whether w lies under the leg's key. A provider that cannot tell is alone in its version: all wraps there are its own.
+// owns reports whether w lies under the leg's key. A provider that cannot tell is alone in its version: all wraps there may be its own.
 func (l *leg) owns(w Wrapped) bool {
 	o, ok := l.Provider.(Owner)
 	return !ok || o.Owns(w)
 }
 
-// turn reports whether the leg may be asked in its usual place. A leg that has rested is let through once in each further time of rest.
-func (l *leg) turn() bool {
+// has finds the leg's own wrap among several; ok is false where there is none, or where nobody can tell.
+func (l *leg) has(wraps []Wrapped) (w Wrapped, ok bool) {
+	if _, tells := l.Provider.(Owner); !tells && len(wraps) > 1 {
+		return Wrapped{}, false
+	}
+	if i := slices.IndexFunc(wraps, l.owns); i >= 0 {
+		return wraps[i], true
+	}
+	return Wrapped{}, false
+}
+
+// rests reports whether the leg is to be asked last. Asking takes nothing from it: see take.
+func (l *leg) rests() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.until.IsZero() {
-		return true
+	return !l.until.IsZero() && time.Now().Before(l.until)
+}
+
+// take is said of a call that begins. Of a leg that has rested, one call tries it: until that has ended well, it rests for everyone else.
+func (l *leg) take() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.until.IsZero() {
+		l.until = time.Now().Add(l.rest)
 	}
-	now := time.Now()
-	if now.Before(l.until) {
-		return false
-	}
-	l.until = now.Add(l.rest)
-	return true
 }
 
 // note counts what became of a call. What says something about the row alone shows that the service is there.
 func (l *leg) note(err error) {
 	bad := false
-	for _, kind := range []error{ErrUnavailable, ErrThrottled, ErrDisabled, ErrNotFound, ErrDenied} {
+	for _, kind := range []error{ErrUnavailable, ErrThrottled, ErrDisabled, ErrNotFound} { // a policy may deny single rows
 		bad = bad || errors.Is(err, kind)
 	}
 	l.mu.Lock()
@@ -182,7 +194,7 @@ func (m *Multi) any(ctx context.Context, wraps []Wrapped, do func(context.Contex
 			continue
 		}
 		to := &queue
-		if !l.turn() {
+		if l.rests() {
 			to = &resting
 		}
 		for _, w := range own {
@@ -195,6 +207,7 @@ func (m *Multi) any(ctx context.Context, wraps []Wrapped, do func(context.Contex
 		return do(ctx, m.legs[0], wraps[0])
 	}
 	if len(queue) == 1 {
+		queue[0].leg.take()
 		dek, err := do(ctx, queue[0].leg, queue[0].wrap)
 		if err == nil || ctx.Err() == nil {
 			queue[0].leg.note(err)
@@ -203,9 +216,10 @@ func (m *Multi) any(ctx context.Context, wraps []Wrapped, do func(context.Contex
 	}
 
 	type answer struct {
-		leg *leg
-		dek DEK
-		err error
+		leg      *leg
+		dek      DEK
+		err      error
+		panicked any
 	}
 	calls, cancel := context.WithCancel(ctx)
 	answers := make(chan answer)
@@ -222,9 +236,14 @@ func (m *Multi) any(ctx context.Context, wraps []Wrapped, do func(context.Contex
 		a := queue[0]
 		queue, last = queue[1:], a.leg
 		flying++
+		a.leg.take()
 		go func() {
-			dek, err := do(calls, a.leg, a.wrap)
-			answers <- answer{a.leg, dek, err}
+			got := answer{leg: a.leg}
+			defer func() {
+				got.panicked = recover() // in the caller's goroutine somebody may expect it
+				answers <- got
+			}()
+			got.dek, got.err = do(calls, a.leg, a.wrap)
 		}()
 		if m.patience > 0 {
 			hurry = time.After(m.patience)
@@ -235,6 +254,9 @@ func (m *Multi) any(ctx context.Context, wraps []Wrapped, do func(context.Contex
 		select {
 		case a := <-answers:
 			flying--
+			if a.panicked != nil {
+				panic(a.panicked)
+			}
 			if a.err == nil || ctx.Err() == nil {
 				a.leg.note(a.err)
 			}
@@ -246,7 +268,7 @@ func (m *Multi) any(ctx context.Context, wraps []Wrapped, do func(context.Contex
 			case len(queue) > 0 && ctx.Err() == nil:
 				start()
 			case flying == 0:
-				return DEK{}, gather(errs)
+				return DEK{}, gather(ctx, errs)
 			}
 		case <-hurry:
 			hurry = nil
@@ -258,10 +280,14 @@ func (m *Multi) any(ctx context.Context, wraps []Wrapped, do func(context.Contex
 	}
 }
 
-// all makes a wrap with every leg, and gives those that came in the order of the legs. It fails where they are fewer than the quorum. Legs
-// that rest are left out where the others suffice, unless each is wanted: a rotation is there to make what is missing.
-func (m *Multi) all(ctx context.Context, each bool, do func(context.Context, *leg) (Wrapped, error)) (wraps []Wrapped, missing, err error) {
+// all makes a wrap with every leg that has none in have, which has a place for each, and gives all in the order of the legs. It fails where they are fewer
+// than need; missing says why some are not there. Legs that rest are left out where the others suffice, unless each is wanted: a rotation
+// is there to make what is missing.
+func (m *Multi) all(ctx context.Context, have []*Wrapped, need int, each bool, do func(context.Context, *leg) (Wrapped, error)) (wraps []Wrapped, missing, err error) {
 	if len(m.legs) == 1 {
+		if have != nil && have[0] != nil {
+			return []Wrapped{*have[0]}, nil, nil
+		}
 		w, err := do(ctx, m.legs[0])
 		if err != nil {
 			return nil, nil, err
@@ -269,20 +295,23 @@ func (m *Multi) all(ctx context.Context, each bool, do func(context.Context, *le
 		return []Wrapped{w}, nil, nil
 	}
 	made := make([]*Wrapped, len(m.legs))
+	copy(made, have)
 	var first, resting []int
 	for i, l := range m.legs {
-		if each || m.quorum == len(m.legs) || l.turn() {
+		switch {
+		case made[i] != nil:
+		case each || need == len(m.legs) || !l.rests():
 			first = append(first, i)
-		} else {
+		default:
 			resting = append(resting, i)
 		}
 	}
-	if len(first) < m.quorum {
+	if count(made)+len(first) < need {
 		first, resting = append(first, resting...), nil
 	}
-	errs := m.some(ctx, first, made, 0, do)
-	if got := count(made); got < m.quorum && len(resting) > 0 && ctx.Err() == nil {
-		errs = append(errs, m.some(ctx, resting, made, got, do)...)
+	errs := m.some(ctx, first, made, need, do)
+	if count(made) < need && len(resting) > 0 && ctx.Err() == nil {
+		errs = append(errs, m.some(ctx, resting, made, need, do)...)
 	}
 	for _, w := range made {
 		if w != nil {
@@ -290,14 +319,14 @@ func (m *Multi) all(ctx context.Context, each bool, do func(context.Context, *le
 		}
 	}
 	if len(errs) > 0 {
-		missing = gather(errs)
+		missing = gather(ctx, errs)
 	}
-	if len(wraps) < m.quorum {
+	if len(wraps) < need {
 		hint := ""
-		if m.quorum == len(m.legs) {
+		if need == len(m.legs) && need == m.quorum {
 			hint = "; to write on through an outage, set MultiConfig.Quorum"
 		}
-		return nil, nil, fmt.Errorf("%d of %d wraps, where the quorum is %d%s: %w", len(wraps), len(m.legs), m.quorum, hint, missing)
+		return nil, nil, fmt.Errorf("%d of %d wraps, where %d are needed%s: %w", len(wraps), len(m.legs), need, hint, missing)
 	}
 	return wraps, missing, nil
 }
@@ -311,40 +340,49 @@ func count(wraps []*Wrapped) (n int) {
 	return n
 }
 
-// some asks the given legs, all at once. Where the quorum is there, the rest has as long as the patience lasts.
-func (m *Multi) some(ctx context.Context, which []int, wraps []*Wrapped, got int, do func(context.Context, *leg) (Wrapped, error)) (errs []error) {
+// some asks the given legs, all at once. Where as many wraps as are needed are there, the rest has as long as the patience lasts.
+func (m *Multi) some(ctx context.Context, which []int, wraps []*Wrapped, need int, do func(context.Context, *leg) (Wrapped, error)) (errs []error) {
 	type answer struct {
-		leg  int
-		wrap Wrapped
-		err  error
+		leg      int
+		wrap     Wrapped
+		err      error
+		panicked any
 	}
 	calls, cancel := context.WithCancel(ctx)
 	defer cancel()
 	answers := make(chan answer, len(which))
-	for _, i := range which {
-		go func() {
-			w, err := do(calls, m.legs[i])
-			answers <- answer{i, w, err}
-		}()
-	}
 	waiting := make(map[int]bool, len(which))
 	for _, i := range which {
 		waiting[i] = true
+		m.legs[i].take()
+		go func() {
+			got := answer{leg: i}
+			defer func() {
+				got.panicked = recover()
+				answers <- got
+			}()
+			got.wrap, got.err = do(calls, m.legs[i])
+		}()
 	}
 	var hurry <-chan time.Time
+	var panicked any
 	for len(waiting) > 0 {
-		if got >= m.quorum && hurry == nil {
+		if count(wraps) >= need && hurry == nil {
 			hurry = time.After(m.patience)
 		}
 		select {
 		case a := <-answers:
 			delete(waiting, a.leg)
+			if a.panicked != nil {
+				panicked = a.panicked
+				cancel()
+				continue
+			}
 			if a.err == nil || calls.Err() == nil {
 				m.legs[a.leg].note(a.err)
 			}
 			if a.err == nil {
 				wraps[a.leg] = &a.wrap
-				got++
 			} else {
 				errs = append(errs, a.err)
 			}
@@ -356,17 +394,26 @@ func (m *Multi) some(ctx context.Context, which []int, wraps []*Wrapped, got int
 			cancel() // the answers are still waited for: nothing goes on behind the caller's back
 		}
 	}
+	if panicked != nil {
+		panic(panicked)
+	}
 	return errs
 }
 
 // gather is one error for several providers, of one kind: where trying again may help, that one, else the first that is more than a provider's
 // word that the wrap is not its own. The others are in its text.
-func gather(errs []error) error {
+func gather(ctx context.Context, errs []error) error {
+	if err := ctx.Err(); err != nil && !slices.ContainsFunc(errs, func(e error) bool { return errors.Is(e, err) }) {
+		// The caller gave up, which is what it asks for, whatever a provider said before.
+		errs = append(slices.Clone(errs), &Error{Op: "wait", Service: "multi", Kind: ErrUnavailable, Err: err})
+	}
 	if len(errs) == 1 {
 		return errs[0]
 	}
 	worth := func(err error) int {
 		switch {
+		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+			return 3
 		case errors.Is(err, ErrUnavailable), errors.Is(err, ErrThrottled):
 			return 2
 		case errors.Is(err, ErrForeignKey):
@@ -403,7 +450,7 @@ func gather(errs []error) error {
 // covers reports whether wraps are just those that the legs make: one of each, and none of anyone else.
 func (m *Multi) covers(wraps []Wrapped) bool {
 	for _, l := range m.legs {
-		if !slices.ContainsFunc(wraps, l.owns) {
+		if _, ok := l.has(wraps); !ok {
 			return false
 		}
 	}
@@ -419,14 +466,15 @@ func (m *Multi) Owns(w Wrapped) bool {
 func (m *Multi) Wrap(ctx context.Context, dek DEK, ec Context) (Wrapped, error) {
 	var legs, resting []*leg
 	for _, l := range m.legs {
-		if l.turn() {
-			legs = append(legs, l)
-		} else {
+		if l.rests() {
 			resting = append(resting, l)
+		} else {
+			legs = append(legs, l)
 		}
 	}
 	var errs []error
 	for _, l := range append(legs, resting...) {
+		l.take()
 		w, err := l.Wrap(ctx, dek, ec)
 		if err == nil || ctx.Err() == nil {
 			l.note(err)
@@ -439,7 +487,7 @@ func (m *Multi) Wrap(ctx context.Context, dek DEK, ec Context) (Wrapped, error) 
 			break
 		}
 	}
-	return Wrapped{}, gather(errs)
+	return Wrapped{}, gather(ctx, errs)
 }
 
 // Unwrap asks the provider that owns w.

@@ -233,7 +233,7 @@ func TestMulti_quorum(t *testing.T) {
 		k := keyring(t, 0, multi(t, kmskey.MultiConfig{Providers: []kmskey.Provider{a, b, c}, Quorum: 2}))
 
 		b.is(kmskey.ErrUnavailable, 0)
-		if e, err := strict.Wrap(t.Context(), key, patient(1)); !e.IsZero() || !errors.Is(err, kmskey.ErrUnavailable) || !strings.Contains(err.Error(), "2 of 3 wraps, where the quorum is 3") || !strings.Contains(err.Error(), "MultiConfig.Quorum") {
+		if e, err := strict.Wrap(t.Context(), key, patient(1)); !e.IsZero() || !errors.Is(err, kmskey.ErrUnavailable) || !strings.Contains(err.Error(), "2 of 3 wraps, where 3 are needed") || !strings.Contains(err.Error(), "MultiConfig.Quorum") {
 			t.Errorf("got %v, %v", e, err)
 		}
 		partial := wrap(t, k, key, patient(1))

@@ -2,7 +2,11 @@
 
 package row
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/rowseal/rowseal/kmskey"
+)
 
 // Each error of the plugin wraps one of these, or one of package kmskey's or field's.
 var (
@@ -29,7 +33,7 @@ var (
 	// ErrContext: the row's encryption context cannot be built.
 	ErrContext = errors.New("encryption context")
 	// ErrWriteOnly: a row's key would have to be unwrapped, and the plugin was configured not to.
-	ErrWriteOnly = errors.New("this program only writes (Config.WriteOnly)")
+	ErrWriteOnly = kmskey.ErrWriteOnly
 	// ErrType: a value does not fit the Go type of its field.
 	ErrType = errors.New("wrong type")
 )

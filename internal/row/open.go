@@ -266,6 +266,13 @@ func (b *box) sealed() bool {
 	return !b.opened && !b.null
 }
 
+// untouched reports a handle that nobody opened or set.
+func (b *box) untouched() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.opened
+}
+
 func appendText(sealed []byte) []byte { return field.AppendText(nil, sealed) }
 
 func parseText(text string) ([]byte, error) { return field.ParseText(text) }

@@ -151,17 +151,46 @@ func (m *Model) Appended(ctx context.Context, s *State, v reflect.Value, written
 	return c, nil
 }
 
-// Merged is the row in v under the newest of its data keys, and the fields that were sealed anew for it. The others go, but for those that
-// columns beyond this model name. All data keys are unwrapped, one call for each. s must hold every field as the database has it.
-func (m *Model) Merged(ctx context.Context, s *State, v reflect.Value) (merged *State, moved []*Field, err error) {
-	fail := func(err error) (*State, []*Field, error) {
-		return nil, nil, fmt.Errorf("rowseal: merge the keys of %s: %w", m.Describe(v), err)
+// spent is the number of a newest data key from which a merge begins to count anew, long before the numbers end: that takes a key of its own.
+const spent = 128
+
+// Spent reports that the row's data keys should be numbered anew.
+func (s *State) Spent() bool {
+	env, err := kmskey.ParseEnvelope(s.Text())
+	return err == nil && env.Current() >= spent
+}
+
+// Merged is the row in v under one data key, and the fields that were sealed anew for it: the newest of those that it has, or a fresh one where
+// their numbers come to an end. The others go, but for those that columns beyond this model name. All data keys are unwrapped, one call for each. s
+// must hold every field as the database has it. ok is false where a field does not open: nothing can be merged then.
+func (m *Model) Merged(ctx context.Context, s *State, v reflect.Value) (merged *State, moved []*Field, ok bool, err error) {
+	fail := func(err error) (*State, []*Field, bool, error) {
+		return nil, nil, false, fmt.Errorf("rowseal: merge the keys of %s: %w", m.Describe(v), err)
 	}
 	if err := s.unwrap(ctx, m); err != nil {
 		return fail(err)
 	}
 	c := s.Clone()
+	env, err := kmskey.ParseEnvelope(c.text)
+	if err != nil {
+		return fail(err)
+	}
 	newest := c.ring[len(c.ring)-1]
+	if env = env.Prune(c.others...); s.Spent() && len(c.others) == 0 {
+		key := kmskey.NewDataKey()
+		if env, err = m.Keys.Wrap(ctx, key, c.row); err != nil {
+			return fail(err)
+		}
+		ring, err := fieldKeys([]kmskey.DataKey{key})
+		if err != nil {
+			return fail(err)
+		}
+		newest = ring[0]
+	}
+	if newest.err != nil {
+		return nil, nil, false, nil
+	}
+	fresh := newest.Key != c.ring[len(c.ring)-1].Key
 	for _, f := range c.group.Fields {
 		cell := &c.cells[f.pos]
 		if cell.status == null {
@@ -169,20 +198,16 @@ func (m *Model) Merged(ctx context.Context, s *State, v reflect.Value) (merged *
 		}
 		plaintext, err := c.open(f, cell.sealed)
 		if err != nil {
-			return fail(err)
+			return nil, nil, false, nil
 		}
-		if id, _ := field.KeyID(cell.sealed); id != newest.ID() {
+		if id, _ := field.KeyID(cell.sealed); id != newest.id || fresh {
 			cell.sealed = newest.Seal(make([]byte, 0, len(cell.sealed)), m.place(f), plaintext)
 			moved = append(moved, f)
 		}
 		clear(plaintext)
 	}
-	env, err := kmskey.ParseEnvelope(c.text)
-	if err != nil {
-		return fail(err)
-	}
-	c.text = env.Prune(c.others...).String()
-	return c, moved, nil
+	c.text, c.ring = env.String(), []ringKey{newest}
+	return c, moved, true, nil
 }
 
 // Stored is what the column of f holds: nil for NULL.
@@ -206,6 +231,13 @@ func (s *State) Bare() *State {
 	return c
 }
 
+// Bound is s with what the envelope is bound to taken from of, which has the same one. The row of a loaded struct knows it, where the model computes it.
+func (s *State) Bound(of *State) *State {
+	c, of := s.Clone(), of.Clone()
+	c.row, c.rowErr = of.row, of.rowErr
+	return c
+}
+
 // Merging is s, what a struct holds of a row, after the database had was and now has merged. What the struct's Go fields stand for stays so.
 func (s *State) Merging(was, merged *State) *State {
 	c, was, merged := s.Clone(), was.Clone(), merged.Clone()
@@ -224,4 +256,26 @@ func (s *State) Merging(was, merged *State) *State {
 		}
 	}
 	return c
+}
+
+// Overtaken is what a struct that holds s of a row has, when the database has next under another envelope. What was never opened is what the database
+// has now, where that was read.
+func (s *State) Overtaken(next *State) *State {
+	c, s, next := next.Bare(), s.Clone(), next.Clone()
+	c.Keep(s)
+	for i := range c.cells {
+		if s.cells[i].status == locked && next.cells[i].status != absent {
+			c.cells[i] = next.cells[i]
+		}
+	}
+	return c
+}
+
+// Reattach gives the Secrets of the row in v that are still sealed their handles in s, whose ciphertext is newer.
+func (s *State) Reattach(v reflect.Value) {
+	for _, f := range s.group.Fields {
+		if b := f.box(v); b != nil && b.state != nil && b.field == f && b.untouched() {
+			s.attach(f, v)
+		}
+	}
 }

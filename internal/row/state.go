@@ -34,12 +34,19 @@ type State struct {
 	token  bool           // text is the token of an insert in progress
 	left   bool           // read without opening: a NULL, too, is not in its Go field yet
 	dek    kmskey.DataKey // held only until it is wrapped
-	ring   []*field.Key   // opened data keys, oldest first; nil while closed
+	ring   []ringKey      // opened data keys, oldest first; nil while closed
 	cells  []cell
 	others []byte // data keys that columns beyond the model name, where they were read: see Cells
 
 	opening bool          // a call that opens the key is under way
 	over    chan struct{} // closed at its end, where somebody waits
+}
+
+// ringKey is one data key of the row: opened, or with the reason why it cannot be.
+type ringKey struct {
+	*field.Key
+	id  byte
+	err error
 }
 
 // cell is one sealed field of the row.
@@ -175,6 +182,9 @@ func (s *State) Seal(f *Field, plain reflect.Value) (sealed []byte, isNull bool,
 		return c.sealed, false, nil
 	}
 	newest := s.ring[len(s.ring)-1]
+	if newest.err != nil {
+		return nil, false, fmt.Errorf("rowseal: seal %s: %w", f.Place(), newest.err)
+	}
 	sealed = newest.Seal(make([]byte, 0, len(plaintext)+field.Overhead), s.model.place(f), plaintext)
 	*c = cell{opened, sealed}
 	return sealed, false, nil
@@ -184,7 +194,7 @@ func (s *State) Seal(f *Field, plain reflect.Value) (sealed []byte, isNull bool,
 // nanoseconds, where remembering every plaintext would double the memory that holds secrets.
 func (s *State) holds(f *Field, sealed, plaintext []byte) bool {
 	newest := s.ring[len(s.ring)-1]
-	if id, err := field.KeyID(sealed); err != nil || id != newest.ID() {
+	if id, err := field.KeyID(sealed); err != nil || id != newest.id || newest.err != nil {
 		return false
 	}
 	old, err := newest.Open(nil, s.model.place(f), sealed)
@@ -220,7 +230,11 @@ func (s *State) open(f *Field, sealed []byte) ([]byte, error) {
 		return nil, fmt.Errorf("field: open %s: %w", place, err)
 	}
 	for _, k := range s.ring {
-		if k.ID() == id {
+		switch {
+		case k.id != id:
+		case k.err != nil:
+			return nil, fmt.Errorf("field: open %s: data key %d of the row: %w", place, id, k.err)
+		default:
 			return k.Open(nil, place, sealed)
 		}
 	}
@@ -273,7 +287,7 @@ func (s *State) wait(ctx context.Context) error {
 }
 
 // call gives mu away for the call to the key service.
-func (s *State) call(ctx context.Context, m *Model) ([]*field.Key, error) {
+func (s *State) call(ctx context.Context, m *Model) ([]ringKey, error) {
 	text, row := s.text, s.row
 	s.opening = true
 	s.mu.Unlock()
@@ -299,11 +313,15 @@ func (s *State) call(ctx context.Context, m *Model) ([]*field.Key, error) {
 	return fieldKeys(keys)
 }
 
-func fieldKeys(keys []kmskey.DataKey) (ring []*field.Key, err error) {
+func fieldKeys(keys []kmskey.DataKey) (ring []ringKey, err error) {
 	for _, k := range keys {
+		if k.Err != nil {
+			ring = append(ring, ringKey{id: k.ID, err: k.Err})
+			continue
+		}
 		fk, ferr := field.NewKey(k.DEK.Bytes(), k.ID)
 		err = errors.Join(err, ferr)
-		ring = append(ring, fk)
+		ring = append(ring, ringKey{fk, k.ID, nil})
 		k.DEK.Destroy()
 	}
 	return ring, err
