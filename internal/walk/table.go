@@ -1,0 +1,413 @@
+// table.go owns the SQL on the table that is walked: pages by key, and one UPDATE for a page, for each dialect.
+
+package walk
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Dialect is a database's way to write what the walk needs.
+type Dialect struct {
+	Name  string              // "postgres", "mysql" or "sqlite", as GORM names them
+	Quote func(string) string // of names of tables and columns
+}
+
+func (d Dialect) check() error {
+	switch d.Name {
+	case "postgres", "mysql", "sqlite":
+		return nil
+	}
+	return fmt.Errorf("walk: no way to walk tables of a %q database; postgres, mysql and sqlite can be", d.Name)
+}
+
+// bind is the n-th parameter.
+func (d Dialect) bind(n int) string {
+	if d.Name == "postgres" {
+		return fmt.Sprintf("$%d", n)
+	}
+	return "?"
+}
+
+// rebind writes ? as the dialect does. The texts here hold no ? otherwise.
+func (d Dialect) rebind(query string) string {
+	if d.Name != "postgres" {
+		return query
+	}
+	var b strings.Builder
+	n := 0
+	for _, r := range query {
+		if r == '?' {
+			n++
+			fmt.Fprintf(&b, "$%d", n)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// now is the database's clock in milliseconds since 1970: leases are compared by one clock, whatever those of the processes say.
+func (d Dialect) now() string {
+	switch d.Name {
+	case "postgres":
+		return "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"
+	case "mysql":
+		return "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)"
+	}
+	return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+}
+
+// locked ends a SELECT whose row nobody else may change until the transaction ends. SQLite has one writer at a time.
+func (d Dialect) locked() string {
+	if d.Name == "sqlite" {
+		return ""
+	}
+	return " FOR UPDATE"
+}
+
+// Table is what is walked.
+type Table struct {
+	Name string   // as it is written in SQL
+	Key  []string // columns of the primary key, in its order
+	Text []bool   // which of them are compared as text
+}
+
+// Execer is a pool or a transaction.
+type Execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// after is the condition that a row comes behind k, or not behind it where last is set.
+func (t Table) after(d Dialect, k Key, last bool) (string, []any) {
+	op := ">"
+	if last {
+		op = "<="
+	}
+	args := make([]any, len(k))
+	for i, v := range k {
+		args[i] = v
+	}
+	if len(k) == 1 {
+		return d.Quote(t.Key[0]) + " " + op + " ?", args
+	}
+	if d.Name != "mysql" {
+		return "(" + t.columns(d) + ") " + op + " (" + strings.Repeat("?, ", len(k)-1) + "?)", args
+	}
+	// MySQL does not use an index for row values everywhere. a > x OR (a = x AND (b > y …)), and its opposite.
+	strict := op[:1]
+	var cond string
+	args = nil
+	for i := len(k) - 1; i >= 0; i-- {
+		column := d.Quote(t.Key[i])
+		if i == len(k)-1 {
+			cond = column + " " + op + " ?"
+			args = []any{k[i]}
+			continue
+		}
+		cond = column + " " + strict + " ? OR (" + column + " = ? AND (" + cond + "))"
+		args = append([]any{k[i], k[i]}, args...)
+	}
+	return "(" + cond + ")", args
+}
+
+func (t Table) columns(d Dialect) string {
+	quoted := make([]string, len(t.Key))
+	for i, c := range t.Key {
+		quoted[i] = d.Quote(c)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// between is the condition for an interval: behind lo, up to and with hi. nil is no bound.
+func (t Table) between(d Dialect, lo, hi Key) (string, []any) {
+	var conds []string
+	var args []any
+	for i, k := range []Key{lo, hi} {
+		if k == nil {
+			continue
+		}
+		cond, a := t.after(d, k, i == 1)
+		conds, args = append(conds, cond), append(args, a...)
+	}
+	if len(conds) == 0 {
+		return "1 = 1", nil
+	}
+	return strings.Join(conds, " AND "), args
+}
+
+// Reader scans a row: its primary key, and what the task needs of it.
+type Reader func(scan func(dest ...any) error) (Key, any, error)
+
+// page reads at most limit rows of an interval, in order. The result set is closed when it returns.
+func (t Table) page(ctx context.Context, db Execer, d Dialect, columns []string, lo, hi Key, limit int, read Reader) (keys []Key, rows []any, err error) {
+	where, args := t.between(d, lo, hi)
+	// ORDER BY names the columns of the table, which the select list must not rename: an alias of the same name would be sorted by.
+	query := "SELECT " + t.columns(d) + list(d, columns) + " FROM " + t.Name + " WHERE " + where + " ORDER BY " + t.columns(d) + fmt.Sprintf(" LIMIT %d", limit)
+	return collect(ctx, db, d.rebind(query), args, read)
+}
+
+func list(d Dialect, columns []string) string {
+	var b strings.Builder
+	for _, c := range columns {
+		b.WriteString(", " + d.Quote(c))
+	}
+	return b.String()
+}
+
+func collect(ctx context.Context, db Execer, query string, args []any, read Reader) (keys []Key, rows []any, err error) {
+	found, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer found.Close()
+	for found.Next() {
+		key, row, err := read(found.Scan)
+		if err != nil {
+			return nil, nil, err
+		}
+		keys, rows = append(keys, key), append(rows, row)
+	}
+	if err := found.Err(); err != nil {
+		return nil, nil, err
+	}
+	return keys, rows, found.Close()
+}
+
+// boundary is the key of the row that is size rows behind lo; nil where there are fewer.
+func (t Table) boundary(ctx context.Context, db Execer, d Dialect, lo Key, size int, read Reader) (Key, error) {
+	where, args := t.between(d, lo, nil)
+	query := "SELECT " + t.columns(d) + " FROM " + t.Name + " WHERE " + where + " ORDER BY " + t.columns(d) + fmt.Sprintf(" LIMIT 1 OFFSET %d", size-1)
+	keys, _, err := collect(ctx, db, d.rebind(query), args, read)
+	if err != nil || len(keys) == 0 {
+		return nil, err
+	}
+	return keys[0], nil
+}
+
+// Change is the new text of one column of one row, and the old one that it must still have.
+type Change struct {
+	Key      Key
+	Column   int // among the columns that the task changes
+	Old, New string
+}
+
+// types is what the database calls the types of a table's primary key and changed columns, for the parameters of [Table.store].
+type types struct {
+	key, changed []string
+}
+
+// look asks the database for the types of columns, which the statement for a page has to name. It fails where a column is not there.
+func (t Table) look(ctx context.Context, db Execer, d Dialect, bare, schema string, changed []string) (types, error) {
+	var out types
+	if d.Name == "sqlite" {
+		return types{make([]string, len(t.Key)), make([]string, len(changed))}, nil
+	}
+	for i, c := range append(append([]string(nil), t.Key...), changed...) {
+		var name string
+		var err error
+		switch d.Name {
+		case "postgres":
+			err = db.QueryRowContext(ctx, `SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND NOT a.attisdropped`, t.Name, c).Scan(&name)
+		case "mysql":
+			var kind string
+			var charset, collation sql.NullString
+			args := []any{bare, c}
+			where := "table_schema = database()"
+			if schema != "" {
+				where, args = "table_schema = ?", []any{schema, bare, c}
+			}
+			err = db.QueryRowContext(ctx, "SELECT column_type, character_set_name, collation_name FROM information_schema.columns WHERE "+where+" AND table_name = ? AND column_name = ?", args...).Scan(&kind, &charset, &collation)
+			name = mysqlType(kind, charset.String, collation.String)
+		}
+		if errors.Is(err, sql.ErrNoRows) {
+			return out, fmt.Errorf("walk: table %s has no column %q", t.Name, c)
+		}
+		if err != nil {
+			return out, err
+		}
+		if i < len(t.Key) {
+			out.key = append(out.key, name)
+		} else {
+			out.changed = append(out.changed, name)
+		}
+	}
+	return out, nil
+}
+
+// mysqlType is a column of JSON_TABLE that compares with a table's column as that compares with itself. Bytes come in hexadecimal.
+func mysqlType(kind, charset, collation string) string {
+	switch {
+	case charset != "":
+		return fmt.Sprintf("VARCHAR(768) CHARACTER SET %s COLLATE %s", charset, collation)
+	case strings.Contains(kind, "binary"), strings.Contains(kind, "blob"):
+		return "" // hex
+	case strings.Contains(kind, "int"):
+		if strings.Contains(kind, "unsigned") {
+			return "BIGINT UNSIGNED"
+		}
+		return "BIGINT"
+	}
+	return kind
+}
+
+// store writes one column of many rows in one statement, each where the old text still stands, and gives how many were written. On Postgres and
+// SQLite it gives which as well, by the position in changes.
+func (t Table) store(ctx context.Context, db Execer, d Dialect, ty types, column string, index int, changes []Change) (n int, done map[int]bool, err error) {
+	switch d.Name {
+	case "postgres":
+		return t.storePostgres(ctx, db, d, ty, column, index, changes)
+	case "mysql":
+		return t.storeMySQL(ctx, db, d, ty, column, changes)
+	}
+	return t.storeSQLite(ctx, db, d, column, changes)
+}
+
+// storePostgres passes arrays as text, which every driver takes, and has the database give them their types.
+func (t Table) storePostgres(ctx context.Context, db Execer, d Dialect, ty types, column string, index int, changes []Change) (int, map[int]bool, error) {
+	arrays := make([]strings.Builder, len(t.Key)+3)
+	for i, c := range changes {
+		sep := byte(',')
+		if i == 0 {
+			sep = '{'
+		}
+		for k, v := range c.Key {
+			arrays[k].WriteByte(sep)
+			arrayElement(&arrays[k], v)
+		}
+		for k, v := range []any{c.Old, c.New, int64(i)} {
+			arrays[len(t.Key)+k].WriteByte(sep)
+			arrayElement(&arrays[len(t.Key)+k], v)
+		}
+	}
+	args := make([]any, len(arrays))
+	for i := range arrays {
+		arrays[i].WriteByte('}')
+		args[i] = arrays[i].String()
+	}
+	var casts, names, match []string
+	for i, c := range t.Key {
+		casts, names = append(casts, fmt.Sprintf("CAST($%d AS %s[])", i+1, ty.key[i])), append(names, fmt.Sprintf("k%d", i))
+		match = append(match, fmt.Sprintf("t.%s = v.k%d", d.Quote(c), i))
+	}
+	n := len(t.Key)
+	casts = append(casts, fmt.Sprintf("CAST($%d AS text[])", n+1), fmt.Sprintf("CAST($%d AS text[])", n+2), fmt.Sprintf("CAST($%d AS int[])", n+3))
+	query := fmt.Sprintf("UPDATE %s AS t SET %s = v.new FROM unnest(%s) AS v(%s, old, new, n) WHERE %s AND t.%s = v.old RETURNING v.n",
+		t.Name, d.Quote(column), strings.Join(casts, ", "), strings.Join(names, ", "), strings.Join(match, " AND "), d.Quote(column))
+	return positions(ctx, db, query, args)
+}
+
+func arrayElement(b *strings.Builder, v any) {
+	switch v := v.(type) {
+	case []byte:
+		b.WriteString(`"\\x` + hex.EncodeToString(v) + `"`)
+	case string:
+		b.WriteByte('"')
+		for i := range len(v) {
+			if v[i] == '"' || v[i] == '\\' {
+				b.WriteByte('\\')
+			}
+			b.WriteByte(v[i])
+		}
+		b.WriteByte('"')
+	case time.Time:
+		b.WriteString(`"` + v.Format("2006-01-02 15:04:05.999999Z07:00") + `"`)
+	default:
+		fmt.Fprint(b, v)
+	}
+}
+
+// storeSQLite passes one JSON text: the number of parameters is bounded.
+func (t Table) storeSQLite(ctx context.Context, db Execer, d Dialect, column string, changes []Change) (int, map[int]bool, error) {
+	doc, hexed, err := document(changes)
+	if err != nil {
+		return 0, nil, err
+	}
+	var names, match []string
+	for i, c := range t.Key {
+		value := fmt.Sprintf("json_extract(value, '$[%d]')", i)
+		if hexed[i] {
+			value = "unhex(" + value + ")"
+		}
+		names = append(names, fmt.Sprintf("%s AS k%d", value, i))
+		match = append(match, fmt.Sprintf("%s.%s = v.k%d", t.Name, d.Quote(c), i))
+	}
+	n := len(t.Key)
+	query := fmt.Sprintf("UPDATE %s SET %s = v.new FROM (SELECT key AS n, %s, json_extract(value, '$[%d]') AS old, json_extract(value, '$[%d]') AS new FROM json_each(?)) AS v WHERE %s AND %s.%s = v.old RETURNING v.n",
+		t.Name, d.Quote(column), strings.Join(names, ", "), n, n+1, strings.Join(match, " AND "), t.Name, d.Quote(column))
+	return positions(ctx, db, query, []any{doc})
+}
+
+func positions(ctx context.Context, db Execer, query string, args []any) (int, map[int]bool, error) {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer rows.Close()
+	done := map[int]bool{}
+	for rows.Next() {
+		var n int
+		if err := rows.Scan(&n); err != nil {
+			return 0, nil, err
+		}
+		done[n] = true
+	}
+	if err := rows.Err(); err != nil {
+		return 0, nil, err
+	}
+	return len(done), done, rows.Close()
+}
+
+// storeMySQL cannot tell which rows were written, only how many.
+func (t Table) storeMySQL(ctx context.Context, db Execer, d Dialect, ty types, column string, changes []Change) (int, map[int]bool, error) {
+	doc, hexed, err := document(changes)
+	if err != nil {
+		return 0, nil, err
+	}
+	var columns, match []string
+	for i, c := range t.Key {
+		kind, value := ty.key[i], fmt.Sprintf("v.k%d", i)
+		if hexed[i] || kind == "" {
+			kind, value = "VARCHAR(1536) CHARACTER SET ascii", "UNHEX("+value+")"
+		}
+		columns = append(columns, fmt.Sprintf("k%d %s PATH '$[%d]'", i, kind, i))
+		match = append(match, fmt.Sprintf("t.%s = %s", d.Quote(c), value))
+	}
+	n := len(t.Key)
+	columns = append(columns, fmt.Sprintf("old LONGTEXT CHARACTER SET utf8mb4 PATH '$[%d]'", n), fmt.Sprintf("new LONGTEXT CHARACTER SET utf8mb4 PATH '$[%d]'", n+1))
+	query := fmt.Sprintf("UPDATE %s AS t JOIN JSON_TABLE(?, '$[*]' COLUMNS (%s)) AS v ON %s SET t.%s = v.new WHERE CAST(CONVERT(t.%s USING utf8mb4) AS BINARY) = CAST(v.old AS BINARY)",
+		t.Name, strings.Join(columns, ", "), strings.Join(match, " AND "), d.Quote(column), d.Quote(column))
+	result, err := db.ExecContext(ctx, query, doc)
+	if err != nil {
+		return 0, nil, err
+	}
+	affected, err := result.RowsAffected()
+	return int(affected), nil, err
+}
+
+// document is a page as JSON: arrays of key parts, old and new. hexed says which parts are bytes, in hexadecimal.
+func document(changes []Change) (doc string, hexed []bool, err error) {
+	all := make([][]any, len(changes))
+	for i, c := range changes {
+		if hexed == nil {
+			hexed = make([]bool, len(c.Key))
+		}
+		for k, v := range c.Key {
+			if b, ok := v.([]byte); ok {
+				hexed[k], v = true, hex.EncodeToString(b)
+			}
+			all[i] = append(all[i], v)
+		}
+		all[i] = append(all[i], c.Old, c.New)
+	}
+	b, err := json.Marshal(all)
+	return string(b), hexed, err
+}
