@@ -201,6 +201,12 @@ func (p *Plugin) Knows(plan *row.Plan) error {
 	return nil
 }
 
+// Bound is how packages beside this one ask for a registered model; it is not for applications.
+func (p *Plugin) Bound(plan *row.Plan) *row.Model { return p.models[plan.Schema.ModelType] }
+
+// Registered is how packages beside this one read the settings; it is not for applications.
+func (m Model) Registered() row.Registered { return row.Registered(m) }
+
 // model gives the model of a statement: by its Go type, else by the name of its table; nil for any other. A statement on a tagged
 // model that is not registered has met the model's guard already.
 func (p *Plugin) model(stmt *gorm.Statement) *row.Model {

@@ -71,6 +71,24 @@ func (e Envelope) Version() int {
 // Keys is the number of data keys in the envelope.
 func (e Envelope) Keys() int { return len(e.keys) }
 
+// Wrap is one wrap of an envelope, without its ciphertext.
+type Wrap struct {
+	Key     byte // the number of the data key
+	Version int
+	Service string
+	KeyRef  string
+}
+
+// Wraps lists what the envelope's data keys lie under.
+func (e Envelope) Wraps() (wraps []Wrap) {
+	for _, s := range e.keys {
+		for _, w := range s.wraps {
+			wraps = append(wraps, Wrap{s.id, int(s.version), w.Service, w.KeyRef})
+		}
+	}
+	return wraps
+}
+
 // Current is the number of the data key that seals; 0 for the zero Envelope.
 func (e Envelope) Current() byte {
 	if e.IsZero() {

@@ -91,6 +91,13 @@ type Keyring struct {
 	writeOnly bool
 }
 
+// Observed is the same keyring with one observer more.
+func (k *Keyring) Observed(o Observer) *Keyring {
+	c := *k
+	c.observers = append(slices.Clone(k.observers), o)
+	return &c
+}
+
 // WriteOnly is the same keyring for a program that must not unwrap: what would need it fails with [ErrWriteOnly], without a call. Wrap and Append
 // work as ever, and so does Rewrap where the service does it.
 func (k *Keyring) WriteOnly() *Keyring {
@@ -243,7 +250,11 @@ func (k *Keyring) wrap(ctx context.Context, key DataKey, row Row) (sealedKey, er
 		return sealedKey{}, err
 	}
 	wraps, _, err := at.legs.all(ctx, nil, at.legs.quorum, false, func(ctx context.Context, l *leg) (Wrapped, error) {
-		return at.wrap(ctx, l.Provider, key.DEK, at.context)
+		w, err := at.wrap(ctx, l.Provider, key.DEK, at.context)
+		if err == nil {
+			l.used(w)
+		}
+		return w, err
 	})
 	if err != nil {
 		return sealedKey{}, at.failed("wrap", err)
@@ -405,7 +416,20 @@ func (k *Keyring) knows(version uint32) error {
 // ([Rewrapper]) and the binding is the same, no data key is seen. Of a [Multi], wraps that are missing are made, which takes unwrapping one
 // of the others, and wraps that no provider owns any more are dropped. The result equals e, without a call, where all of it is current
 // already. A bound envelope stays bound, whatever to.Unbound says; an unbound one becomes bound where to asks for it.
+//
+// A row that lies under the current version and another key of it than the service now uses (a new version of a Vault or Google key, the key that an
+// alias was moved to) is rewrapped as well, as far as that is known: from the last key that the service was seen to use.
 func (k *Keyring) Rewrap(ctx context.Context, e Envelope, from, to Row) (Envelope, error) {
+	return k.rewrapAll(ctx, e, from, to, false)
+}
+
+// Refresh is [Keyring.Rewrap] for an envelope that may be current already: each of its data keys is wrapped anew all the same. It is for services that do
+// not tell their key's versions apart, as AWS after its yearly rotation.
+func (k *Keyring) Refresh(ctx context.Context, e Envelope, from, to Row) (Envelope, error) {
+	return k.rewrapAll(ctx, e, from, to, true)
+}
+
+func (k *Keyring) rewrapAll(ctx context.Context, e Envelope, from, to Row, fresh bool) (Envelope, error) {
 	from, err := e.admit("rewrap", from)
 	if err != nil {
 		return Envelope{}, err
@@ -415,7 +439,7 @@ func (k *Keyring) Rewrap(ctx context.Context, e Envelope, from, to Row) (Envelop
 	sameRow := from.Model == to.Model && from.Key == to.Key && slices.Equal(from.ID, to.ID) && from.Unbound == to.Unbound
 	out := Envelope{to.Unbound, slices.Clone(e.keys)}
 	for i, s := range e.keys {
-		rewrapped, err := k.rewrap(ctx, s, from, to, sameRow)
+		rewrapped, err := k.rewrap(ctx, s, from, to, sameRow, fresh)
 		if err != nil {
 			return Envelope{}, err
 		}
@@ -424,7 +448,7 @@ func (k *Keyring) Rewrap(ctx context.Context, e Envelope, from, to Row) (Envelop
 	return out, nil
 }
 
-func (k *Keyring) rewrap(ctx context.Context, s sealedKey, from, to Row, sameRow bool) (sealedKey, error) {
+func (k *Keyring) rewrap(ctx context.Context, s sealedKey, from, to Row, sameRow, fresh bool) (sealedKey, error) {
 	if err := k.knows(s.version); err != nil {
 		return sealedKey{}, fmt.Errorf("kmskey: rewrap: %w", err)
 	}
@@ -445,7 +469,7 @@ func (k *Keyring) rewrap(ctx context.Context, s sealedKey, from, to Row, sameRow
 		return sealedKey{}, err
 	}
 	stays := source.n == target.n && source.context.Equal(target.context)
-	if stays && target.legs.covers(s.wraps) {
+	if stays && !fresh && target.legs.covers(s.wraps) && !target.legs.behind(s.wraps) {
 		return s, nil
 	}
 	// The data key is unwrapped when the first leg needs it, and once.
@@ -465,7 +489,7 @@ func (k *Keyring) rewrap(ctx context.Context, s sealedKey, from, to Row, sameRow
 		need = len(have)
 	}
 	for i, l := range target.legs.legs {
-		if w, ok := l.has(s.wraps); ok && stays {
+		if w, ok := l.has(s.wraps); ok && stays && !fresh && !l.left(w) {
 			have[i] = &w
 		}
 	}
@@ -473,6 +497,9 @@ func (k *Keyring) rewrap(ctx context.Context, s sealedKey, from, to Row, sameRow
 	wraps, missing, err := target.legs.all(ctx, have, need, true, func(ctx context.Context, l *leg) (Wrapped, error) {
 		w, err := rewrapAtService(ctx, source, target, l, s.wraps)
 		if !errors.Is(err, ErrNotRewrappable) {
+			if err == nil {
+				l.used(w)
+			}
 			return w, err
 		}
 		needed.Store(true)
@@ -480,12 +507,15 @@ func (k *Keyring) rewrap(ctx context.Context, s sealedKey, from, to Row, sameRow
 		if err != nil {
 			return Wrapped{}, err
 		}
-		return target.wrap(ctx, l.Provider, dek, target.context)
+		if w, err = target.wrap(ctx, l.Provider, dek, target.context); err == nil {
+			l.used(w)
+		}
+		return w, err
 	})
 	if err != nil {
 		return sealedKey{}, target.failed("rewrap", err)
 	}
-	if stays && missing != nil && len(wraps) == kept {
+	if (stays || fresh) && missing != nil && len(wraps) == kept {
 		return sealedKey{}, target.failed("rewrap", missing) // nothing was gained, and something is still missing
 	}
 	// The commitment is kept, since it holds nothing that changes.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -60,6 +61,8 @@ type leg struct {
 	Provider
 	failures int // after which it rests; 0 for never
 	rest     time.Duration
+
+	ref atomic.Pointer[string] // of the key that the service last used
 
 	mu     sync.Mutex
 	failed int       // in a row
@@ -136,6 +139,32 @@ func (l *leg) has(wraps []Wrapped) (w Wrapped, ok bool) {
 		return wraps[i], true
 	}
 	return Wrapped{}, false
+}
+
+// used notes which key the service used.
+func (l *leg) used(w Wrapped) {
+	if last := l.ref.Load(); last == nil || *last != w.KeyRef {
+		l.ref.Store(&w.KeyRef)
+	}
+}
+
+// left reports that the service has moved on from the key that w lies under. The related keys of a multi-Region key of AWS are one.
+func (l *leg) left(w Wrapped) bool {
+	ref := l.ref.Load()
+	if ref == nil || *ref == w.KeyRef {
+		return false
+	}
+	_, now, _ := strings.Cut(*ref, ":key/mrk-")
+	_, then, _ := strings.Cut(w.KeyRef, ":key/mrk-")
+	return now == "" || now != then
+}
+
+// behind reports that a service has moved on from the key that one of the wraps lies under.
+func (m *Multi) behind(wraps []Wrapped) bool {
+	return slices.ContainsFunc(m.legs, func(l *leg) bool {
+		w, ok := l.has(wraps)
+		return ok && l.left(w)
+	})
 }
 
 // rests reports whether the leg is to be asked last. Asking takes nothing from it: see take.

@@ -426,3 +426,9 @@ func (l *Ledger) inTx(ctx context.Context, do func(tx *sql.Tx) error) error {
 	}
 	return tx.Commit()
 }
+
+// Pending counts the values that are to be tried again when the ranges are done.
+func (l *Ledger) Pending(ctx context.Context, run string) (n int64, err error) {
+	err = l.row(ctx, l.DB, "SELECT COUNT(*) FROM rowseal_failures WHERE run_id = ? AND class = ?", run, raced).Scan(&n)
+	return n, err
+}

@@ -182,6 +182,20 @@ func collect(ctx context.Context, db Execer, query string, args []any, read Read
 	return keys, rows, found.Close()
 }
 
+// single reads one row by its key, if it is there.
+func (t Table) single(ctx context.Context, db Execer, d Dialect, columns []string, k Key, read Reader) (row any, ok bool, err error) {
+	conds, args := make([]string, len(k)), make([]any, len(k))
+	for i, v := range k {
+		conds[i], args[i] = d.Quote(t.Key[i])+" = ?", v
+	}
+	query := "SELECT " + t.columns(d) + list(d, columns) + " FROM " + t.Name + " WHERE " + strings.Join(conds, " AND ")
+	_, rows, err := collect(ctx, db, d.rebind(query), args, read)
+	if err != nil || len(rows) == 0 {
+		return nil, false, err
+	}
+	return rows[0], true, nil
+}
+
 // boundary is the key of the row that is size rows behind lo; nil where there are fewer.
 func (t Table) boundary(ctx context.Context, db Execer, d Dialect, lo Key, size int, read Reader) (Key, error) {
 	where, args := t.between(d, lo, nil)
@@ -259,20 +273,32 @@ func mysqlType(kind, charset, collation string) string {
 	return kind
 }
 
-// store writes one column of many rows in one statement, each where the old text still stands, and gives how many were written. On Postgres and
-// SQLite it gives which as well, by the position in changes.
-func (t Table) store(ctx context.Context, db Execer, d Dialect, ty types, column string, index int, changes []Change) (n int, done map[int]bool, err error) {
+// store writes one column of many rows in one statement, each where the old text still stands, and gives the positions of those that were not
+// written: another writer was faster, or deleted the row.
+func (t Table) store(ctx context.Context, db Execer, d Dialect, ty types, column string, changes []Change) (missed []int, err error) {
+	var n int
+	var done map[int]bool
 	switch d.Name {
 	case "postgres":
-		return t.storePostgres(ctx, db, d, ty, column, index, changes)
+		n, done, err = t.storePostgres(ctx, db, d, ty, column, changes)
 	case "mysql":
-		return t.storeMySQL(ctx, db, d, ty, column, changes)
+		n, done, err = t.storeMySQL(ctx, db, d, ty, column, changes)
+	default:
+		n, done, err = t.storeSQLite(ctx, db, d, column, changes)
 	}
-	return t.storeSQLite(ctx, db, d, column, changes)
+	if err != nil || n == len(changes) {
+		return nil, err
+	}
+	for i := range changes {
+		if !done[i] {
+			missed = append(missed, i)
+		}
+	}
+	return missed, nil
 }
 
 // storePostgres passes arrays as text, which every driver takes, and has the database give them their types.
-func (t Table) storePostgres(ctx context.Context, db Execer, d Dialect, ty types, column string, index int, changes []Change) (int, map[int]bool, error) {
+func (t Table) storePostgres(ctx context.Context, db Execer, d Dialect, ty types, column string, changes []Change) (int, map[int]bool, error) {
 	arrays := make([]strings.Builder, len(t.Key)+3)
 	for i, c := range changes {
 		sep := byte(',')
@@ -366,8 +392,8 @@ func positions(ctx context.Context, db Execer, query string, args []any) (int, m
 	return len(done), done, rows.Close()
 }
 
-// storeMySQL cannot tell which rows were written, only how many.
-func (t Table) storeMySQL(ctx context.Context, db Execer, d Dialect, ty types, column string, changes []Change) (int, map[int]bool, error) {
+// storeMySQL joins with one JSON text. done is nil where all were written.
+func (t Table) storeMySQL(ctx context.Context, db Execer, d Dialect, ty types, column string, changes []Change) (n int, done map[int]bool, err error) {
 	doc, hexed, err := document(changes)
 	if err != nil {
 		return 0, nil, err
@@ -381,8 +407,8 @@ func (t Table) storeMySQL(ctx context.Context, db Execer, d Dialect, ty types, c
 		columns = append(columns, fmt.Sprintf("k%d %s PATH '$[%d]'", i, kind, i))
 		match = append(match, fmt.Sprintf("t.%s = %s", d.Quote(c), value))
 	}
-	n := len(t.Key)
-	columns = append(columns, fmt.Sprintf("old LONGTEXT CHARACTER SET utf8mb4 PATH '$[%d]'", n), fmt.Sprintf("new LONGTEXT CHARACTER SET utf8mb4 PATH '$[%d]'", n+1))
+	k := len(t.Key)
+	columns = append(columns, fmt.Sprintf("old LONGTEXT CHARACTER SET utf8mb4 PATH '$[%d]'", k), fmt.Sprintf("new LONGTEXT CHARACTER SET utf8mb4 PATH '$[%d]'", k+1))
 	query := fmt.Sprintf("UPDATE %s AS t JOIN JSON_TABLE(?, '$[*]' COLUMNS (%s)) AS v ON %s SET t.%s = v.new WHERE CAST(CONVERT(t.%s USING utf8mb4) AS BINARY) = CAST(v.old AS BINARY)",
 		t.Name, strings.Join(columns, ", "), strings.Join(match, " AND "), d.Quote(column), d.Quote(column))
 	result, err := db.ExecContext(ctx, query, doc)
@@ -390,7 +416,18 @@ func (t Table) storeMySQL(ctx context.Context, db Execer, d Dialect, ty types, c
 		return 0, nil, err
 	}
 	affected, err := result.RowsAffected()
-	return int(affected), nil, err
+	if err != nil || int(affected) == len(changes) {
+		return int(affected), nil, err
+	}
+	// It does not say which: those that have the new text now.
+	query = fmt.Sprintf("SELECT v.n FROM JSON_TABLE(?, '$[*]' COLUMNS (n FOR ORDINALITY, %s)) AS v JOIN %s AS t ON %s WHERE CAST(CONVERT(t.%s USING utf8mb4) AS BINARY) = CAST(v.new AS BINARY)",
+		strings.Join(columns, ", "), t.Name, strings.Join(match, " AND "), d.Quote(column))
+	n, done, err = positions(ctx, db, query, []any{doc})
+	shifted := make(map[int]bool, n) // ordinality counts from 1
+	for i := range done {
+		shifted[i-1] = true
+	}
+	return n, shifted, err
 }
 
 // document is a page as JSON: arrays of key parts, old and new. hexed says which parts are bytes, in hexadecimal.

@@ -1,0 +1,504 @@
+// walk.go owns the lanes: planning, claiming, and the way of a page from the table through the task and back.
+
+package walk
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Task is what a walk does.
+type Task struct {
+	Table  Table
+	Bare   string   // the table's name without schema and quotes
+	Schema string   // its schema, "" for the connection's own
+	Read   []string // columns that are read beside the primary key
+	Writes []string // columns that may be written, each of text
+
+	// Key scans a primary key alone, Row a primary key and Read.
+	Key, Row Reader
+
+	// Change says what becomes of each row. It is called outside any transaction and may take long. Its error is one of the whole page, which is tried
+	// again; what concerns one row is a Failure of that row.
+	Change func(ctx context.Context, rows []any) ([]Result, error)
+}
+
+// Result is what becomes of one row.
+type Result struct {
+	Changes  []Change  // without their keys
+	Failures []Failure // likewise
+	Current  int64     // columns that need nothing
+	Calls    int64     // to key services
+	Exposed  int64     // data keys that were in memory
+}
+
+// Config sets how a walk goes on.
+type Config struct {
+	RangeSize int           // rows of a range
+	MaxPage   int           // rows of a page, at the most
+	Page      time.Duration // that storing a page should take
+	Lease     time.Duration
+	Owner     string // names the process in the ledger
+}
+
+const (
+	window    = 16 // ranges that are planned at once
+	firstPage = 200
+	minPage   = 50
+	pageStep  = 100
+	raceTries = 4 // how often a value is tried that others keep changing
+)
+
+// Walker does a task. Its methods are safe for concurrent use.
+type Walker struct {
+	Ledger *Ledger
+	Task   Task
+	Config Config
+
+	once  sync.Once
+	types types
+	err   error
+	page  atomic.Int64
+}
+
+// Prepare asks the database for the columns of the table, and fails where one is not there.
+func (w *Walker) Prepare(ctx context.Context) error {
+	w.once.Do(func() {
+		w.types, w.err = w.Task.Table.look(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Bare, w.Task.Schema, w.Task.Writes)
+		w.page.Store(int64(min(firstPage, w.Config.MaxPage)))
+	})
+	return w.err
+}
+
+// ErrStopped: the run is paused or has ended.
+var ErrStopped = errors.New("walk: the run is not running")
+
+// Lane works on ranges of a run until none is left that nobody else holds, the run is stopped, or stop reports true, which is asked at every page.
+// idle reports that there was nothing to do, though others may still be at work: see [Walker.Left].
+func (w *Walker) Lane(ctx context.Context, run string, stop func() bool) (idle bool, err error) {
+	if err := w.Prepare(ctx); err != nil {
+		return false, err
+	}
+	for idle = true; ; idle = false {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		if stop() {
+			return false, nil
+		}
+		r, err := w.Ledger.Get(ctx, run)
+		if err != nil {
+			return false, err
+		}
+		if r.State != Running {
+			return false, fmt.Errorf("%w: it is %s", ErrStopped, r.State)
+		}
+		c, ok, err := w.Ledger.claimNext(ctx, run, w.Config.Owner, w.Config.Lease)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			planned, err := w.plan(ctx, r)
+			if err != nil {
+				return false, err
+			}
+			if planned {
+				continue
+			}
+			return idle, nil
+		}
+		if err := w.held(ctx, c, stop); err != nil && !errors.Is(err, errLost) {
+			return false, err
+		}
+	}
+}
+
+// Left counts the ranges that are not done, and those of them that nobody holds; unplanned reports that more are to come.
+func (w *Walker) Left(ctx context.Context, run string) (open, free int64, unplanned bool, err error) {
+	r, err := w.Ledger.Get(ctx, run)
+	if err != nil {
+		return 0, 0, false, err
+	}
+	open, free, err = w.Ledger.open(ctx, run)
+	return open, free, !r.Planned, err
+}
+
+// plan cuts the next ranges. It reports whether there may be more to claim now, by itself or by a lane that was faster.
+func (w *Walker) plan(ctx context.Context, r Run) (more bool, err error) {
+	if r.Planned {
+		return false, nil
+	}
+	l := w.Ledger
+	var at sql.NullString
+	if err := l.row(ctx, l.DB, "SELECT plan_cursor FROM rowseal_runs WHERE id = ?", r.ID).Scan(&at); err != nil {
+		return false, err
+	}
+	lo, err := parseKeyText(at)
+	if err != nil {
+		return false, err
+	}
+	type interval struct{ lo, hi Key }
+	var ranges []interval
+	last := false
+	for len(ranges) < window && !last {
+		hi, err := w.Task.Table.boundary(ctx, l.DB, l.Dialect, lo, w.Config.RangeSize, w.Task.Key)
+		if err != nil {
+			return false, err
+		}
+		// The last range has no end: rows that are inserted behind it meanwhile are walked too.
+		ranges, last = append(ranges, interval{lo, hi}), hi == nil
+		lo = hi
+	}
+	planned := 0
+	if last {
+		planned = 1
+	}
+	err = l.inTx(ctx, func(tx *sql.Tx) error {
+		n, err := l.exec(ctx, tx, "UPDATE rowseal_runs SET plan_cursor = ?, planned = ?, ranges_planned = ranges_planned + ? WHERE id = ? AND ranges_planned = ? AND planned = 0",
+			keyText(lo), planned, len(ranges), r.ID, r.Ranges)
+		if err != nil || n == 0 {
+			return err // another lane was faster
+		}
+		for i, iv := range ranges {
+			if err := l.addRange(ctx, tx, r.ID, r.Ranges+int64(i), iv.lo, iv.hi); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return err == nil, err
+}
+
+// held works on a claimed range, whose lease is kept up meanwhile, and gives it back.
+func (w *Walker) held(ctx context.Context, c claim, stop func() bool) error {
+	work, cancel := context.WithCancelCause(ctx)
+	beat := make(chan struct{})
+	go func() {
+		defer close(beat)
+		tick := time.NewTicker(w.Config.Lease / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-work.Done():
+				return
+			case <-tick.C:
+				// An error of the database is not the end: the page will meet it, or the next beat goes through.
+				if err := w.Ledger.hold(work, w.Ledger.DB, c, w.Config.Lease); errors.Is(err, errLost) {
+					cancel(errLost)
+				}
+			}
+		}
+	}()
+	var err error
+	if c.n == settling {
+		err = w.settle(work, c, stop)
+	} else {
+		err = w.walk(work, c, stop)
+	}
+	if err != nil && errors.Is(context.Cause(work), errLost) {
+		err = errLost
+	}
+	cancel(nil)
+	<-beat
+	if !errors.Is(err, errLost) {
+		// So that nobody waits for the lease to end. ctx may be done; this must go through all the same, and briefly.
+		brief, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer done()
+		if rerr := w.Ledger.release(brief, c); err == nil {
+			err = rerr
+		}
+	}
+	return err
+}
+
+// batch is a page on its way.
+type batch struct {
+	keys    []Key
+	results []Result
+	last    Key  // the cursor behind it
+	end     bool // nothing is left in the range
+	err     error
+}
+
+// walk goes through a range. While a page is stored, the next is read and changed already, so that key services are never idle.
+func (w *Walker) walk(ctx context.Context, c claim, stop func() bool) error {
+	from := c.lo
+	if c.cur != nil {
+		from = c.cur
+	}
+	next := w.fetch(ctx, from, c.hi)
+	for {
+		b := <-next
+		if b.err != nil {
+			return b.err
+		}
+		more := !b.end && !stop()
+		if more {
+			next = w.fetch(ctx, b.last, c.hi)
+		}
+		if err := w.commit(ctx, c, b); err != nil {
+			if more {
+				<-next
+			}
+			return err
+		}
+		if !more {
+			return nil
+		}
+	}
+}
+
+// fetch reads a page and has it changed, in a goroutine that ends with its answer.
+func (w *Walker) fetch(ctx context.Context, lo, hi Key) <-chan batch {
+	out := make(chan batch, 1)
+	size := int(w.page.Load())
+	go func() {
+		var b batch
+		defer func() { out <- b }()
+		var rows []any
+		b.keys, rows, b.err = w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, lo, hi, size, w.Task.Row)
+		if b.err != nil {
+			return
+		}
+		b.end = len(rows) < size
+		if len(rows) == 0 {
+			return
+		}
+		b.last = b.keys[len(b.keys)-1]
+		b.results, b.err = w.change(ctx, rows)
+	}()
+	return out
+}
+
+func (w *Walker) change(ctx context.Context, rows []any) ([]Result, error) {
+	results, err := w.Task.Change(ctx, rows)
+	if err == nil && len(results) != len(rows) {
+		err = fmt.Errorf("walk: internal error: %d results for %d rows", len(results), len(rows))
+	}
+	return results, err
+}
+
+// commit stores a page: rows, cursor and counters in one transaction, or nothing.
+func (w *Walker) commit(ctx context.Context, c claim, b batch) error {
+	start := time.Now()
+	n := 0
+	err := w.Ledger.inTx(ctx, func(tx *sql.Tx) error {
+		if err := w.Ledger.hold(ctx, tx, c, w.Config.Lease); err != nil {
+			return err
+		}
+		var d Counters
+		var changes []Change
+		var failures []Failure
+		for i, r := range b.results {
+			d.Current += r.Current
+			d.Calls += r.Calls
+			d.Exposed += r.Exposed
+			d.Seen += r.Current + int64(len(r.Changes)+len(r.Failures))
+			for _, f := range r.Failures {
+				f.Key = b.keys[i]
+				failures = append(failures, f)
+			}
+			for _, ch := range r.Changes {
+				ch.Key = b.keys[i]
+				changes = append(changes, ch)
+			}
+		}
+		n = len(changes)
+		missed, err := w.store(ctx, tx, changes)
+		if err != nil {
+			return err
+		}
+		for _, ch := range missed {
+			failures = append(failures, Failure{Key: ch.Key, Column: w.Task.Writes[ch.Column], Class: raced, Tries: 1, Message: "another writer was faster"})
+		}
+		for _, f := range failures {
+			if err := w.Ledger.fail(ctx, tx, c.run, f); err != nil {
+				return err
+			}
+		}
+		d.Changed, d.Failed = int64(len(changes)-len(missed)), int64(len(failures))
+		return w.Ledger.record(ctx, tx, c, b.last, b.end, d)
+	})
+	if err == nil {
+		w.adapt(n, time.Since(start))
+	}
+	return err
+}
+
+// raced is the class of what is tried again when the ranges are done.
+const raced = "raced"
+
+// store writes changes, column by column, and gives those that were not written.
+func (w *Walker) store(ctx context.Context, tx *sql.Tx, changes []Change) (missed []Change, err error) {
+	for column, name := range w.Task.Writes {
+		var own []Change
+		for _, ch := range changes {
+			if ch.Column == column {
+				own = append(own, ch)
+			}
+		}
+		if len(own) == 0 {
+			continue
+		}
+		ty := w.types
+		at, err := w.Task.Table.store(ctx, tx, w.Ledger.Dialect, ty, name, own)
+		if err != nil {
+			return nil, err
+		}
+		for _, i := range at {
+			missed = append(missed, own[i])
+		}
+	}
+	return missed, nil
+}
+
+// adapt moves the size of pages towards the time that storing one should take. Longer pages hold row locks longer; shorter ones cost round trips.
+func (w *Walker) adapt(changed int, took time.Duration) {
+	size := w.page.Load()
+	switch {
+	case took > w.Config.Page:
+		w.page.Store(max(minPage, size*7/10))
+	case changed > 0:
+		w.page.Store(min(int64(w.Config.MaxPage), size+pageStep))
+	}
+}
+
+// settle tries again what other writers changed while the run was at it. It is a range like others, claimed when they are done.
+func (w *Walker) settle(ctx context.Context, c claim, stop func() bool) error {
+	l := w.Ledger
+	for !stop() {
+		open, err := l.failures(ctx, "run_id = ? AND class = ?", []any{c.run, raced}, 100)
+		if err != nil {
+			return err
+		}
+		if len(open) == 0 {
+			return l.inTx(ctx, func(tx *sql.Tx) error {
+				if err := l.hold(ctx, tx, c, w.Config.Lease); err != nil {
+					return err
+				}
+				return l.record(ctx, tx, c, nil, true, Counters{})
+			})
+		}
+		if err := w.again(ctx, c, open); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// again is one page of settle.
+func (w *Walker) again(ctx context.Context, c claim, open []Failure) error {
+	l := w.Ledger
+	rows := make([]any, len(open)) // nil for one that is gone
+	var there []any
+	for i, f := range open {
+		row, ok, err := w.Task.Table.single(ctx, l.DB, l.Dialect, w.Task.Read, f.Key, w.Task.Row)
+		if err != nil {
+			return err
+		}
+		if ok {
+			rows[i] = row
+			there = append(there, row)
+		}
+	}
+	results, err := w.change(ctx, there)
+	if err != nil {
+		return err
+	}
+	return l.inTx(ctx, func(tx *sql.Tx) error {
+		if err := l.hold(ctx, tx, c, w.Config.Lease); err != nil {
+			return err
+		}
+		var d Counters
+		at := 0
+		for i, f := range open {
+			where, args := " WHERE run_id = ? AND row_hash = ? AND key_column = ?", []any{c.run, rowHash(f.Key), f.Column}
+			end := func(counter *int64) error {
+				*counter++
+				d.Failed--
+				_, err := l.exec(ctx, tx, "DELETE FROM rowseal_failures"+where, args...)
+				return err
+			}
+			if rows[i] == nil {
+				if err := end(&d.Gone); err != nil {
+					return err
+				}
+				continue
+			}
+			r := results[at]
+			at++
+			d.Calls += r.Calls
+			d.Exposed += r.Exposed
+			change, failure := find(r, w.Task.Writes, f.Column)
+			var err error
+			switch {
+			case failure != nil:
+				_, err = l.exec(ctx, tx, "UPDATE rowseal_failures SET class = ?, version = ?, message = ?, tries = tries + 1"+where, append([]any{failure.Class, failure.Version, failure.Message}, args...)...)
+			case change == nil:
+				err = end(&d.Raced)
+			default:
+				change.Key = f.Key
+				var missed []Change
+				if missed, err = w.store(ctx, tx, []Change{*change}); err != nil {
+					break
+				}
+				if len(missed) == 0 {
+					err = end(&d.Changed)
+					break
+				}
+				class := raced
+				if f.Tries+1 >= raceTries {
+					class = "contended"
+				}
+				_, err = l.exec(ctx, tx, "UPDATE rowseal_failures SET class = ?, tries = tries + 1"+where, append([]any{class}, args...)...)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return l.record(ctx, tx, c, nil, false, d)
+	})
+}
+
+func find(r Result, columns []string, name string) (*Change, *Failure) {
+	for _, ch := range r.Changes {
+		if columns[ch.Column] == name {
+			return &ch, nil
+		}
+	}
+	for _, f := range r.Failures {
+		if f.Column == name {
+			return nil, &f
+		}
+	}
+	return nil, nil
+}
+
+// Sample reads a few rows, from the beginning of the table.
+func (w *Walker) Sample(ctx context.Context, n int) ([]any, error) {
+	_, rows, err := w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, nil, nil, n, w.Task.Row)
+	return rows, err
+}
+
+// Each reads the whole table, page by page, without the ledger, and changes nothing.
+func (w *Walker) Each(ctx context.Context, do func(rows []any) error) error {
+	var at Key
+	for {
+		keys, rows, err := w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, at, nil, w.Config.MaxPage, w.Task.Row)
+		if err != nil {
+			return err
+		}
+		if err := do(rows); err != nil {
+			return err
+		}
+		if len(rows) < w.Config.MaxPage {
+			return nil
+		}
+		at = keys[len(keys)-1]
+	}
+}

@@ -1,0 +1,124 @@
+// status.go owns what is under which version, read without changing anything.
+
+package rotation
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"sort"
+	"strconv"
+
+	"gorm.io/gorm"
+
+	"github.com/rowseal/rowseal/internal/row"
+	"github.com/rowseal/rowseal/kmskey"
+)
+
+// Held is how many rows of a key column are under one version, service and key. A row with several data keys or regions is counted once under each.
+type Held struct {
+	Column  string `json:"column"`
+	Version int    `json:"version"` // 0 for NULL, -1 for what is no envelope
+	Service string `json:"service,omitempty"`
+	KeyRef  string `json:"key_ref,omitempty"`
+	Rows    int64  `json:"rows"`
+}
+
+// Status reads every envelope of a model and counts rows by version and key. It makes no call to a key service. A "pending" service counts rows whose insert never
+// finished.
+func Status(ctx context.Context, db *gorm.DB, model any, cfg Config) ([]Held, error) {
+	j, err := open(ctx, db, model, cfg)
+	if err != nil {
+		return nil, err
+	}
+	counts := map[Held]int64{}
+	err = j.walker.Each(ctx, func(rows []any) error {
+		for _, r := range rows {
+			for i, text := range r.(*row.Read).Texts {
+				column := j.reading.Keys()[i]
+				if text == "" {
+					counts[Held{Column: column}]++
+					continue
+				}
+				env, err := kmskey.ParseEnvelope(text)
+				if err != nil {
+					counts[Held{Column: column, Version: -1, Service: kmskey.Outcome(err)}]++
+					continue
+				}
+				for _, w := range env.Wraps() {
+					counts[Held{column, w.Version, w.Service, w.KeyRef, 0}]++
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("rotation: status of %s: %w", j.table, err)
+	}
+	out := make([]Held, 0, len(counts))
+	for h, n := range counts {
+		h.Rows = n
+		out = append(out, h)
+	}
+	sort.Slice(out, func(a, b int) bool {
+		x, y := out[a], out[b]
+		if x.Column != y.Column {
+			return x.Column < y.Column
+		}
+		if x.Version != y.Version {
+			return x.Version < y.Version
+		}
+		return x.Service+x.KeyRef < y.Service+y.KeyRef
+	})
+	return out, nil
+}
+
+// groups counts by version in the database itself, by the prefix of the envelopes.
+func (j *job) groups(ctx context.Context) (out []Group, err error) {
+	for _, column := range j.reading.Keys() {
+		quoted := j.ledger.Dialect.Quote(column)
+		prefix := map[string]string{
+			"postgres": "split_part(" + quoted + ", ':', 1)",
+			"mysql":    "SUBSTRING_INDEX(" + quoted + ", ':', 1)",
+			"sqlite":   "substr(" + quoted + ", 1, instr(" + quoted + ", ':') - 1)",
+		}[j.ledger.Dialect.Name]
+		rows, err := j.ledger.DB.QueryContext(ctx, "SELECT "+prefix+" AS p, COUNT(*) FROM "+j.quoted+" GROUP BY "+prefix)
+		if err != nil {
+			return nil, fmt.Errorf("rotation: count %s by version: %w", j.table, err)
+		}
+		found, err := scanGroups(rows, column)
+		if err != nil {
+			return nil, fmt.Errorf("rotation: count %s by version: %w", j.table, err)
+		}
+		out = append(out, found...)
+	}
+	return out, nil
+}
+
+func scanGroups(rows *sql.Rows, column string) ([]Group, error) {
+	defer rows.Close()
+	counts := map[int]int64{}
+	for rows.Next() {
+		var p sql.NullString
+		var n int64
+		if err := rows.Scan(&p, &n); err != nil {
+			return nil, err
+		}
+		version := 0
+		if p.Valid {
+			version = -1
+			if len(p.String) > 1 && p.String[0] == 'v' {
+				if v, err := strconv.Atoi(p.String[1:]); err == nil && v > 0 {
+					version = v
+				}
+			}
+		}
+		counts[version] += n
+	}
+	var out []Group
+	for v, n := range counts {
+		out = append(out, Group{column, v, n})
+	}
+	sort.Slice(out, func(a, b int) bool { return out[a].Version < out[b].Version })
+	return out, rows.Err()
+}
