@@ -1,0 +1,241 @@
+package migrations
+
+// session.go owns the one connection that everything runs on, the lock, and how databases differ.
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+)
+
+type session struct {
+	conn    *sql.Conn
+	dialect string
+	known   []migration
+	close   func()
+}
+
+func open(ctx context.Context, db *gorm.DB) (*session, error) {
+	if db.Error != nil {
+		return nil, db.Error
+	}
+	dialect := db.Dialector.Name()
+	known, err := load(dialect)
+	if err != nil {
+		return nil, err
+	}
+	if db.DryRun {
+		return nil, errors.New("db is a dry run, in which nothing runs; migrations.Files has the SQL")
+	}
+	s := &session{dialect: dialect, known: known}
+	switch pool := db.Statement.ConnPool.(type) {
+	case gorm.TxCommitter:
+		// MySQL would commit it at the first CREATE TABLE, and elsewhere the lock would be held as long as it lasts.
+		return nil, errors.New("db is within a transaction; call it before the transaction begins")
+	case *sql.Conn:
+		s.conn, s.close = pool, func() {}
+		return s, nil
+	}
+	pool, err := db.DB()
+	if err != nil {
+		return nil, fmt.Errorf("reach the *sql.DB under the *gorm.DB: %w", err)
+	}
+	if s.conn, err = pool.Conn(ctx); err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	s.close = func() { _ = s.conn.Close() }
+	return s, nil
+}
+
+func (s *session) transactional() bool { return s.dialect != "mysql" }
+
+// alone runs f while nobody else does, in a transaction of its own.
+func (s *session) alone(ctx context.Context, f func() error) (err error) {
+	// What is undone is undone also when ctx has ended, or it would hold up the next user of the connection.
+	cleanup := context.WithoutCancel(ctx)
+	if s.dialect == "mysql" {
+		if err := s.getLock(ctx); err != nil {
+			return err
+		}
+		defer func() { s.mustExec(cleanup, "DO RELEASE_LOCK("+mysqlLock+")") }()
+	}
+	// In the order of dialects: a snapshot taken before the lock was waited for would not show what others did meanwhile; the write lock is
+	// taken at once, since two that read first and then write cannot both have it; DDL commits, but what a connection without autocommit
+	// read or wrote has its ends here.
+	begin := map[string]string{"postgres": "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", "sqlite": "BEGIN IMMEDIATE", "mysql": "BEGIN"}[s.dialect]
+	if err := s.patiently(ctx, func() error { return s.exec(ctx, begin) }); err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			s.mustExec(cleanup, "ROLLBACK")
+		}
+	}()
+	if s.dialect == "postgres" {
+		// The transaction's lock, not the session's: a pooler may give the session away.
+		if err := s.exec(ctx, "SELECT pg_advisory_xact_lock(8247341635019108)"); err != nil {
+			return fmt.Errorf("wait for the lock: %w", err)
+		}
+		if err := s.exec(ctx, `SELECT set_config('search_path', n.nspname, true) FROM (SELECT quote_ident(nspname) AS nspname FROM pg_namespace
+			WHERE oid = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('rowseal_migrations'))) n`); err != nil {
+			return fmt.Errorf("find the schema: %w", err)
+		}
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	if err := s.patiently(ctx, func() error { return s.exec(ctx, "COMMIT") }); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// The lock is the server's, its name one database's.
+const mysqlLock = "CONCAT('rowseal_', SHA1(DATABASE()))"
+
+func (s *session) getLock(ctx context.Context) error {
+	for {
+		var got sql.NullInt64
+		// In slices: a server may not notice for as long that nobody waits any more.
+		if err := s.conn.QueryRowContext(ctx, "SELECT GET_LOCK("+mysqlLock+", 5)").Scan(&got); err != nil {
+			return fmt.Errorf("wait for the lock: %w", err)
+		}
+		switch {
+		case got.Int64 == 1:
+			return nil
+		case !got.Valid:
+			return errors.New("wait for the lock: GET_LOCK gave NULL; is the connection without a database?")
+		}
+	}
+}
+
+// patiently repeats what SQLite refuses while another connection writes: how long it waits by itself is up to the DSN, and often not at all.
+func (s *session) patiently(ctx context.Context, f func() error) error {
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		err := f()
+		if s.dialect != "sqlite" || err == nil || !strings.Contains(err.Error(), "locked") {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (s *session) exec(ctx context.Context, statement string) error {
+	_, err := s.conn.ExecContext(ctx, statement)
+	return err
+}
+
+// mustExec leaves the connection clean, or ends it.
+func (s *session) mustExec(ctx context.Context, statement string) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if s.exec(ctx, statement) != nil {
+		_ = s.conn.Raw(func(any) error { return driver.ErrBadConn })
+	}
+}
+
+func (s *session) run(ctx context.Context, m *migration, statements []string) error {
+	for i, statement := range statements {
+		if err := s.exec(ctx, statement); err != nil {
+			return fmt.Errorf("version %d (%s), statement %d of %d, %s: %w", m.number, m.name, i+1, len(statements), title(statement), err)
+		}
+	}
+	return nil
+}
+
+// standing are those of our tables that the database has.
+func (s *session) standing(ctx context.Context) (names []string, err error) {
+	list := "'" + strings.Join(tables, "', '") + "'"
+	return names, s.query(ctx, map[string]string{
+		"postgres": "SELECT name FROM unnest(ARRAY[" + list + "]) AS name WHERE to_regclass(name) IS NOT NULL",
+		"mysql":    "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name IN (" + list + ")",
+		"sqlite":   "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN (" + list + ")",
+	}[s.dialect], func(scan func(...any) error) error {
+		var name string
+		err := scan(&name)
+		names = append(names, name)
+		return err
+	})
+}
+
+// recorded are the versions that the database has.
+func (s *session) recorded(ctx context.Context) (have map[int]Version, err error) {
+	err = s.patiently(ctx, func() error {
+		have = map[int]Version{}
+		names, err := s.standing(ctx)
+		if err != nil || !slices.Contains(names, "rowseal_migrations") {
+			return err
+		}
+		return s.query(ctx, "SELECT version, name, applied_ms FROM rowseal_migrations", func(scan func(...any) error) error {
+			var v Version
+			var ms int64
+			err := scan(&v.Number, &v.Name, &ms)
+			v.Applied, v.Newer = time.UnixMilli(ms), v.Number > len(s.known)
+			have[v.Number] = v
+			return err
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what is applied: %w", err)
+	}
+	return have, nil
+}
+
+func (s *session) query(ctx context.Context, query string, each func(scan func(...any) error) error) error {
+	rows, err := s.conn.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := each(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// guard refuses while the ledger holds runs, and sees to it that none begins before it is dropped.
+func (s *session) guard(ctx context.Context, discard bool) (unlock func() error, err error) {
+	unlock = func() error { return nil }
+	names, err := s.standing(ctx)
+	if err != nil || !slices.Contains(names, "rowseal_runs") {
+		return unlock, err
+	}
+	switch {
+	case s.dialect == "postgres":
+		err = s.exec(ctx, "LOCK TABLE rowseal_runs IN ACCESS EXCLUSIVE MODE")
+	case s.dialect == "mysql" && len(names) == len(tables):
+		// With some of them gone nothing has run since, and what is not there could not be dropped under this lock, IF EXISTS or not.
+		err = s.exec(ctx, "LOCK TABLES "+strings.Join(tables, " WRITE, ")+" WRITE")
+		unlock = func() error { return s.exec(context.WithoutCancel(ctx), "UNLOCK TABLES") }
+	}
+	if err != nil {
+		return unlock, fmt.Errorf("lock the ledger: %w", err)
+	}
+	var runs, active int
+	err = s.conn.QueryRowContext(ctx, "SELECT count(*), count(active) FROM rowseal_runs").Scan(&runs, &active)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("look for runs: %w", err)
+	case active > 0:
+		err = fmt.Errorf("%w: %d of %d have not ended; cancel them first", ErrRuns, active, runs)
+	case runs > 0 && !discard:
+		err = fmt.Errorf("%w: all %d have ended; migrations.Discard loses them", ErrRuns, runs)
+	}
+	if err != nil {
+		return unlock, errors.Join(err, unlock())
+	}
+	return unlock, nil
+}
