@@ -11,16 +11,16 @@ import (
 	"github.com/rowseal/rowseal/migrations"
 )
 
-// At the start of every process.
+// At the start of every process, before the first rotation.
 func ExampleUp() {
-	start := func(ctx context.Context, db *gorm.DB) error {
-		applied, err := migrations.Up(ctx, db)
-		for _, v := range applied {
-			log.Printf("rowseal: applied %d (%s)", v.Number, v.Name)
-		}
-		return err
+	var db *gorm.DB // from gorm.Open
+	applied, err := migrations.Up(context.Background(), db)
+	if err != nil {
+		log.Fatal(err)
 	}
-	_ = start
+	for _, v := range applied {
+		log.Printf("rowseal: applied %d (%s)", v.Number, v.Name)
+	}
 }
 
 // For who migrates by other means: write the files where that tool looks for them.

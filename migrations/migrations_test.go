@@ -1,6 +1,7 @@
 package migrations
 
 import (
+	"fmt"
 	"io/fs"
 	"maps"
 	"slices"
@@ -82,7 +83,7 @@ func TestFiles(t *testing.T) {
 			if first := all[0][i]; len(known) != len(all[0]) || m.name != first.name {
 				t.Errorf("%s has %d versions and %s; %s has %d and %s", dialect, len(known), m.file("up"), dialects[0], len(all[0]), first.file("up"))
 			}
-			if last := m.up[len(m.up)-1]; !strings.HasPrefix(last, "INSERT INTO rowseal_migrations (version, name, applied_ms)\nVALUES ("+string(rune('0'+m.number))+", '"+m.name+"', ") {
+			if last := m.up[len(m.up)-1]; !strings.HasPrefix(last, fmt.Sprintf("INSERT INTO rowseal_migrations (version, name, applied_ms)\nVALUES (%d, '%s', ", m.number, m.name)) {
 				t.Errorf("%s: %s does not record its version last: %s", dialect, m.file("up"), last)
 			}
 			if first := title(m.down[0]); !strings.Contains(first, "rowseal_migrations") {

@@ -58,13 +58,15 @@ func (s *session) transactional() bool { return s.dialect != "mysql" }
 
 // alone runs f while nobody else does, in a transaction of its own.
 func (s *session) alone(ctx context.Context, f func() error) (err error) {
-	// What is undone is undone also when ctx has ended, or it would hold up the next user of the connection.
-	cleanup := context.WithoutCancel(ctx)
 	if s.dialect == "mysql" {
 		if err := s.getLock(ctx); err != nil {
 			return err
 		}
-		defer func() { s.mustExec(cleanup, "DO RELEASE_LOCK("+mysqlLock+")") }()
+		defer func() {
+			if failed := s.cleanUp(ctx, "DO RELEASE_LOCK("+mysqlLock+")"); err == nil && failed != nil {
+				err = fmt.Errorf("release the lock: %w", failed)
+			}
+		}()
 	}
 	// In the order of dialects: a snapshot taken before the lock was waited for would not show what others did meanwhile; the write lock is
 	// taken at once, since two that read first and then write cannot both have it; DDL commits, but what a connection without autocommit
@@ -75,7 +77,7 @@ func (s *session) alone(ctx context.Context, f func() error) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			s.mustExec(cleanup, "ROLLBACK")
+			_ = s.cleanUp(ctx, "ROLLBACK")
 		}
 	}()
 	if s.dialect == "postgres" {
@@ -136,13 +138,15 @@ func (s *session) exec(ctx context.Context, statement string) error {
 	return err
 }
 
-// mustExec leaves the connection clean, or ends it.
-func (s *session) mustExec(ctx context.Context, statement string) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+// cleanUp leaves the connection as it was, or ends it. It runs also when ctx has ended: the next user of the connection would pay for it.
+func (s *session) cleanUp(ctx context.Context, statement string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	if s.exec(ctx, statement) != nil {
+	err := s.exec(ctx, statement)
+	if err != nil {
 		_ = s.conn.Raw(func(any) error { return driver.ErrBadConn })
 	}
+	return err
 }
 
 func (s *session) run(ctx context.Context, m *migration, statements []string) error {
@@ -219,7 +223,7 @@ func (s *session) guard(ctx context.Context, discard bool) (unlock func() error,
 	case s.dialect == "mysql" && len(names) == len(tables):
 		// With some of them gone nothing has run since, and what is not there could not be dropped under this lock, IF EXISTS or not.
 		err = s.exec(ctx, "LOCK TABLES "+strings.Join(tables, " WRITE, ")+" WRITE")
-		unlock = func() error { return s.exec(context.WithoutCancel(ctx), "UNLOCK TABLES") }
+		unlock = func() error { return s.cleanUp(ctx, "UNLOCK TABLES") }
 	}
 	if err != nil {
 		return unlock, fmt.Errorf("lock the ledger: %w", err)
