@@ -45,6 +45,8 @@ func newShared(t *testing.T, kind string) *sharedDB {
 	case kind == postgres:
 		parsed, err := pgx.ParseConfig(pgtest.DSN(t))
 		ok(t, err)
+		// As some servers are set: a transaction sees what was there when it began, also where it waited since.
+		parsed.RuntimeParams["default_transaction_isolation"] = "repeatable read"
 		s.connector = stdlib.GetConnector(*parsed)
 	default:
 		c := mariatest.Config(t)

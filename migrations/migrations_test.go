@@ -72,6 +72,7 @@ func TestSplit(t *testing.T) {
 // What the SQL has to keep, for every database and version to come.
 func TestFiles(t *testing.T) {
 	var all [][]migration
+	var columns []string // of the first dialect
 	for _, dialect := range dialects {
 		known, err := load(dialect)
 		if err != nil {
@@ -79,6 +80,7 @@ func TestFiles(t *testing.T) {
 		}
 		all = append(all, known)
 		made := map[string]bool{}
+		var own []string
 		for i, m := range known {
 			if first := all[0][i]; len(known) != len(all[0]) || m.name != first.name {
 				t.Errorf("%s has %d versions and %s; %s has %d and %s", dialect, len(known), m.file("up"), dialects[0], len(all[0]), first.file("up"))
@@ -90,6 +92,11 @@ func TestFiles(t *testing.T) {
 				t.Errorf("%s: %s does not remove its version first: %s", dialect, m.file("down"), first)
 			}
 			for _, s := range slices.Concat(m.up, m.down) {
+				for line := range strings.Lines(s) {
+					if len(line) > 1 && line[0] == '\t' && 'a' <= line[1] && line[1] <= 'z' {
+						own = append(own, strings.ReplaceAll(strings.TrimRight(line, ",\n"), "mediumtext", "text"))
+					}
+				}
 				s = title(s)
 				if name, ok := strings.CutPrefix(s, "CREATE TABLE "); ok {
 					made[strings.TrimPrefix(name, "IF NOT EXISTS ")] = true
@@ -101,6 +108,12 @@ func TestFiles(t *testing.T) {
 		}
 		if got := slices.Sorted(maps.Keys(made)); !slices.Equal(got, slices.Sorted(slices.Values(tables))) {
 			t.Errorf("%s: the tables are %v, the list has %v", dialect, got, tables)
+		}
+		if columns == nil {
+			columns = own
+		}
+		if len(own) == 0 || !slices.Equal(own, columns) {
+			t.Errorf("%s has the columns %q\n%s has %q", dialects[0], columns, dialect, own)
 		}
 		dir, err := Files(dialect)
 		if err != nil {
