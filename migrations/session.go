@@ -68,11 +68,18 @@ func (s *session) alone(ctx context.Context, f func() error) (err error) {
 			}
 		}()
 	}
-	// In the order of dialects: a snapshot taken before the lock was waited for would not show what others did meanwhile; the write lock is
-	// taken at once, since two that read first and then write cannot both have it; DDL commits, but what a connection without autocommit
-	// read or wrote has its ends here.
-	begin := map[string]string{"postgres": "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", "sqlite": "BEGIN IMMEDIATE", "mysql": "BEGIN"}[s.dialect]
+	begin := map[string]string{
+		// At a higher level it would not see what others did while it waited for the lock.
+		"postgres": "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+		// The lock at once: of two that read first, only one can write.
+		"sqlite": "BEGIN IMMEDIATE",
+		// The first DDL commits; the rest is for a connection without autocommit.
+		"mysql": "BEGIN",
+	}[s.dialect]
 	if err := s.patiently(ctx, func() error { return s.exec(ctx, begin) }); err != nil {
+		if ctx.Err() != nil {
+			_ = s.cleanUp(ctx, "ROLLBACK") // it may have begun all the same
+		}
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer func() {
@@ -85,6 +92,7 @@ func (s *session) alone(ctx context.Context, f func() error) (err error) {
 		if err := s.exec(ctx, "SELECT pg_advisory_xact_lock(8247341635019108)"); err != nil {
 			return fmt.Errorf("wait for the lock: %w", err)
 		}
+		// A later table goes to where the first ones are, whatever has come before that in the search_path since.
 		if err := s.exec(ctx, `SELECT set_config('search_path', n.nspname, true) FROM (SELECT quote_ident(nspname) AS nspname FROM pg_namespace
 			WHERE oid = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('rowseal_migrations'))) n`); err != nil {
 			return fmt.Errorf("find the schema: %w", err)
@@ -99,7 +107,7 @@ func (s *session) alone(ctx context.Context, f func() error) (err error) {
 	return nil
 }
 
-// The lock is the server's, its name one database's.
+// mysqlLock is a name for one database: the lock is the server's.
 const mysqlLock = "CONCAT('rowseal_', SHA1(DATABASE()))"
 
 func (s *session) getLock(ctx context.Context) error {
@@ -138,7 +146,7 @@ func (s *session) exec(ctx context.Context, statement string) error {
 	return err
 }
 
-// cleanUp leaves the connection as it was, or ends it. It runs also when ctx has ended: the next user of the connection would pay for it.
+// cleanUp leaves the connection as it was, or ends it, also when ctx has ended: its next user would pay for it.
 func (s *session) cleanUp(ctx context.Context, statement string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
