@@ -31,6 +31,8 @@ var imports = map[string]struct{ code, tests []string }{
 	"internal/canon":   {tests: []string{"internal/canon"}},
 	"internal/sqltext": {tests: []string{"internal/sqltext"}},
 
+	"migrations": {code: []string{"gorm.io/gorm"}, tests: []string{"migrations", "gorm.io/gorm/utils/tests"}},
+
 	"field": {code: []string{"internal/canon"}, tests: []string{"field"}},
 
 	"kmskey":                    {code: []string{"internal/canon"}, tests: []string{"kmskey", "field"}},

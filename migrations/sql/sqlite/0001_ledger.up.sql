@@ -1,0 +1,80 @@
+-- The ledger of runs. In one transaction (sqlite3 -bail file "BEGIN IMMEDIATE" ".read …" "COMMIT").
+CREATE TABLE IF NOT EXISTS rowseal_migrations (
+	version int NOT NULL PRIMARY KEY,
+	name varchar(255) NOT NULL,
+	applied_ms bigint NOT NULL
+);
+
+-- active is target while the run is running or paused: one such run per target.
+CREATE TABLE rowseal_runs (
+	id varchar(64) NOT NULL PRIMARY KEY,
+	kind varchar(32) NOT NULL,
+	target varchar(512) NOT NULL,
+	active varchar(512) NULL,
+	state varchar(16) NOT NULL,
+	reason text NULL,
+	spec text NOT NULL,
+	plan_cursor text NULL,
+	planned smallint NOT NULL DEFAULT 0,
+	ranges_planned bigint NOT NULL DEFAULT 0,
+	rows_estimate bigint NOT NULL DEFAULT 0,
+	rate double precision NOT NULL DEFAULT 0,
+	budget_rows bigint NOT NULL DEFAULT 0,
+	report text NULL,
+	started_by varchar(255) NOT NULL DEFAULT '',
+	created_ms bigint NOT NULL,
+	updated_ms bigint NOT NULL,
+	ended_ms bigint NULL,
+	CONSTRAINT rowseal_runs_active UNIQUE (active)
+);
+
+CREATE TABLE rowseal_ranges (
+	run_id varchar(64) NOT NULL,
+	n bigint NOT NULL,
+	lo text NULL,
+	hi text NULL,
+	cur text NULL,
+	done smallint NOT NULL DEFAULT 0,
+	fence bigint NOT NULL DEFAULT 0,
+	owner varchar(255) NOT NULL DEFAULT '',
+	lease_ms bigint NOT NULL DEFAULT 0,
+	seen bigint NOT NULL DEFAULT 0,
+	changed bigint NOT NULL DEFAULT 0,
+	current_rows bigint NOT NULL DEFAULT 0,
+	raced bigint NOT NULL DEFAULT 0,
+	gone bigint NOT NULL DEFAULT 0,
+	failed bigint NOT NULL DEFAULT 0,
+	calls bigint NOT NULL DEFAULT 0,
+	exposed bigint NOT NULL DEFAULT 0,
+	PRIMARY KEY (run_id, n),
+	CONSTRAINT rowseal_ranges_run FOREIGN KEY (run_id) REFERENCES rowseal_runs (id) ON DELETE CASCADE
+);
+
+CREATE INDEX rowseal_ranges_claim ON rowseal_ranges (run_id, done, n);
+
+CREATE TABLE rowseal_failures (
+	run_id varchar(64) NOT NULL,
+	row_hash char(64) NOT NULL,
+	key_column varchar(255) NOT NULL,
+	row_key text NOT NULL,
+	class varchar(32) NOT NULL,
+	version int NOT NULL DEFAULT 0,
+	message text NOT NULL,
+	tries int NOT NULL DEFAULT 0,
+	at_ms bigint NOT NULL,
+	PRIMARY KEY (run_id, row_hash, key_column),
+	CONSTRAINT rowseal_failures_run FOREIGN KEY (run_id) REFERENCES rowseal_runs (id) ON DELETE CASCADE
+);
+
+CREATE TABLE rowseal_events (
+	run_id varchar(64) NOT NULL,
+	n bigint NOT NULL,
+	at_ms bigint NOT NULL,
+	what varchar(64) NOT NULL,
+	detail text NOT NULL,
+	PRIMARY KEY (run_id, n),
+	CONSTRAINT rowseal_events_run FOREIGN KEY (run_id) REFERENCES rowseal_runs (id) ON DELETE CASCADE
+);
+
+INSERT INTO rowseal_migrations (version, name, applied_ms)
+VALUES (1, 'ledger', CAST((julianday('now') - 2440587.5) * 86400000 AS integer));
