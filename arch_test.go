@@ -28,6 +28,11 @@ var imports = map[string]struct{ code, tests []string }{
 		code:  []string{"field", "kmskey", "internal/canon", "gorm.io/gorm", "gorm.io/gorm/clause", "gorm.io/gorm/schema"},
 		tests: []string{"internal/row", "kmskey/localkey", "kmskey/kmskeytest", "gorm.io/gorm/utils/tests"},
 	},
+	"internal/walk": {tests: []string{"internal/walk"}},
+	"rotation": {
+		code:  []string{"internal/row", "internal/walk", "kmskey", "gorm.io/gorm", "golang.org/x/time/rate"},
+		tests: []string{"rotation", "kmskey/localkey", "kmskey/kmskeytest"},
+	},
 	"internal/canon":   {tests: []string{"internal/canon"}},
 	"internal/sqltext": {tests: []string{"internal/sqltext"}},
 

@@ -346,3 +346,13 @@ func writerOnly(t testing.TB, kind string, models ...any) *world {
 func inRegion(region string) func(*kms.Options) {
 	return func(o *kms.Options) { o.Region = region }
 }
+
+// plainCell reads one column of the row that another column names.
+func (w *world) plainCell(t testing.TB, table, column, by string, id any) []byte {
+	t.Helper()
+	var raw []byte
+	if err := w.plain.QueryRow(fmt.Sprintf("SELECT %s FROM %s WHERE %s = %s", w.quote(column), table, w.quote(by), w.bind(1)), id).Scan(&raw); err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}

@@ -381,8 +381,18 @@ var errLost = errors.New("walk: the lease of the range was lost")
 // hold extends a claim. Inside a transaction it also keeps the range from everyone else until that ends.
 func (l *Ledger) hold(ctx context.Context, ex Execer, c claim, ttl time.Duration) error {
 	n, err := l.exec(ctx, ex, "UPDATE rowseal_ranges SET lease_ms = "+l.Dialect.now()+" + ? WHERE run_id = ? AND n = ? AND fence = ? AND done = 0", ttl.Milliseconds(), c.run, c.n, c.fence)
-	if err == nil && n != 1 {
-		err = errLost
+	if err != nil || n == 1 {
+		return err
+	}
+	return l.mine(ctx, ex, c, "AND done = 0")
+}
+
+// mine asks whether a range is the claim's, where an UPDATE says that it changed nothing: MySQL does not count a row that has the values already.
+func (l *Ledger) mine(ctx context.Context, ex Execer, c claim, and string) error {
+	var one int
+	err := l.row(ctx, ex, "SELECT 1 FROM rowseal_ranges WHERE run_id = ? AND n = ? AND fence = ? "+and, c.run, c.n, c.fence).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return errLost
 	}
 	return err
 }
@@ -396,10 +406,10 @@ func (l *Ledger) record(ctx context.Context, ex Execer, c claim, cur Key, done b
 	n, err := l.exec(ctx, ex, `UPDATE rowseal_ranges SET cur = COALESCE(?, cur), done = ?, seen = seen + ?, changed = changed + ?, current_rows = current_rows + ?, raced = raced + ?, gone = gone + ?,
 		failed = failed + ?, calls = calls + ?, exposed = exposed + ? WHERE run_id = ? AND n = ? AND fence = ?`,
 		keyText(cur), flag, d.Seen, d.Changed, d.Current, d.Raced, d.Gone, d.Failed, d.Calls, d.Exposed, c.run, c.n, c.fence)
-	if err == nil && n != 1 {
-		err = errLost
+	if err != nil || n == 1 {
+		return err
 	}
-	return err
+	return l.mine(ctx, ex, c, "")
 }
 
 // release gives a claim back at once.

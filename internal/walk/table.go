@@ -366,10 +366,19 @@ func (t Table) storeSQLite(ctx context.Context, db Execer, d Dialect, column str
 		names = append(names, fmt.Sprintf("%s AS k%d", value, i))
 		match = append(match, fmt.Sprintf("%s.%s = v.k%d", t.Name, d.Quote(c), i))
 	}
-	n := len(t.Key)
-	query := fmt.Sprintf("UPDATE %s SET %s = v.new FROM (SELECT key AS n, %s, json_extract(value, '$[%d]') AS old, json_extract(value, '$[%d]') AS new FROM json_each(?)) AS v WHERE %s AND %s.%s = v.old RETURNING v.n",
-		t.Name, d.Quote(column), strings.Join(names, ", "), n, n+1, strings.Join(match, " AND "), t.Name, d.Quote(column))
-	return positions(ctx, db, query, []any{doc})
+	k := len(t.Key)
+	from := fmt.Sprintf("(SELECT key AS n, %s, json_extract(value, '$[%d]') AS old, json_extract(value, '$[%d]') AS new FROM json_each(?)) AS v", strings.Join(names, ", "), k, k+1)
+	on := strings.Join(match, " AND ")
+	result, err := db.ExecContext(ctx, fmt.Sprintf("UPDATE %s SET %s = v.new FROM %s WHERE %s AND %s.%s = v.old", t.Name, d.Quote(column), from, on, t.Name, d.Quote(column)), doc)
+	if err != nil {
+		return 0, nil, err
+	}
+	affected, err := result.RowsAffected()
+	if err != nil || int(affected) == len(changes) {
+		return int(affected), nil, err
+	}
+	// It does not say which, and RETURNING knows the table alone: those that have the new text now.
+	return positions(ctx, db, fmt.Sprintf("SELECT v.n FROM %s JOIN %s ON %s WHERE %s.%s = v.new", from, t.Name, on, t.Name, d.Quote(column)), []any{doc})
 }
 
 func positions(ctx context.Context, db Execer, query string, args []any) (int, map[int]bool, error) {
