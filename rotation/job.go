@@ -109,28 +109,11 @@ func open(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error)
 	if i := strings.LastIndexByte(j.table, '.'); i >= 0 {
 		schema, bare = j.table[:i], j.table[i+1:]
 	}
-	scan := func(ids bool) walk.Reader {
-		return func(scan func(...any) error) (walk.Key, any, error) {
-			read, err := j.reading.Scan(ctx, ids, scan)
-			if err != nil {
-				return nil, nil, err
-			}
-			var key walk.Key
-			for _, part := range j.reading.ID(ctx, read) {
-				v, err := walk.Normal(part)
-				if err != nil {
-					return nil, nil, err
-				}
-				key = append(key, v)
-			}
-			return key, read, nil
-		}
-	}
 	j.walker = &walk.Walker{
 		Ledger: j.ledger,
 		Task: walk.Task{
 			Table: walk.Table{Name: j.quoted, Key: j.reading.IDs()}, Bare: bare, Schema: schema,
-			Read: j.reading.Columns(), Writes: j.reading.Keys(), Key: scan(true), Row: scan(false), Change: j.change,
+			Read: j.reading.Columns(), Writes: j.reading.Keys(), Key: reader(j.reading, true), Row: reader(j.reading, false), Change: j.change,
 		},
 		Config: walk.Config{RangeSize: rangeSize, MaxPage: cfg.MaxPage, Page: cfg.PageTime, Lease: cfg.Lease, Owner: cfg.Owner},
 	}
@@ -142,6 +125,26 @@ func open(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error)
 		j.limit = rate.NewLimiter(rate.Limit(cfg.Rate), max(1, int(cfg.Rate/10)))
 	}
 	return j, nil
+}
+
+// reader scans rows for a walk; with ids, their primary keys alone.
+func reader(r *row.Reading, ids bool) walk.Reader {
+	return func(scan func(...any) error) (walk.Key, any, error) {
+		ctx := context.Background() // for GORM's setters, which ask nothing of it here
+		read, err := r.Scan(ctx, ids, scan)
+		if err != nil {
+			return nil, nil, err
+		}
+		var key walk.Key
+		for _, part := range r.ID(ctx, read) {
+			v, err := walk.Normal(part)
+			if err != nil {
+				return nil, nil, err
+			}
+			key = append(key, v)
+		}
+		return key, read, nil
+	}
 }
 
 // ledgerOf is the ledger in a *gorm.DB's own database.

@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/rowseal/rowseal/internal/row"
+	"github.com/rowseal/rowseal/internal/walk"
 	"github.com/rowseal/rowseal/kmskey"
 )
 
@@ -32,7 +33,7 @@ func Status(ctx context.Context, db *gorm.DB, model any, cfg Config) ([]Held, er
 		return nil, err
 	}
 	counts := map[Held]int64{}
-	err = j.walker.Each(ctx, func(rows []any) error {
+	err = j.walker.Each(ctx, func(_ []walk.Key, rows []any) error {
 		for _, r := range rows {
 			for i, text := range r.(*row.Read).Texts {
 				column := j.reading.Keys()[i]

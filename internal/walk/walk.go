@@ -112,10 +112,18 @@ func (w *Walker) Lane(ctx context.Context, run string, stop func() bool) (idle b
 			}
 			return idle, nil
 		}
-		if err := w.held(ctx, c, stop); err != nil && !errors.Is(err, errLost) {
+		stops := func() bool { return stop() || w.stopped(ctx, run) } // asked at each page
+		if err := w.held(ctx, c, stops); err != nil && !errors.Is(err, errLost) {
 			return false, err
 		}
 	}
+}
+
+// stopped reports that a run was paused or ended. Where the database does not say, the page that follows meets the same.
+func (w *Walker) stopped(ctx context.Context, run string) bool {
+	var state string
+	err := w.Ledger.row(ctx, w.Ledger.DB, "SELECT state FROM rowseal_runs WHERE id = ?", run).Scan(&state)
+	return err == nil && state != Running
 }
 
 // Left counts the ranges that are not done, and those of them that nobody holds; unplanned reports that more are to come.
@@ -486,14 +494,14 @@ func (w *Walker) Sample(ctx context.Context, n int) ([]any, error) {
 }
 
 // Each reads the whole table, page by page, without the ledger, and changes nothing.
-func (w *Walker) Each(ctx context.Context, do func(rows []any) error) error {
+func (w *Walker) Each(ctx context.Context, do func(keys []Key, rows []any) error) error {
 	var at Key
 	for {
 		keys, rows, err := w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, at, nil, w.Config.MaxPage, w.Task.Row)
 		if err != nil {
 			return err
 		}
-		if err := do(rows); err != nil {
+		if err := do(keys, rows); err != nil {
 			return err
 		}
 		if len(rows) < w.Config.MaxPage {
