@@ -178,8 +178,38 @@ func (j *job) change(ctx context.Context, rows []any) ([]walk.Result, error) {
 		failure        *walk.Failure
 		calls, exposed int64
 		err            error
+		done           bool
 	}
 	outcomes := make([]outcome, len(units))
+	if j.keys.Batches() && !j.cfg.All && len(units) > 0 {
+		batch := make([]kmskey.RewrapRow, len(units))
+		for n, u := range units {
+			read := rows[u.row].(*row.Read)
+			env, err := kmskey.ParseEnvelope(read.Texts[u.column])
+			if err != nil {
+				continue // its own turn says so
+			}
+			if r, err := j.model.Row(j.owned[u.column], read.Value); err == nil {
+				batch[n] = kmskey.RewrapRow{Envelope: env, Row: r}
+			}
+		}
+		if j.limit != nil {
+			// The limiter lets no more through at once than its burst.
+			for range units {
+				if err := j.limit.Wait(ctx); err != nil {
+					return nil, err
+				}
+			}
+		}
+		for n, r := range j.keys.RewrapAll(ctx, batch) {
+			if r.Done {
+				outcomes[n] = outcome{next: r.Envelope.String(), calls: 1, done: true}
+				if outcomes[n].next == rows[units[n].row].(*row.Read).Texts[units[n].column] {
+					outcomes[n].calls = 0
+				}
+			}
+		}
+	}
 	var next atomic.Int64
 	work, stop := context.WithCancel(ctx)
 	defer stop()
@@ -192,6 +222,9 @@ func (j *job) change(ctx context.Context, rows []any) ([]walk.Result, error) {
 					return
 				}
 				u, o := units[n], &outcomes[n]
+				if o.done {
+					continue
+				}
 				read := rows[u.row].(*row.Read)
 				o.next, o.failure, o.calls, o.exposed, o.err = j.move(work, j.owned[u.column], read, read.Texts[u.column])
 				if o.err != nil {
