@@ -126,9 +126,9 @@ func TestManyRowsInOneRequest(t *testing.T) {
 		}
 		_, err := moving.Rewrap(t.Context(), batch[0].Envelope, batch[0].Row, batch[0].Row) // finds out that the key is derived
 		must(t, err)
-		before := len(s.requests())
+		s.requests() // so far
 		out := moving.RewrapAll(t.Context(), batch)
-		if n := len(s.requests()) - before; n != 1 {
+		if n := len(s.requests()); n != 1 {
 			t.Errorf("%d requests", n)
 		}
 		reader := ring(t, 2, map[int]kmskey.Provider{2: full})
