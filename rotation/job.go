@@ -63,11 +63,17 @@ func bind(ctx context.Context, db *gorm.DB, model any, keys *kmskey.Keyring) (*r
 	if plan == nil || len(plan.Groups) == 0 {
 		return nil, fmt.Errorf("rotation: model %s: %w: it has no key column, so nothing of it is sealed; embed rowseal.RowKey", stmt.Schema.Name, row.ErrModel)
 	}
+	plugin, installed := db.Plugins[row.PluginName].(bound)
+	if _, declared := model.(registered); installed && keys != nil && !declared {
+		// The plugin knows the model's name and context, which a pointer to the struct does not say.
+		if m := plugin.Bound(plan); m != nil {
+			return m.Under(keys)
+		}
+	}
 	if keys != nil {
 		return row.Bind(plan, row.Options{Name: reg.Name, Context: reg.Context, Contexts: reg.Contexts, Keys: keys})
 	}
-	plugin, ok := db.Plugins[row.PluginName].(bound)
-	if !ok {
+	if !installed {
 		return nil, fmt.Errorf("rotation: model %s: %w; call db.Use(plugin) first, or set Config.Keys", stmt.Schema.Name, row.ErrNoPlugin)
 	}
 	m := plugin.Bound(plan)

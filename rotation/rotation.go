@@ -172,7 +172,9 @@ func (j *job) begin(ctx context.Context) (walk.Run, error) {
 		}
 		run = walk.Run{ID: newID(), Kind: "rewrap", Target: j.target, Spec: string(text), StartedBy: j.cfg.Owner, Budget: j.cfg.Budget, Rate: j.cfg.Rate}
 		for _, g := range want.Before {
-			run.Estimate += g.Rows
+			if g.Version != 0 {
+				run.Estimate += g.Rows
+			}
 		}
 		if err := j.create(ctx, run); err != nil {
 			if errors.Is(err, walk.ErrActive) {
@@ -259,7 +261,13 @@ func (j *job) lane(ctx context.Context, id string) error {
 		switch {
 		case err == nil:
 			trouble.reset()
-		case ctx.Err() != nil, errors.Is(err, walk.ErrStopped):
+		case ctx.Err() != nil:
+			return err
+		case errors.Is(err, walk.ErrStopped):
+			// Another process may have completed it.
+			if run, gerr := j.ledger.Get(ctx, id); gerr == nil && run.State == walk.Done {
+				return nil
+			}
 			return err
 		case transient(err):
 			j.cfg.Logger.WarnContext(ctx, "rotation waits", "run", id, "error", err)

@@ -60,19 +60,24 @@ type Walker struct {
 	Task   Task
 	Config Config
 
-	once  sync.Once
+	mu    sync.Mutex
+	known bool
 	types types
-	err   error
 	page  atomic.Int64
 }
 
 // Prepare asks the database for the columns of the table, and fails where one is not there.
 func (w *Walker) Prepare(ctx context.Context) error {
-	w.once.Do(func() {
-		w.types, w.err = w.Task.Table.look(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Bare, w.Task.Schema, w.Task.Writes)
-		w.page.Store(int64(min(firstPage, w.Config.MaxPage)))
-	})
-	return w.err
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.known {
+		return nil
+	}
+	var err error
+	w.types, err = w.Task.Table.look(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Bare, w.Task.Schema, w.Task.Writes)
+	w.page.Store(int64(min(firstPage, w.Config.MaxPage)))
+	w.known = err == nil
+	return err
 }
 
 // ErrStopped: the run is paused or has ended.
