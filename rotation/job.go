@@ -118,7 +118,7 @@ func open(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error)
 	j.walker = &walk.Walker{
 		Ledger: j.ledger,
 		Task: walk.Task{
-			Table: walk.Table{Name: j.quoted, Key: j.reading.IDs()}, Bare: bare, Schema: schema,
+			Table: walk.Table{Name: j.quoted, Key: j.reading.IDs(), Pins: j.reading.Pins()}, Bare: bare, Schema: schema,
 			Read: j.reading.Columns(), Writes: j.reading.Keys(), Key: reader(j.reading, true), Row: reader(j.reading, false), Change: j.change,
 		},
 		Config: walk.Config{RangeSize: rangeSize, MaxPage: cfg.MaxPage, Page: cfg.PageTime, Lease: cfg.Lease, Owner: cfg.Owner},
