@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -133,5 +134,32 @@ func TestAttackRotationComputedContextMoves(t *testing.T) {
 				t.Errorf("row %d: %q %v", i, got.Name, err)
 			}
 		}
+	})
+}
+
+// TestAttackRotationCanceledByAService: a service's client that says "canceled" while nobody here canceled. A key that was not moved must not be stored as "".
+func TestAttackRotationCanceledByAService(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		r := newRotating(t, kind, &RotText{})
+		r.w.dropChecks(t, &RotText{})
+		var all []RotText
+		for i := range 60 {
+			all = append(all, RotText{Code: fmt.Sprintf("c%03d", i), Name: fmt.Sprint(i)})
+		}
+		ok(t, r.w.db.Create(&all).Error)
+		r.new.Before = func(context.Context, kmskeytest.Call) error {
+			if r.new.Count("wrap") > 20 {
+				return fmt.Errorf("%w: the client's connection: %w", kmskey.ErrUnavailable, context.Canceled)
+			}
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+		defer cancel()
+		_, _ = rotation.RotateKMSKey(ctx, r.at(t, 2), &RotText{}, rotation.Config{})
+		r.w.scan(t, "rot_texts", func(column, value string) {
+			if column == "encrypted_kms_key" && !strings.HasPrefix(value, "v") {
+				t.Fatalf("a key was lost: %q", value)
+			}
+		})
 	})
 }
