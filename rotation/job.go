@@ -118,7 +118,7 @@ func open(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error)
 	j.walker = &walk.Walker{
 		Ledger: j.ledger,
 		Task: walk.Task{
-			Table: walk.Table{Name: j.quoted, Key: j.reading.IDs()}, Bare: bare, Schema: schema,
+			Table: walk.Table{Name: j.quoted, Key: j.reading.IDs(), Pins: j.reading.Pins()}, Bare: bare, Schema: schema,
 			Read: j.reading.Columns(), Writes: j.reading.Keys(), Key: reader(j.reading, true), Row: reader(j.reading, false), Change: j.change,
 		},
 		Config: walk.Config{RangeSize: rangeSize, MaxPage: cfg.MaxPage, Page: cfg.PageTime, Lease: cfg.Lease, Owner: cfg.Owner},
@@ -217,8 +217,8 @@ func (j *job) change(ctx context.Context, rows []any) ([]walk.Result, error) {
 		}
 	}
 	var next atomic.Int64
-	work, stop := context.WithCancel(ctx)
-	defer stop()
+	work, halt := context.WithCancelCause(ctx)
+	defer halt(nil)
 	var wg sync.WaitGroup
 	for range min(len(units), j.cfg.Calls) {
 		wg.Go(func() {
@@ -234,8 +234,10 @@ func (j *job) change(ctx context.Context, rows []any) ([]walk.Result, error) {
 				read := rows[u.row].(*row.Read)
 				o.next, o.failure, o.calls, o.exposed, o.err = j.move(work, j.owned[u.column], read, read.Texts[u.column])
 				if o.err != nil {
-					stop() // the page is tried again as a whole
+					halt(o.err) // the page is tried again as a whole
+					return
 				}
+				o.done = true
 			}
 		})
 	}
@@ -243,11 +245,14 @@ func (j *job) change(ctx context.Context, rows []any) ([]walk.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if work.Err() != nil {
+		return nil, context.Cause(work)
+	}
 	results := make([]walk.Result, len(rows))
 	for n, u := range units {
 		o, r := outcomes[n], &results[u.row]
-		if o.err != nil && !errors.Is(o.err, context.Canceled) {
-			return nil, o.err
+		if !o.done {
+			return nil, errors.New("rotation: internal error: a key without an outcome") // which must not be stored as one
 		}
 		r.Calls += o.calls
 		r.Exposed += o.exposed

@@ -67,6 +67,15 @@ func (r *Reading) Keys() (names []string) {
 	return names
 }
 
+// Pins names the columns that a context may be made of, beside the primary key. A key that was wrapped for what they held must not be stored where they hold
+// something else: under a version whose context leaves one out, it can change without a new key.
+func (r *Reading) Pins() (names []string) {
+	for _, f := range r.others {
+		names = append(names, f.DBName)
+	}
+	return names
+}
+
 // Columns names what [Reading.Scan] scans behind the primary key.
 func (r *Reading) Columns() (names []string) {
 	for _, f := range r.others {

@@ -231,7 +231,7 @@ func (w *Walker) held(ctx context.Context, c claim, stop func() bool) error {
 
 // batch is a page on its way.
 type batch struct {
-	keys    []Key
+	lines
 	results []Result
 	last    Key  // the cursor behind it
 	end     bool // nothing is left in the range
@@ -273,17 +273,16 @@ func (w *Walker) fetch(ctx context.Context, lo, hi Key) <-chan batch {
 	go func() {
 		var b batch
 		defer func() { out <- b }()
-		var rows []any
-		b.keys, rows, b.err = w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, lo, hi, size, w.Task.Row)
+		b.lines, b.err = w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, lo, hi, size, w.Task.Row)
 		if b.err != nil {
 			return
 		}
-		b.end = len(rows) < size
-		if len(rows) == 0 {
+		b.end = len(b.rows) < size
+		if len(b.rows) == 0 {
 			return
 		}
 		b.last = b.keys[len(b.keys)-1]
-		b.results, b.err = w.change(ctx, rows)
+		b.results, b.err = w.change(ctx, b.rows)
 	}()
 	return out
 }
@@ -317,7 +316,7 @@ func (w *Walker) commit(ctx context.Context, c claim, b batch) error {
 				failures = append(failures, f)
 			}
 			for _, ch := range r.Changes {
-				ch.Key = b.keys[i]
+				ch.Key, ch.pin = b.keys[i], b.pins[i]
 				changes = append(changes, ch)
 			}
 		}
@@ -408,14 +407,15 @@ func (w *Walker) settle(ctx context.Context, c claim, stop func() bool) error {
 func (w *Walker) again(ctx context.Context, c claim, open []Failure) error {
 	l := w.Ledger
 	rows := make([]any, len(open)) // nil for one that is gone
+	pins := make([]string, len(open))
 	var there []any
 	for i, f := range open {
-		row, ok, err := w.Task.Table.single(ctx, l.DB, l.Dialect, w.Task.Read, f.Key, w.Task.Row)
+		row, pin, ok, err := w.Task.Table.single(ctx, l.DB, l.Dialect, w.Task.Read, f.Key, w.Task.Row)
 		if err != nil {
 			return err
 		}
 		if ok {
-			rows[i] = row
+			rows[i], pins[i] = row, pin
 			there = append(there, row)
 		}
 	}
@@ -455,7 +455,7 @@ func (w *Walker) again(ctx context.Context, c claim, open []Failure) error {
 			case change == nil:
 				err = end(&d.Raced)
 			default:
-				change.Key = f.Key
+				change.Key, change.pin = f.Key, pins[i]
 				var missed []Change
 				if missed, err = w.store(ctx, tx, []Change{*change}); err != nil {
 					break
@@ -494,24 +494,24 @@ func find(r Result, columns []string, name string) (*Change, *Failure) {
 
 // Sample reads a few rows, from the beginning of the table.
 func (w *Walker) Sample(ctx context.Context, n int) ([]any, error) {
-	_, rows, err := w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, nil, nil, n, w.Task.Row)
-	return rows, err
+	found, err := w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, nil, nil, n, w.Task.Row)
+	return found.rows, err
 }
 
 // Each reads the whole table, page by page, without the ledger, and changes nothing.
 func (w *Walker) Each(ctx context.Context, do func(keys []Key, rows []any) error) error {
 	var at Key
 	for {
-		keys, rows, err := w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, at, nil, w.Config.MaxPage, w.Task.Row)
+		found, err := w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, at, nil, w.Config.MaxPage, w.Task.Row)
 		if err != nil {
 			return err
 		}
-		if err := do(keys, rows); err != nil {
+		if err := do(found.keys, found.rows); err != nil {
 			return err
 		}
-		if len(rows) < w.Config.MaxPage {
+		if len(found.rows) < w.Config.MaxPage {
 			return nil
 		}
-		at = keys[len(keys)-1]
+		at = found.keys[len(found.keys)-1]
 	}
 }
