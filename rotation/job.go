@@ -110,7 +110,7 @@ func open(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error)
 		schema, bare = j.table[:i], j.table[i+1:]
 	}
 	scan := func(ids bool) walk.Reader {
-		return func(scan func(...any) error) (walk.Key, any, error) {
+		return func(ctx context.Context, scan func(...any) error) (walk.Key, any, error) {
 			read, err := j.reading.Scan(ctx, ids, scan)
 			if err != nil {
 				return nil, nil, err

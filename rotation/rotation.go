@@ -150,7 +150,7 @@ type spec struct {
 func (j *job) begin(ctx context.Context) (walk.Run, error) {
 	want := spec{Table: j.table, Columns: j.reading.Keys(), Model: j.model.Name, Version: j.keys.Current(), All: j.cfg.All}
 	for {
-		run, err := j.ledger.FindActive(ctx, j.target)
+		run, err := j.ledger.FindActive(ctx, j.ledger.DB, j.target)
 		if err == nil {
 			return run, j.joins(run, want)
 		}

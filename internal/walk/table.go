@@ -145,7 +145,7 @@ func (t Table) between(d Dialect, lo, hi Key) (string, []any) {
 }
 
 // Reader scans a row: its primary key, and what the task needs of it.
-type Reader func(scan func(dest ...any) error) (Key, any, error)
+type Reader func(ctx context.Context, scan func(dest ...any) error) (Key, any, error)
 
 // page reads at most limit rows of an interval, in order. The result set is closed when it returns.
 func (t Table) page(ctx context.Context, db Execer, d Dialect, columns []string, lo, hi Key, limit int, read Reader) (keys []Key, rows []any, err error) {
@@ -170,7 +170,7 @@ func collect(ctx context.Context, db Execer, query string, args []any, read Read
 	}
 	defer found.Close()
 	for found.Next() {
-		key, row, err := read(found.Scan)
+		key, row, err := read(ctx, found.Scan)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -60,19 +60,26 @@ type Walker struct {
 	Task   Task
 	Config Config
 
-	once  sync.Once
+	mu    sync.Mutex
+	ready bool
 	types types
-	err   error
 	page  atomic.Int64
 }
 
-// Prepare asks the database for the columns of the table, and fails where one is not there.
+// Prepare asks the database for the columns of the table, once, and fails where one is not there. What failed is asked again.
 func (w *Walker) Prepare(ctx context.Context) error {
-	w.once.Do(func() {
-		w.types, w.err = w.Task.Table.look(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Bare, w.Task.Schema, w.Task.Writes)
-		w.page.Store(int64(min(firstPage, w.Config.MaxPage)))
-	})
-	return w.err
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ready {
+		return nil
+	}
+	types, err := w.Task.Table.look(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Bare, w.Task.Schema, w.Task.Writes)
+	if err != nil {
+		return err
+	}
+	w.types, w.ready = types, true
+	w.page.Store(int64(min(firstPage, w.Config.MaxPage)))
+	return nil
 }
 
 // ErrStopped: the run is paused or has ended.
