@@ -65,15 +65,16 @@ type RotUUID struct {
 type rotating struct {
 	w        *world
 	old, new *kmskeytest.Counter
+	file     string // of the new key
 	model    any
 }
 
 func newRotating(t testing.TB, kind string, model any) *rotating {
 	t.Helper()
-	dir := t.TempDir()
-	next, err := localkey.Generate(dir + "/next")
+	file := t.TempDir() + "/next"
+	next, err := localkey.Generate(file)
 	ok(t, err)
-	r := &rotating{old: kmskeytest.NewCounter(localkey.NewInsecure()), new: kmskeytest.NewCounter(next), model: model}
+	r := &rotating{old: kmskeytest.NewCounter(localkey.NewInsecure()), new: kmskeytest.NewCounter(next), file: file, model: model}
 	r.w = openWith(t, kind, r.keys(t, 1), rowseal.Config{Models: []any{model}}, &gorm.Config{})
 	_, err = migrations.Up(t.Context(), r.w.db)
 	ok(t, err)

@@ -19,6 +19,8 @@ var (
 	ErrPaused = errors.New("the run is paused")
 	// ErrBudget: more keys failed than [Config].Budget allows. The run has ended; the next one begins with what is left.
 	ErrBudget = errors.New("too many keys failed")
+	// ErrElsewhere: this program is not set up for the run, because it lacks the model, or its keyring has another current version; another one may be.
+	ErrElsewhere = errors.New("the run is not for this program")
 	// ErrNoRun: there is no such run.
 	ErrNoRun = walk.ErrNoRun
 	// ErrNoLedger: the plugin's own tables are not there; make them with migrations.Up.

@@ -36,6 +36,10 @@ type job struct {
 
 	pace  *pace
 	limit *rate.Limiter
+
+	telling sync.Mutex // of progress
+	told    time.Time
+	meters  map[string]*meter // by run
 }
 
 // bound is what the plugin says of a model.
@@ -89,6 +93,15 @@ func open(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error)
 	if err != nil {
 		return nil, err
 	}
+	j, err := newJob(ctx, db, model, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return j, j.prepare(ctx)
+}
+
+// newJob checks everything that needs no database.
+func newJob(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error) {
 	m, err := bind(ctx, db, model, cfg.Keys)
 	if err != nil {
 		return nil, err
@@ -105,11 +118,10 @@ func open(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error)
 		}
 	}
 	j.reading = m.Reading(j.owned)
-	if j.ledger, err = ledgerOf(ctx, db); err != nil {
+	if j.ledger, err = ledgerAt(db); err != nil {
 		return nil, err
 	}
-	quote := j.ledger.Dialect.Quote
-	j.quoted = quote(j.table)
+	j.quoted = j.ledger.Dialect.Quote(j.table)
 	j.target = j.table + ": " + strings.Join(j.reading.Keys(), ", ")
 	schema, bare := "", j.table
 	if i := strings.LastIndexByte(j.table, '.'); i >= 0 {
@@ -123,9 +135,6 @@ func open(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error)
 		},
 		Config: walk.Config{RangeSize: rangeSize, MaxPage: cfg.MaxPage, Page: cfg.PageTime, Lease: cfg.Lease, Owner: cfg.Owner},
 	}
-	if err := j.walker.Prepare(ctx); err != nil {
-		return nil, fmt.Errorf("rotation: %w", err)
-	}
 	j.pace = newPace(cfg.Calls)
 	if cfg.Rate > 0 {
 		j.limit = rate.NewLimiter(rate.Limit(cfg.Rate), max(1, int(cfg.Rate/10)))
@@ -135,8 +144,7 @@ func open(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error)
 
 // reader scans rows for a walk; with ids, their primary keys alone.
 func reader(r *row.Reading, ids bool) walk.Reader {
-	return func(scan func(...any) error) (walk.Key, any, error) {
-		ctx := context.Background() // for GORM's setters, which ask nothing of it here
+	return func(ctx context.Context, scan func(...any) error) (walk.Key, any, error) {
 		read, err := r.Scan(ctx, ids, scan)
 		if err != nil {
 			return nil, nil, err
@@ -153,8 +161,19 @@ func reader(r *row.Reading, ids bool) walk.Reader {
 	}
 }
 
-// ledgerOf is the ledger in a *gorm.DB's own database.
-func ledgerOf(ctx context.Context, db *gorm.DB) (*walk.Ledger, error) {
+// prepare looks at the tables.
+func (j *job) prepare(ctx context.Context) error {
+	if err := j.ledger.Check(ctx); err != nil {
+		return err
+	}
+	if err := j.walker.Prepare(ctx); err != nil {
+		return fmt.Errorf("rotation: %w", err)
+	}
+	return nil
+}
+
+// ledgerAt is the ledger in a *gorm.DB's own database.
+func ledgerAt(db *gorm.DB) (*walk.Ledger, error) {
 	pool, err := db.DB()
 	if err != nil {
 		return nil, fmt.Errorf("rotation: the *gorm.DB: %w; pass one that is no transaction", err)
@@ -164,7 +183,15 @@ func ledgerOf(ctx context.Context, db *gorm.DB) (*walk.Ledger, error) {
 		db.Dialector.QuoteTo(&b, name)
 		return b.String()
 	}
-	l := &walk.Ledger{DB: pool, Dialect: walk.Dialect{Name: db.Name(), Quote: quote}}
+	return &walk.Ledger{DB: pool, Dialect: walk.Dialect{Name: db.Name(), Quote: quote}}, nil
+}
+
+// ledgerOf is the same, where its tables are there.
+func ledgerOf(ctx context.Context, db *gorm.DB) (*walk.Ledger, error) {
+	l, err := ledgerAt(db)
+	if err != nil {
+		return nil, err
+	}
 	return l, l.Check(ctx)
 }
 

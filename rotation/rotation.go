@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gorm.io/gorm"
@@ -132,7 +133,8 @@ func RotateKMSKey(ctx context.Context, db *gorm.DB, model any, cfg Config) (*Rep
 	if err != nil {
 		return nil, err
 	}
-	return j.finish(ctx, run.ID, j.work(ctx, run.ID))
+	_, err = j.work(ctx, run.ID, j.cfg.Lanes, never)
+	return j.finish(ctx, run.ID, err)
 }
 
 // spec is what a run is for, as the ledger keeps it.
@@ -142,39 +144,48 @@ type spec struct {
 	Model   string   `json:"model"`
 	Version int      `json:"version"` // that rows are moved to
 	All     bool     `json:"all,omitempty"`
-	// Before is how many rows were under each version when the run began, by column.
+	// Before is how many rows were under each version when the run began, by column. It is null while nobody has looked.
 	Before []Group `json:"before"`
+}
+
+func (j *job) spec() spec {
+	return spec{Table: j.table, Columns: j.reading.Keys(), Model: j.model.Name, Version: j.keys.Current(), All: j.cfg.All}
+}
+
+// ledgerRun is a run of the job as it is written down.
+func (j *job) ledgerRun(s spec) (walk.Run, error) {
+	text, err := json.Marshal(s)
+	return walk.Run{
+		ID: newID(), Kind: "rewrap", Target: j.target, State: walk.Running, Spec: string(text), StartedBy: j.cfg.Owner,
+		Budget: j.cfg.Budget, Rate: j.cfg.Rate, Estimate: total(s.Before),
+	}, err
+}
+
+func total(groups []Group) (n int64) {
+	for _, g := range groups {
+		if g.Version != 0 { // NULL
+			n += g.Rows
+		}
+	}
+	return n
 }
 
 // begin finds the run of the target or makes one.
 func (j *job) begin(ctx context.Context) (walk.Run, error) {
-	want := spec{Table: j.table, Columns: j.reading.Keys(), Model: j.model.Name, Version: j.keys.Current(), All: j.cfg.All}
 	for {
-		run, err := j.ledger.FindActive(ctx, j.target)
+		run, err := j.ledger.FindActive(ctx, j.ledger.DB, j.target)
 		if err == nil {
-			return run, j.joins(run, want)
+			return run, j.joins(run)
 		}
 		if !errors.Is(err, walk.ErrNoRun) {
 			return run, err
 		}
-		if err := j.preflight(ctx); err != nil {
+		want := j.spec()
+		if want.Before, err = j.survey(ctx); err != nil {
 			return run, err
 		}
-		if want.Before, err = j.groups(ctx); err != nil {
+		if run, err = j.ledgerRun(want); err != nil {
 			return run, err
-		}
-		if err := j.known(want.Before); err != nil {
-			return run, err
-		}
-		text, err := json.Marshal(want)
-		if err != nil {
-			return run, err
-		}
-		run = walk.Run{ID: newID(), Kind: "rewrap", Target: j.target, Spec: string(text), StartedBy: j.cfg.Owner, Budget: j.cfg.Budget, Rate: j.cfg.Rate}
-		for _, g := range want.Before {
-			if g.Version != 0 {
-				run.Estimate += g.Rows
-			}
 		}
 		if err := j.create(ctx, run); err != nil {
 			if errors.Is(err, walk.ErrActive) {
@@ -186,6 +197,74 @@ func (j *job) begin(ctx context.Context) (walk.Run, error) {
 		return run, nil
 	}
 }
+
+// beginTx is begin inside a transaction of the application's. It asks no key service and counts no rows, since the transaction may hold locks: the first lane
+// does that.
+func (j *job) beginTx(ctx context.Context, tx walk.Execer) (walk.Run, error) {
+	for try := 1; ; try++ {
+		run, err := j.ledger.FindActive(ctx, tx, j.target)
+		if err == nil {
+			return run, j.joins(run)
+		}
+		if !errors.Is(err, walk.ErrNoRun) {
+			return run, err
+		}
+		if run, err = j.ledgerRun(j.spec()); err != nil {
+			return run, err
+		}
+		if err = j.ledger.Create(ctx, tx, run); !errors.Is(err, walk.ErrActive) || try == 2 {
+			return run, err
+		}
+	}
+}
+
+// survey tries the target, and counts rows by version.
+func (j *job) survey(ctx context.Context) ([]Group, error) {
+	if err := j.preflight(ctx); err != nil {
+		return nil, err
+	}
+	before, err := j.groups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return append([]Group{}, before...), j.known(before)
+}
+
+// surveyed does what is left to do before the first row of a run that was begun in a transaction. What would be refused by begin ends it.
+func (j *job) surveyed(ctx context.Context, id string) error {
+	run, err := j.ledger.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	var s spec
+	if err := json.Unmarshal([]byte(run.Spec), &s); err != nil {
+		return fmt.Errorf("rotation: run %s: its specification: %w", id, err)
+	}
+	if s.Before != nil || run.State != walk.Running {
+		return nil
+	}
+	if s.Before, err = j.survey(ctx); err != nil {
+		if ctx.Err() == nil && !transient(err) {
+			if _, merr := j.ledger.Move(ctx, id, walk.Failed, err.Error(), walk.Running); merr != nil {
+				return errors.Join(err, merr)
+			}
+			return fmt.Errorf("%w: %w", errRefused, err)
+		}
+		return err
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	if err := j.ledger.SetSpec(ctx, run, string(text), total(s.Before)); err != nil {
+		return err
+	}
+	j.cfg.Logger.InfoContext(ctx, "rotation begins", "run", id, "target", run.Target, "version", s.Version, "keys", total(s.Before))
+	return nil
+}
+
+// errRefused: the run has ended before its first row.
+var errRefused = errors.New("the run was refused")
 
 func (j *job) create(ctx context.Context, run walk.Run) error {
 	tx, err := j.ledger.DB.BeginTx(ctx, nil)
@@ -200,7 +279,8 @@ func (j *job) create(ctx context.Context, run walk.Run) error {
 }
 
 // joins reports whether this process may work on a run that is there.
-func (j *job) joins(run walk.Run, want spec) error {
+func (j *job) joins(run walk.Run) error {
+	want := j.spec()
 	var have spec
 	if err := json.Unmarshal([]byte(run.Spec), &have); err != nil {
 		return fmt.Errorf("rotation: run %s: its specification: %w", run.ID, err)
@@ -209,9 +289,9 @@ func (j *job) joins(run walk.Run, want spec) error {
 	case run.State == walk.Paused:
 		return fmt.Errorf("rotation: run %s of %s: %w (%s); resume or cancel it first", run.ID, run.Target, ErrPaused, run.Reason)
 	case have.Version != want.Version:
-		return fmt.Errorf("rotation: run %s of %s goes to version %d, and this keyring's current one is %d: finish or cancel it first", run.ID, run.Target, have.Version, want.Version)
+		return fmt.Errorf("rotation: run %s of %s goes to version %d, and this keyring's current one is %d: finish or cancel it first: %w", run.ID, run.Target, have.Version, want.Version, ErrElsewhere)
 	case have.All != want.All || have.Model != want.Model:
-		return fmt.Errorf("rotation: run %s of %s is another one (model %q, all %t): finish or cancel it first", run.ID, run.Target, have.Model, have.All)
+		return fmt.Errorf("rotation: run %s of %s is another one (model %q, all %t): finish or cancel it first: %w", run.ID, run.Target, have.Model, have.All, ErrElsewhere)
 	}
 	return nil
 }
@@ -223,8 +303,11 @@ func newID() string {
 	return time.Now().UTC().Format("20060102-150405-") + hex.EncodeToString(b[:])
 }
 
-// work keeps lanes going until nothing is left, the run is stopped, or ctx is done.
-func (j *job) work(ctx context.Context, id string) error {
+// never is asked by lanes that go on until nothing is left.
+func never() bool { return false }
+
+// work keeps lanes going until nothing is left, the run is stopped, stop reports true, or ctx is done. more reports that something may be left.
+func (j *job) work(ctx context.Context, id string, lanes int, stop func() bool) (more bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watched := make(chan struct{})
@@ -233,11 +316,16 @@ func (j *job) work(ctx context.Context, id string) error {
 		j.watch(ctx, id, cancel)
 	}()
 	var wg sync.WaitGroup
-	errs := make([]error, j.cfg.Lanes)
+	var left atomic.Bool
+	errs := make([]error, lanes)
 	for i := range errs {
 		wg.Go(func() {
-			if errs[i] = j.lane(ctx, id); errs[i] != nil && !errors.Is(errs[i], walk.ErrStopped) {
-				cancel(errs[i]) // the others would meet the same
+			more, err := j.lane(ctx, id, stop)
+			if errs[i] = err; err != nil && !errors.Is(err, walk.ErrStopped) {
+				cancel(err) // the others would meet the same
+			}
+			if more {
+				left.Store(true)
 			}
 		})
 	}
@@ -246,53 +334,50 @@ func (j *job) work(ctx context.Context, id string) error {
 	cancel(nil)
 	<-watched
 	if cause != nil {
-		return cause
+		return true, cause
 	}
-	return errors.Join(errs...)
+	err = errors.Join(errs...)
+	return left.Load() || err != nil, err
 }
 
-// lane works until the run is complete, whoever completes it.
-func (j *job) lane(ctx context.Context, id string) error {
-	never := func() bool { return false }
+// lane works until the run is complete, whoever completes it, or stop reports true.
+func (j *job) lane(ctx context.Context, id string, stop func() bool) (more bool, err error) {
 	wait := newPause(50*time.Millisecond, min(j.cfg.Lease/4, time.Second))
-	trouble := newPause(time.Second, 30*time.Second)
-	for {
-		idle, err := j.walker.Lane(ctx, id, never)
+	trouble := newPause(time.Second, 10*time.Second)
+	for !stop() {
+		idle, more, err := j.step(ctx, id, stop)
 		switch {
+		case err == nil && !more:
+			return false, nil
+		case err == nil && idle: // others are at the rest
+			err = wait.wait(ctx)
 		case err == nil:
-			trouble.reset()
-		case ctx.Err() != nil:
-			return err
-		case errors.Is(err, walk.ErrStopped):
-			// Another process may have completed it.
-			if run, gerr := j.ledger.Get(ctx, id); gerr == nil && run.State == walk.Done {
-				return nil
-			}
-			return err
-		case transient(err):
-			j.cfg.Logger.WarnContext(ctx, "rotation waits", "run", id, "error", err)
-			if err := trouble.wait(ctx); err != nil {
-				return err
-			}
-			continue
-		default:
-			return err
-		}
-		open, _, unplanned, err := j.walker.Left(ctx, id)
-		if err != nil {
-			return err
-		}
-		if open == 0 && !unplanned {
-			return nil
-		}
-		if !idle {
 			wait.reset()
-			continue
+			trouble.reset()
+		case ctx.Err() == nil && transient(err):
+			j.cfg.Logger.WarnContext(ctx, "rotation waits", "run", id, "error", err)
+			err = trouble.wait(ctx)
 		}
-		if err := wait.wait(ctx); err != nil { // others are at the rest
-			return err
+		if err != nil {
+			return true, err
 		}
 	}
+	return true, nil
+}
+
+// step works on what nobody holds. idle reports that there was nothing of that, more that something is left.
+func (j *job) step(ctx context.Context, id string, stop func() bool) (idle, more bool, err error) {
+	if err := j.prepare(ctx); err != nil {
+		return false, true, err
+	}
+	if err := j.surveyed(ctx, id); err != nil {
+		return false, true, err
+	}
+	if idle, err = j.walker.Lane(ctx, id, stop); err != nil {
+		return false, true, err
+	}
+	open, _, unplanned, err := j.walker.Left(ctx, id)
+	return idle, open > 0 || unplanned, err
 }
 
 // watch shows progress and holds the run to its error budget.
@@ -300,19 +385,15 @@ func (j *job) watch(ctx context.Context, id string, cancel context.CancelCauseFu
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	minute := time.Now()
-	meter := &meter{}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		p, err := j.progress(ctx, id, meter)
+		p, err := j.tell(ctx, id, false)
 		if err != nil {
 			continue // the lanes meet the same
-		}
-		if j.cfg.Progress != nil {
-			j.cfg.Progress(p)
 		}
 		if time.Since(minute) >= time.Minute {
 			minute = time.Now()
@@ -328,29 +409,53 @@ func (j *job) watch(ctx context.Context, id string, cancel context.CancelCauseFu
 	}
 }
 
+// tell asks how far a run is and shows it, once a second however many lanes of this process are at it, and always where it is the last time.
+func (j *job) tell(ctx context.Context, id string, last bool) (Progress, error) {
+	j.telling.Lock()
+	defer j.telling.Unlock()
+	m := j.meters[id]
+	if m == nil {
+		m = &meter{}
+		j.meters = map[string]*meter{id: m} // one run of the target at a time
+	}
+	p, err := j.progress(ctx, id, m)
+	if err != nil {
+		return p, err
+	}
+	if j.cfg.Progress != nil && (last || time.Since(j.told) > 900*time.Millisecond) {
+		j.told = time.Now()
+		j.cfg.Progress(p)
+	}
+	return p, nil
+}
+
+// closed ends a run of which nothing is left. It reports false where another process was faster, or it was stopped.
+func (j *job) closed(ctx context.Context, id string) (bool, error) {
+	return j.ledger.Move(ctx, id, walk.Done, "", walk.Running)
+}
+
 // finish ends a run that is complete, and gives its report.
 func (j *job) finish(ctx context.Context, id string, err error) (*Report, error) {
-	// A caller who gave up is told how far it came; that must not wait for long.
-	brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
+	if ctx.Err() != nil {
+		// A caller who gave up is told how far it came; that must not wait for long.
+		brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		ctx = brief
+	}
 	if err == nil {
-		if _, err = j.ledger.Move(brief, id, walk.Done, "", walk.Running); err != nil {
+		if _, err = j.closed(ctx, id); err != nil {
 			return nil, err
 		}
 	}
-	report, rerr := j.report(brief, id)
+	report, rerr := j.report(ctx, id)
 	if rerr != nil {
 		return nil, errors.Join(err, rerr)
 	}
-	if j.cfg.Progress != nil {
-		if p, perr := j.progress(brief, id, &meter{}); perr == nil {
-			j.cfg.Progress(p)
-		}
-	}
+	_, _ = j.tell(ctx, id, true) // a courtesy
 	if report.State == walk.Done {
 		text, merr := json.Marshal(report)
 		if merr == nil {
-			merr = j.ledger.SetReport(brief, id, string(text))
+			merr = j.ledger.SetReport(ctx, id, string(text))
 		}
 		if merr != nil {
 			return report, merr

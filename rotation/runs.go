@@ -23,6 +23,10 @@ type Run struct {
 	By      string    `json:"by"`
 }
 
+func runOf(r walk.Run) Run {
+	return Run{r.ID, r.Target, r.State, r.Reason, r.Created, r.Ended, r.StartedBy}
+}
+
 // Runs lists all runs, the latest first.
 func Runs(ctx context.Context, db *gorm.DB) ([]Run, error) {
 	l, err := ledgerOf(ctx, db)
@@ -32,7 +36,7 @@ func Runs(ctx context.Context, db *gorm.DB) ([]Run, error) {
 	found, err := l.List(ctx)
 	runs := make([]Run, len(found))
 	for i, r := range found {
-		runs[i] = Run{r.ID, r.Target, r.State, r.Reason, r.Created, r.Ended, r.StartedBy}
+		runs[i] = runOf(r)
 	}
 	return runs, err
 }

@@ -124,21 +124,38 @@ func (l *Ledger) Check(ctx context.Context) error {
 }
 
 // Create writes a run down, with the range that settles what is left over. ex may be a transaction of the application's: the run begins to exist when
-// that commits.
+// that commits. That a run of the target is active already, which is [ErrActive], does not spoil the transaction.
 func (l *Ledger) Create(ctx context.Context, ex Execer, r Run) error {
-	_, err := l.exec(ctx, ex, `INSERT INTO rowseal_runs (id, kind, target, active, state, reason, spec, plan_cursor, planned, ranges_planned, rows_estimate, rate, budget_rows, report, started_by, created_ms, updated_ms, ended_ms)
-		VALUES (?, ?, ?, ?, ?, NULL, ?, NULL, 0, 0, ?, ?, ?, NULL, ?, `+l.Dialect.now()+`, `+l.Dialect.now()+`, NULL)`,
+	unless := " ON CONFLICT (active) DO NOTHING"
+	if l.Dialect.Name == "mysql" {
+		unless = "" // it says so by an error, and goes on in the transaction
+	}
+	n, err := l.exec(ctx, ex, `INSERT INTO rowseal_runs (id, kind, target, active, state, reason, spec, plan_cursor, planned, ranges_planned, rows_estimate, rate, budget_rows, report, started_by, created_ms, updated_ms, ended_ms)
+		VALUES (?, ?, ?, ?, ?, NULL, ?, NULL, 0, 0, ?, ?, ?, NULL, ?, `+l.Dialect.now()+`, `+l.Dialect.now()+`, NULL)`+unless,
 		r.ID, r.Kind, r.Target, r.Target, Running, r.Spec, r.Estimate, r.Rate, r.Budget, r.StartedBy)
-	if err != nil {
-		if _, aerr := l.FindActive(ctx, r.Target); aerr == nil {
-			return fmt.Errorf("walk: %w: %s", ErrActive, r.Target)
+	if err != nil && l.Dialect.Name == "mysql" {
+		var one int
+		// A locking read sees what others have committed since this transaction began.
+		if aerr := l.row(ctx, ex, "SELECT 1 FROM rowseal_runs WHERE active = ?"+l.Dialect.locked(), r.Target).Scan(&one); aerr == nil {
+			n, err = 0, nil
 		}
+	}
+	if err != nil {
 		return err
+	}
+	if n == 0 {
+		return fmt.Errorf("walk: %w: %s", ErrActive, r.Target)
 	}
 	if err := l.addRange(ctx, ex, r.ID, settling, nil, nil); err != nil {
 		return err
 	}
 	return l.Note(ctx, ex, r.ID, "created", r.StartedBy)
+}
+
+// SetSpec completes the specification of a run that has not changed meanwhile, before its first range is planned.
+func (l *Ledger) SetSpec(ctx context.Context, r Run, spec string, estimate int64) error {
+	_, err := l.exec(ctx, l.DB, "UPDATE rowseal_runs SET spec = ?, rows_estimate = ? WHERE id = ? AND spec = ? AND ranges_planned = 0", spec, estimate, r.ID, r.Spec)
+	return err
 }
 
 // settling is the number of the range that is no range: whoever claims it tries again what was changed by others meanwhile.
@@ -190,9 +207,9 @@ func (l *Ledger) Get(ctx context.Context, id string) (Run, error) {
 	return r, err
 }
 
-// FindActive reads the run of a target that has not ended.
-func (l *Ledger) FindActive(ctx context.Context, target string) (Run, error) {
-	r, err := scanRun(l.row(ctx, l.DB, "SELECT "+runColumns+" FROM rowseal_runs WHERE active = ?", target).Scan)
+// FindActive reads the run of a target that has not ended, as ex sees it.
+func (l *Ledger) FindActive(ctx context.Context, ex Execer, target string) (Run, error) {
+	r, err := scanRun(l.row(ctx, ex, "SELECT "+runColumns+" FROM rowseal_runs WHERE active = ?", target).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Run{}, fmt.Errorf("walk: an active run of %s: %w", target, ErrNoRun)
 	}
@@ -200,8 +217,17 @@ func (l *Ledger) FindActive(ctx context.Context, target string) (Run, error) {
 }
 
 // List gives all runs, the latest first.
-func (l *Ledger) List(ctx context.Context) (runs []Run, err error) {
-	rows, err := l.DB.QueryContext(ctx, "SELECT "+runColumns+" FROM rowseal_runs ORDER BY created_ms DESC, id DESC")
+func (l *Ledger) List(ctx context.Context) ([]Run, error) {
+	return l.list(ctx, "ORDER BY created_ms DESC, id DESC")
+}
+
+// Running lists the runs that are running, the oldest first.
+func (l *Ledger) Running(ctx context.Context) ([]Run, error) {
+	return l.list(ctx, "WHERE active IS NOT NULL AND state = '"+Running+"' ORDER BY created_ms, id")
+}
+
+func (l *Ledger) list(ctx context.Context, which string) (runs []Run, err error) {
+	rows, err := l.DB.QueryContext(ctx, "SELECT "+runColumns+" FROM rowseal_runs "+which)
 	if err != nil {
 		return nil, err
 	}

@@ -177,7 +177,7 @@ func (t Table) between(d Dialect, lo, hi Key) (string, []any) {
 }
 
 // Reader scans a row: its primary key, and what the task needs of it.
-type Reader func(scan func(dest ...any) error) (Key, any, error)
+type Reader func(ctx context.Context, scan func(dest ...any) error) (Key, any, error)
 
 // lines are rows that were read.
 type lines struct {
@@ -222,7 +222,7 @@ func collect(ctx context.Context, db Execer, query string, args []any, read Read
 		if pinned {
 			scan = func(dest ...any) error { return found.Scan(append(dest, &pin)...) }
 		}
-		key, row, err := read(scan)
+		key, row, err := read(ctx, scan)
 		if err != nil {
 			return lines{}, err
 		}

@@ -61,23 +61,25 @@ type Walker struct {
 	Config Config
 
 	mu    sync.Mutex
-	known bool
+	ready bool
 	types types
 	page  atomic.Int64
 }
 
-// Prepare asks the database for the columns of the table, and fails where one is not there.
+// Prepare asks the database for the columns of the table, once, and fails where one is not there. What failed is asked again.
 func (w *Walker) Prepare(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.known {
+	if w.ready {
 		return nil
 	}
-	var err error
-	w.types, err = w.Task.Table.look(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Bare, w.Task.Schema, w.Task.Writes)
+	types, err := w.Task.Table.look(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Bare, w.Task.Schema, w.Task.Writes)
+	if err != nil {
+		return err
+	}
+	w.types, w.ready = types, true
 	w.page.Store(int64(min(firstPage, w.Config.MaxPage)))
-	w.known = err == nil
-	return err
+	return nil
 }
 
 // ErrStopped: the run is paused or has ended.

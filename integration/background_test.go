@@ -1,0 +1,226 @@
+package integration
+
+// background_test.go owns runs that nobody waits for, by the engine inside a process.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/rowseal/rowseal/kmskey"
+	"github.com/rowseal/rowseal/kmskey/kmskeytest"
+	"github.com/rowseal/rowseal/rotation"
+)
+
+// filled is a table of RotText under version 1.
+func filled(t *testing.T, kind string, rows int) *rotating {
+	t.Helper()
+	r := newRotating(t, kind, &RotText{})
+	var all []RotText
+	for i := range rows {
+		all = append(all, RotText{Code: fmt.Sprintf("c%05d", i), Name: fmt.Sprint(i)})
+	}
+	ok(t, r.w.db.CreateInBatches(&all, 500).Error)
+	return r
+}
+
+// opened counts the rows that open under the new version alone.
+func (r *rotating) opened(t *testing.T) int {
+	t.Helper()
+	var got []RotText
+	if err := r.only(t).Order("code").Find(&got).Error; err != nil {
+		return 0
+	}
+	for i, row := range got {
+		if row.Code != fmt.Sprintf("c%05d", i) || row.Name != fmt.Sprint(i) {
+			t.Fatalf("row %d: %+v", i, row)
+		}
+	}
+	return len(got)
+}
+
+// background has an engine at work until the test ends, or stop is called.
+func background(t *testing.T, r *rotation.Rotator) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	var stopped atomic.Bool
+	stop = func() {
+		if !stopped.Swap(true) {
+			cancel()
+			ok(t, <-done)
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// ends waits until a run has ended.
+func ends(t *testing.T, db *gorm.DB, id string) *rotation.Report {
+	t.Helper()
+	for range 600 {
+		report, err := rotation.ReportOf(t.Context(), db, id)
+		ok(t, err)
+		if !report.Ended.IsZero() && (report.After != nil || report.State != "done") {
+			return report
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatal("the run does not end")
+	return nil
+}
+
+func newRotator(t *testing.T, db *gorm.DB, cfg rotation.Config, models ...any) *rotation.Rotator {
+	t.Helper()
+	r, err := rotation.New(db, cfg, models...)
+	ok(t, err)
+	return r
+}
+
+func TestBackgroundGoesOnWhereItWasStopped(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		const rows = 900
+		r := filled(t, kind, rows)
+		half := make(chan struct{})
+		var wraps atomic.Int64
+		r.new.Before = func(ctx context.Context, c kmskeytest.Call) error {
+			if wraps.Add(1) == rows/2 {
+				close(half)
+			}
+			time.Sleep(time.Millisecond)
+			return nil
+		}
+		cfg := rotation.Config{MaxPage: 50, Calls: 8, Lanes: 2}
+		first := newRotator(t, r.at(t, 2), cfg, &RotText{})
+		stop := background(t, first)
+		run, err := first.Start(t.Context(), &RotText{})
+		ok(t, err)
+		<-half
+		stop()
+		before, err := rotation.ReportOf(t.Context(), r.w.db, run.ID)
+		ok(t, err)
+		addsUp(t, before)
+		if before.State != "running" || before.Rewrapped == 0 || before.Rewrapped == rows {
+			t.Fatalf("%+v", before)
+		}
+		// A program with the old version as its current one leaves it alone; another process finds it when it starts.
+		background(t, newRotator(t, r.at(t, 1), cfg, &RotText{}))
+		background(t, newRotator(t, r.at(t, 2), cfg, &RotText{}))
+		report := ends(t, r.w.db, run.ID)
+		addsUp(t, report)
+		if report.State != "done" || report.Seen != rows || report.Rewrapped != rows || r.opened(t) != rows {
+			t.Errorf("%+v", report)
+		}
+	})
+}
+
+func TestBackgroundStartsInATransaction(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		const rows = 120
+		r := filled(t, kind, rows)
+		db := r.at(t, 2)
+		ro := newRotator(t, db, rotation.Config{}, &RotText{})
+		background(t, ro)
+		undo := errors.New("undo")
+		calls := r.old.Calls() + r.new.Calls()
+		err := db.Transaction(func(tx *gorm.DB) error {
+			_, err := ro.StartTx(t.Context(), tx, &RotText{})
+			ok(t, err)
+			return undo
+		})
+		if !errors.Is(err, undo) {
+			t.Fatal(err)
+		}
+		runs, err := rotation.Runs(t.Context(), db)
+		ok(t, err)
+		if len(runs) != 0 || r.old.Calls()+r.new.Calls() != calls {
+			t.Fatalf("%v, %d calls", runs, r.old.Calls()+r.new.Calls()-calls)
+		}
+		var run rotation.Run
+		ok(t, db.Transaction(func(tx *gorm.DB) error {
+			var err error
+			if run, err = ro.StartTx(t.Context(), tx, &RotText{}); err != nil {
+				return err
+			}
+			again, err := ro.StartTx(t.Context(), tx, &RotText{}) // the same, and the transaction goes on
+			if again.ID != run.ID {
+				t.Errorf("%v and %v", run, again)
+			}
+			if r.old.Calls()+r.new.Calls() != calls {
+				t.Error("a key service was asked in the transaction")
+			}
+			return err
+		}))
+		report := ends(t, db, run.ID)
+		addsUp(t, report)
+		if report.State != "done" || report.Rewrapped != rows || len(report.Before) != 1 || report.Before[0].Rows != rows || r.opened(t) != rows {
+			t.Errorf("%+v", report)
+		}
+		if _, err := ro.StartTx(t.Context(), db, &RotText{}); err == nil || !strings.Contains(err.Error(), "no transaction") {
+			t.Error(err)
+		}
+		type Other struct{ ID int }
+		if _, err := ro.Start(t.Context(), &Other{}); err == nil {
+			t.Error("another model")
+		}
+
+		// What Start would refuse ends the run, with the reason.
+		r.old.Before = func(context.Context, kmskeytest.Call) error { return kmskey.ErrDisabled }
+		r.new.Before = r.old.Before
+		_, err = newRotator(t, r.at(t, 1), rotation.Config{}, &RotText{}).Start(t.Context(), &RotText{})
+		fails(t, err, kmskey.ErrDisabled, "before the first row")
+		ok(t, db.Transaction(func(tx *gorm.DB) (err error) {
+			run, err = ro.StartTx(t.Context(), tx, &RotText{})
+			return err
+		}))
+		if report = ends(t, db, run.ID); report.State != "failed" || !strings.Contains(report.Reason, "before the first row") || report.Seen != 0 {
+			t.Errorf("%+v", report)
+		}
+	})
+}
+
+func TestBackgroundPauses(t *testing.T) {
+	on(t, func(t *testing.T, kind string) {
+		const rows = 600
+		r := filled(t, kind, rows)
+		db := r.at(t, 2)
+		ro := newRotator(t, db, rotation.Config{MaxPage: 50, Rate: 500}, &RotText{})
+		run, err := ro.Start(t.Context(), &RotText{})
+		ok(t, err)
+		more, err := ro.Lane(t.Context(), run.ID, 200*time.Millisecond)
+		if !more || err != nil {
+			t.Fatal(more, err)
+		}
+		ok(t, rotation.Pause(t.Context(), db, run.ID, "lunch"))
+		if more, err := ro.Lane(t.Context(), run.ID, time.Second); more || err != nil {
+			t.Fatal(more, err)
+		}
+		if active, err := ro.Active(t.Context()); err != nil || len(active) != 0 {
+			t.Fatal(active, err)
+		}
+		if _, err := ro.Start(t.Context(), &RotText{}); !errors.Is(err, rotation.ErrPaused) {
+			t.Error(err)
+		}
+		ok(t, rotation.Resume(t.Context(), db, run.ID))
+		if more, err := newRotator(t, r.at(t, 1), rotation.Config{}, &RotText{}).Lane(t.Context(), run.ID, time.Second); !more || !errors.Is(err, rotation.ErrElsewhere) {
+			t.Error(more, err)
+		}
+		for more = true; more; {
+			more, err = ro.Lane(t.Context(), run.ID, 300*time.Millisecond)
+			ok(t, err)
+		}
+		report, err := rotation.ReportOf(t.Context(), db, run.ID)
+		ok(t, err)
+		addsUp(t, report)
+		if report.State != "done" || report.Rewrapped != rows || r.opened(t) != rows {
+			t.Errorf("%+v", report)
+		}
+	}, postgres, sqliteGo)
+}
