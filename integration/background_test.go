@@ -224,3 +224,55 @@ func TestBackgroundPauses(t *testing.T) {
 		}
 	}, postgres, sqliteGo)
 }
+
+// TestBackgroundFitsIntoItsTime: a lane that is ended before its first page is done makes smaller ones.
+func TestBackgroundFitsIntoItsTime(t *testing.T) {
+	on(t, func(t *testing.T, kind string) {
+		const rows = 300
+		r := filled(t, kind, rows)
+		ro := newRotator(t, r.at(t, 2), rotation.Config{Rate: 200, Lease: 300 * time.Millisecond}, &RotText{}) // a page of 200 takes a second
+		run, err := ro.Start(t.Context(), &RotText{})
+		ok(t, err)
+		cut := 0
+		for more := true; more; {
+			ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+			more, err = ro.Lane(ctx, run.ID, 100*time.Millisecond)
+			if ctx.Err() != nil {
+				cut++
+			} else {
+				ok(t, err)
+			}
+			cancel()
+			if cut > 50 {
+				t.Fatal("no end")
+			}
+		}
+		report, err := rotation.ReportOf(t.Context(), r.w.db, run.ID)
+		ok(t, err)
+		addsUp(t, report)
+		if report.State != "done" || report.Rewrapped != rows || r.opened(t) != rows || cut == 0 {
+			t.Errorf("%+v, cut short %d times", report, cut)
+		}
+	}, postgres, sqliteGo)
+}
+
+// TestBackgroundKeepsToItsBudget: also where lanes have a second.
+func TestBackgroundKeepsToItsBudget(t *testing.T) {
+	on(t, func(t *testing.T, kind string) {
+		r := filled(t, kind, 400)
+		ro := newRotator(t, r.at(t, 2), rotation.Config{Budget: 5, MaxPage: 20, Rate: 100}, &RotText{})
+		run, err := ro.Start(t.Context(), &RotText{})
+		ok(t, err)
+		r.old.Before = func(context.Context, kmskeytest.Call) error { return kmskey.ErrDenied }
+		for more := true; more; {
+			more, err = ro.Lane(t.Context(), run.ID, 400*time.Millisecond)
+			ok(t, err)
+		}
+		report, err := rotation.ReportOf(t.Context(), r.w.db, run.ID)
+		ok(t, err)
+		addsUp(t, report)
+		if report.State != "failed" || !strings.Contains(report.Reason, "budget of 5") || report.Seen == 400 {
+			t.Errorf("%+v", report)
+		}
+	}, postgres, sqliteGo)
+}

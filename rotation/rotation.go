@@ -380,14 +380,12 @@ func (j *job) step(ctx context.Context, id string, stop func() bool) (idle, more
 
 // watch shows progress and holds the run to its error budget.
 func (j *job) watch(ctx context.Context, id string, cancel context.CancelCauseFunc) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
 	minute := time.Now()
-	for {
+	for wait := time.Duration(0); ; wait = time.Second { // at once, since a lane may have no more than a second
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 		p, err := j.tell(ctx, id, false)
 		if err != nil {
