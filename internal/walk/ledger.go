@@ -62,17 +62,6 @@ type Counters struct {
 	Exposed int64 // data keys that were in this process's memory
 }
 
-func (c *Counters) add(o Counters) {
-	c.Seen += o.Seen
-	c.Changed += o.Changed
-	c.Current += o.Current
-	c.Raced += o.Raced
-	c.Gone += o.Gone
-	c.Failed += o.Failed
-	c.Calls += o.Calls
-	c.Exposed += o.Exposed
-}
-
 // Failure is one value that could not be changed.
 type Failure struct {
 	Key     Key
