@@ -209,11 +209,12 @@ func (e *example) inProcess(ctx context.Context, file string) (err error) {
 		return err
 	}
 	stop := background(ctx, rotator) // in a service: for as long as it lives
-	report, err := await(ctx, first, run.ID, third)
+	_, err = await(ctx, first, run.ID, third)
 	if err = errors.Join(err, stop()); err != nil {
 		return err
 	}
-	if report, err = rotation.ReportOf(ctx, first, run.ID); err != nil {
+	report, err := rotation.ReportOf(ctx, first, run.ID)
+	if err != nil {
 		return err
 	}
 	e.say("3. The process stops: %d of %d keys are moved, and the run is %s", report.Rewrapped, rows, report.State)
@@ -299,7 +300,6 @@ func (e *example) onRiver(ctx context.Context, url string) (err error) {
 	if err != nil {
 		return err
 	}
-	// #region river
 	worker := func() (*rotation.Rotator, *riverjob.Jobs, *river.Client[pgx.Tx], error) {
 		rotator, err := rotation.New(db, settings, &Patient{})
 		if err != nil {
@@ -321,7 +321,6 @@ func (e *example) onRiver(ctx context.Context, url string) (err error) {
 		})
 		return rotator, jobs, client, err
 	}
-	// #endregion
 	rotator, jobs, first, err := worker()
 	if err != nil {
 		return err
@@ -340,11 +339,12 @@ func (e *example) onRiver(ctx context.Context, url string) (err error) {
 	if err := jobs.Look(ctx, first); err != nil { // or wait for the next Reconcile
 		return errors.Join(err, first.StopAndCancel(context.WithoutCancel(ctx)))
 	}
-	report, err := await(ctx, db, run.ID, third)
+	_, err = await(ctx, db, run.ID, third)
 	if err = errors.Join(err, first.StopAndCancel(context.WithoutCancel(ctx))); err != nil {
 		return err
 	}
-	if report, err = rotation.ReportOf(ctx, db, run.ID); err != nil {
+	report, err := rotation.ReportOf(ctx, db, run.ID)
+	if err != nil {
 		return err
 	}
 	e.say("3. A worker stops: %d of %d keys are moved, and the run is %s", report.Rewrapped, rows, report.State)
