@@ -254,7 +254,7 @@ func TestRiverWorker(t *testing.T) {
 	ok(t, err)
 	old, slow := kmskeytest.NewCounter(localkey.NewInsecure()), kmskeytest.NewCounter(next)
 	slow.Before = func(ctx context.Context, _ kmskeytest.Call) error {
-		time.Sleep(15 * time.Millisecond)
+		time.Sleep(12 * time.Millisecond)
 		return nil
 	}
 	keys, err := kmskey.New(kmskey.Config{Current: 2, Namespace: "rotating", Versions: map[int]kmskey.Version{1: {Provider: old.Provider()}, 2: {Provider: slow.Provider()}}})

@@ -199,21 +199,21 @@ func (j *job) begin(ctx context.Context) (walk.Run, error) {
 // beginTx is begin inside a transaction of the application's. It asks no key service and counts no rows, since the transaction may hold locks: the first lane
 // does that.
 func (j *job) beginTx(ctx context.Context, tx walk.Execer) (walk.Run, error) {
-	for try := 1; ; try++ {
-		run, err := j.ledger.FindActive(ctx, tx, j.target)
-		if err == nil {
-			return run, j.joins(run)
-		}
-		if !errors.Is(err, walk.ErrNoRun) {
-			return run, err
-		}
+	run, err := j.ledger.FindActive(ctx, tx, j.target)
+	if errors.Is(err, walk.ErrNoRun) {
 		if run, err = j.ledgerRun(j.spec()); err != nil {
 			return run, err
 		}
-		if err = j.ledger.Create(ctx, tx, run); !errors.Is(err, walk.ErrActive) || try == 2 {
+		if err = j.ledger.Create(ctx, tx, run); !errors.Is(err, walk.ErrActive) {
 			return run, err
 		}
+		// Another transaction was faster, and has committed. This one may not see that yet.
+		run, err = j.ledger.FindActive(ctx, j.ledger.DB, j.target)
 	}
+	if err != nil {
+		return run, err
+	}
+	return run, j.joins(run)
 }
 
 // survey tries the target, and counts rows by version.

@@ -167,7 +167,9 @@ func await(ctx context.Context, db *gorm.DB, id string, holds func(*rotation.Rep
 }
 
 func third(r *rotation.Report) bool { return r.Seen >= rows/3 }
-func ended(r *rotation.Report) bool { return r.State == "done" && r.After != nil || r.State == "failed" }
+func ended(r *rotation.Report) bool {
+	return r.State == "done" && r.After != nil || r.State == "failed"
+}
 
 func (e *example) end(ctx context.Context, db *gorm.DB, report *rotation.Report) error {
 	var b strings.Builder
