@@ -224,3 +224,131 @@ func TestBackgroundPauses(t *testing.T) {
 		}
 	}, postgres, sqliteGo)
 }
+
+// TestBackgroundFitsIntoItsTime: a lane that is ended before its first page is done makes smaller ones.
+func TestBackgroundFitsIntoItsTime(t *testing.T) {
+	on(t, func(t *testing.T, kind string) {
+		const rows = 300
+		r := filled(t, kind, rows)
+		ro := newRotator(t, r.at(t, 2), rotation.Config{Rate: 200, Lease: 300 * time.Millisecond}, &RotText{}) // a page of 200 takes a second
+		run, err := ro.Start(t.Context(), &RotText{})
+		ok(t, err)
+		cut := 0
+		for more := true; more; {
+			ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+			more, err = ro.Lane(ctx, run.ID, 100*time.Millisecond)
+			if ctx.Err() != nil {
+				cut++
+			} else {
+				ok(t, err)
+			}
+			cancel()
+			if cut > 50 {
+				t.Fatal("no end")
+			}
+		}
+		report, err := rotation.ReportOf(t.Context(), r.w.db, run.ID)
+		ok(t, err)
+		addsUp(t, report)
+		if report.State != "done" || report.Rewrapped != rows || r.opened(t) != rows || cut == 0 {
+			t.Errorf("%+v, cut short %d times", report, cut)
+		}
+	}, postgres, sqliteGo)
+}
+
+// TestBackgroundKeepsToItsBudget: also where lanes have a second.
+func TestBackgroundKeepsToItsBudget(t *testing.T) {
+	on(t, func(t *testing.T, kind string) {
+		r := filled(t, kind, 400)
+		ro := newRotator(t, r.at(t, 2), rotation.Config{Budget: 5, MaxPage: 20, Rate: 100}, &RotText{})
+		run, err := ro.Start(t.Context(), &RotText{})
+		ok(t, err)
+		r.old.Before = func(context.Context, kmskeytest.Call) error { return kmskey.ErrDenied }
+		for more := true; more; {
+			more, err = ro.Lane(t.Context(), run.ID, 400*time.Millisecond)
+			ok(t, err)
+		}
+		report, err := rotation.ReportOf(t.Context(), r.w.db, run.ID)
+		ok(t, err)
+		addsUp(t, report)
+		if report.State != "failed" || !strings.Contains(report.Reason, "budget of 5") || report.Seen == 400 {
+			t.Errorf("%+v", report)
+		}
+	}, postgres, sqliteGo)
+}
+
+// TestBackgroundStartsOnce: two transactions at once begin one run, and both go on.
+func TestBackgroundStartsOnce(t *testing.T) {
+	on(t, func(t *testing.T, kind string) {
+		r := filled(t, kind, 10)
+		db := r.at(t, 2)
+		ro := newRotator(t, db, rotation.Config{}, &RotText{})
+		ok(t, db.Exec("CREATE TABLE beside (n int)").Error)
+		for _, commits := range []bool{false, true} {
+			first := db.Begin()
+			run, err := ro.StartTx(t.Context(), first, &RotText{})
+			ok(t, err)
+			type begun struct {
+				run rotation.Run
+				err error
+			}
+			second := make(chan begun, 1)
+			go func() {
+				var b begun
+				b.err = db.Transaction(func(tx *gorm.DB) (err error) {
+					var n int
+					if err = tx.Raw("SELECT count(*) FROM rowseal_runs").Scan(&n).Error; err != nil { // takes a snapshot, where there is one
+						return err
+					}
+					if b.run, err = ro.StartTx(t.Context(), tx, &RotText{}); err != nil {
+						return err
+					}
+					return tx.Exec("INSERT INTO beside VALUES (1)").Error
+				})
+				second <- b
+			}()
+			select {
+			case b := <-second:
+				t.Fatalf("it did not wait: %+v", b)
+			case <-time.After(300 * time.Millisecond):
+			}
+			if commits {
+				ok(t, first.Commit().Error)
+			} else {
+				ok(t, first.Rollback().Error)
+			}
+			b := <-second
+			ok(t, b.err)
+			if (b.run.ID == run.ID) != commits {
+				t.Errorf("the first commits: %t; runs %s and %s", commits, run.ID, b.run.ID)
+			}
+			ok(t, rotation.Cancel(t.Context(), db, b.run.ID, "the next case"))
+		}
+		var n int64
+		ok(t, db.Table("beside").Count(&n).Error)
+		if n != 2 {
+			t.Errorf("%d rows beside", n)
+		}
+	}, postgres, mariadb, mysqlLike)
+}
+
+func TestBackgroundGoesOnWhenResumed(t *testing.T) {
+	r := filled(t, sqliteGo, 400)
+	db := r.at(t, 2)
+	ro := newRotator(t, db, rotation.Config{Rate: 400, MaxPage: 40}, &RotText{})
+	background(t, ro)
+	run, err := ro.Start(t.Context(), &RotText{})
+	ok(t, err)
+	soon(t, "nothing happens", func() bool {
+		report, err := rotation.ReportOf(t.Context(), db, run.ID)
+		ok(t, err)
+		return report.Seen > 0
+	})
+	ok(t, rotation.Pause(t.Context(), db, run.ID, "lunch"))
+	ok(t, rotation.Resume(t.Context(), db, run.ID))
+	report := ends(t, db, run.ID)
+	addsUp(t, report)
+	if report.State != "done" || report.Rewrapped != 400 || r.opened(t) != 400 {
+		t.Errorf("%+v", report)
+	}
+}

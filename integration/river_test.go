@@ -136,7 +136,7 @@ func TestRiverLanesAreUniqueAndReplaced(t *testing.T) {
 	again, err := jobs.Start(t.Context(), client, &RotText{})
 	ok(t, err)
 	looks.Wait()
-	if got := strings.Join(q.lanes(t), " "); got != "1.0 2.0 3.0" || again.ID != run.ID {
+	if got := strings.Join(q.lanes(t), " "); got != "0.0 1.0 2.0 3.0" || again.ID != run.ID {
 		t.Errorf("lanes %s, runs %s and %s", got, run.ID, again.ID)
 	}
 	// Two of the workers were killed, one lately; a lane was cancelled by hand.
@@ -145,14 +145,14 @@ func TestRiverLanesAreUniqueAndReplaced(t *testing.T) {
 	q.exec(t, `UPDATE river_job SET state = 'cancelled', finalized_at = now() WHERE args ->> 'lane' = '3'`)
 	for range 2 {
 		ok(t, jobs.Look(t.Context(), client))
-		if got := strings.Join(q.lanes(t), " "); got != "1.1 2.0 3.0" {
+		if got := strings.Join(q.lanes(t), " "); got != "0.0 1.1 2.0 3.0" {
 			t.Errorf("lanes %s", got)
 		}
 	}
 	// Its replacement is lost as well.
 	q.exec(t, `UPDATE river_job SET state = 'running', attempted_at = now() - interval '41 seconds' WHERE args ->> 'lane' = '1'`)
 	ok(t, jobs.Look(t.Context(), client))
-	if got := strings.Join(q.lanes(t), " "); got != "1.2 2.0 3.0" {
+	if got := strings.Join(q.lanes(t), " "); got != "0.0 1.2 2.0 3.0" {
 		t.Errorf("lanes %s", got)
 	}
 	q.start(t, client)
@@ -254,7 +254,7 @@ func TestRiverWorker(t *testing.T) {
 	ok(t, err)
 	old, slow := kmskeytest.NewCounter(localkey.NewInsecure()), kmskeytest.NewCounter(next)
 	slow.Before = func(ctx context.Context, _ kmskeytest.Call) error {
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(12 * time.Millisecond)
 		return nil
 	}
 	keys, err := kmskey.New(kmskey.Config{Current: 2, Namespace: "rotating", Versions: map[int]kmskey.Version{1: {Provider: old.Provider()}, 2: {Provider: slow.Provider()}}})
@@ -305,8 +305,13 @@ func TestRiverProcessesAreKilled(t *testing.T) {
 
 	// How long ranges lay there that a killed process had held, and whether any other was let go of.
 	const lapsed = `SELECT COALESCE(MAX(CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint) - lease_ms), 0) FROM rowseal_ranges WHERE run_id = $1 AND done = 0 AND lease_ms > 0`
-	var longest int64
+	// How long a lane that was to be replaced was not.
+	const overdue = `SELECT COALESCE(MAX(extract(epoch FROM clock_timestamp() - attempted_at) * 1000 - $1), 0)::bigint FROM river_job
+		WHERE kind = 'rowseal_rotation_lane' AND state = 'running' AND NOT metadata ? 'cancel_attempted_at'`
+	var longest, latest int64
+	var idle, nobody time.Duration // in which no lane held anything
 	kills, busiest := 0, 0
+	last := time.Now()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	next := time.Now().Add(2 * time.Second)
@@ -318,6 +323,12 @@ func TestRiverProcessesAreKilled(t *testing.T) {
 		var held int
 		ok(t, q.pool.QueryRow(t.Context(), `SELECT count(*) FROM rowseal_ranges WHERE run_id = $1 AND done = 0 AND lease_ms > extract(epoch FROM clock_timestamp()) * 1000`, run.ID).Scan(&held))
 		busiest = max(busiest, held)
+		if idle += time.Since(last); held > 0 {
+			idle = 0
+		}
+		nobody, last = max(nobody, idle), time.Now()
+		ok(t, q.pool.QueryRow(t.Context(), overdue, (killBudget+killGrace).Milliseconds()).Scan(&ms))
+		latest = max(latest, ms)
 		var state string
 		if err := q.pool.QueryRow(t.Context(), `SELECT state FROM rowseal_runs WHERE id = $1`, run.ID).Scan(&state); err != nil && !errors.Is(err, sql.ErrNoRows) {
 			t.Fatal(err)
@@ -345,8 +356,12 @@ func TestRiverProcessesAreKilled(t *testing.T) {
 	if n := q.opened(t); n != rows {
 		t.Errorf("%d rows open under the new version", n)
 	}
-	if bound := killBudget + killGrace + killLook; time.Duration(longest)*time.Millisecond > bound {
+	// Twice, since what replaces a lane may be killed as well.
+	if bound := 2 * (killBudget + killGrace + killLook); time.Duration(longest)*time.Millisecond > bound {
 		t.Errorf("a range lay for %d ms after its lease, more than %v", longest, bound)
+	}
+	if latest > 5000 {
+		t.Errorf("a lost lane was overdue for %d ms", latest)
 	}
 	if kills < 3 {
 		t.Errorf("%d kills: the run is too short to say anything", kills)
@@ -355,5 +370,5 @@ func TestRiverProcessesAreKilled(t *testing.T) {
 	ok(t, q.pool.QueryRow(t.Context(), `SELECT count(*), count(*) FILTER (WHERE metadata ? 'cancel_attempted_at') FROM river_job WHERE kind = 'rowseal_rotation_lane'`).Scan(&lanes, &replaced))
 	var claims int
 	ok(t, q.pool.QueryRow(t.Context(), `SELECT sum(fence) FROM rowseal_ranges WHERE run_id = $1`, run.ID).Scan(&claims))
-	t.Logf("%d rows in %v, %d kills; %d lane jobs, %d of them replaced; %d claims; at most %d ranges at once; a range lay at most %d ms after its lease", rows, took.Round(time.Millisecond), kills, lanes, replaced, claims, busiest, longest)
+	t.Logf("%d rows in %v, %d kills; %d lane jobs, %d of them replaced; %d claims; at most %d ranges at once; a range lay at most %d ms after its lease, a lane was overdue for at most %d ms, and nobody was at work for at most %v", rows, took.Round(time.Millisecond), kills, lanes, replaced, claims, busiest, longest, latest, nobody.Round(time.Millisecond))
 }

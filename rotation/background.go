@@ -34,6 +34,14 @@ func New(db *gorm.DB, cfg Config, models ...any) (*Rotator, error) {
 	if len(models) == 0 {
 		return nil, errors.New("rotation: New: no model; pass a pointer to each model's struct, as in &Patient{}")
 	}
+	if show := cfg.Progress; show != nil {
+		var one sync.Mutex // several runs may be active
+		cfg.Progress = func(p Progress) {
+			one.Lock()
+			defer one.Unlock()
+			show(p)
+		}
+	}
 	r := &Rotator{cfg: cfg, begun: make(chan struct{}, 1)}
 	if r.ledger, err = ledgerAt(db); err != nil {
 		return nil, err

@@ -329,7 +329,7 @@ func (j *job) move(ctx context.Context, g *row.Group, read *row.Read, text strin
 	pause := newPause(100*time.Millisecond, 5*time.Second)
 	for try := 1; ; try++ {
 		if j.limit != nil {
-			if err := j.limit.Wait(ctx); err != nil {
+			if err := turn(ctx, j.limit); err != nil {
 				return "", nil, 0, 0, err
 			}
 		}

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // pace is a semaphore whose size follows the service: halved when it throttles, one more after as many answers as it lets through (additive increase,
@@ -89,6 +91,20 @@ func (p *pause) reset() { p.next = p.first }
 func (p *pause) wait(ctx context.Context) error {
 	d := p.next/2 + rand.N(p.next/2+1)
 	p.next = min(p.next*2, p.most)
+	return sleep(ctx, d)
+}
+
+// turn waits for one event of a limiter. The limiter's own Wait gives up at once, with an error of its own, where a deadline would come first.
+func turn(ctx context.Context, l *rate.Limiter) error {
+	r := l.Reserve()
+	err := sleep(ctx, r.Delay())
+	if err != nil {
+		r.Cancel()
+	}
+	return err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -201,21 +201,21 @@ func (j *job) begin(ctx context.Context) (walk.Run, error) {
 // beginTx is begin inside a transaction of the application's. It asks no key service and counts no rows, since the transaction may hold locks: the first lane
 // does that.
 func (j *job) beginTx(ctx context.Context, tx walk.Execer) (walk.Run, error) {
-	for try := 1; ; try++ {
-		run, err := j.ledger.FindActive(ctx, tx, j.target)
-		if err == nil {
-			return run, j.joins(run)
-		}
-		if !errors.Is(err, walk.ErrNoRun) {
-			return run, err
-		}
+	run, err := j.ledger.FindActive(ctx, tx, j.target)
+	if errors.Is(err, walk.ErrNoRun) {
 		if run, err = j.ledgerRun(j.spec()); err != nil {
 			return run, err
 		}
-		if err = j.ledger.Create(ctx, tx, run); !errors.Is(err, walk.ErrActive) || try == 2 {
+		if err = j.ledger.Create(ctx, tx, run); !errors.Is(err, walk.ErrActive) {
 			return run, err
 		}
+		// Another transaction was faster, and has committed. This one may not see that yet.
+		run, err = j.ledger.FindActive(ctx, j.ledger.DB, j.target)
 	}
+	if err != nil {
+		return run, err
+	}
+	return run, j.joins(run)
 }
 
 // survey tries the target, and counts rows by version.
@@ -382,14 +382,12 @@ func (j *job) step(ctx context.Context, id string, stop func() bool) (idle, more
 
 // watch shows progress and holds the run to its error budget.
 func (j *job) watch(ctx context.Context, id string, cancel context.CancelCauseFunc) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
 	minute := time.Now()
-	for {
+	for wait := time.Duration(0); ; wait = time.Second { // at once, since a lane may have no more than a second
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 		p, err := j.tell(ctx, id, false)
 		if err != nil {

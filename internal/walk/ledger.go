@@ -62,17 +62,6 @@ type Counters struct {
 	Exposed int64 // data keys that were in this process's memory
 }
 
-func (c *Counters) add(o Counters) {
-	c.Seen += o.Seen
-	c.Changed += o.Changed
-	c.Current += o.Current
-	c.Raced += o.Raced
-	c.Gone += o.Gone
-	c.Failed += o.Failed
-	c.Calls += o.Calls
-	c.Exposed += o.Exposed
-}
-
 // Failure is one value that could not be changed.
 type Failure struct {
 	Key     Key
@@ -361,7 +350,8 @@ type claim struct {
 	expired bool // another lane held it, and lost it
 }
 
-// claimNext takes the first range that nobody holds; ok is false where there is none. The range that settles is taken when all others are done.
+// claimNext takes the first range that nobody holds, those before others that a lane has lost, so that none waits for long however few lanes there are; ok is
+// false where there is none. The range that settles is taken when all others are done.
 func (l *Ledger) claimNext(ctx context.Context, run, owner string, ttl time.Duration) (c claim, ok bool, err error) {
 	for {
 		c = claim{run: run}
@@ -369,7 +359,7 @@ func (l *Ledger) claimNext(ctx context.Context, run, owner string, ttl time.Dura
 		var lease int64
 		err = l.row(ctx, l.DB, `SELECT r.n, r.lo, r.hi, r.cur, r.fence, r.lease_ms FROM rowseal_ranges r WHERE r.run_id = ? AND r.done = 0 AND r.lease_ms < `+l.Dialect.now()+`
 			AND (r.n >= 0 OR (SELECT planned FROM rowseal_runs WHERE id = r.run_id) = 1 AND NOT EXISTS (SELECT 1 FROM rowseal_ranges o WHERE o.run_id = r.run_id AND o.n >= 0 AND o.done = 0))
-			ORDER BY r.n LIMIT 1`, run).Scan(&c.n, &lo, &hi, &cur, &c.fence, &lease)
+			ORDER BY CASE WHEN r.lease_ms > 0 THEN 0 ELSE 1 END, r.n LIMIT 1`, run).Scan(&c.n, &lo, &hi, &cur, &c.fence, &lease)
 		if errors.Is(err, sql.ErrNoRows) {
 			return claim{}, false, nil
 		}

@@ -237,6 +237,7 @@ type batch struct {
 	results []Result
 	last    Key  // the cursor behind it
 	end     bool // nothing is left in the range
+	took    time.Duration
 	err     error
 }
 
@@ -284,7 +285,12 @@ func (w *Walker) fetch(ctx context.Context, lo, hi Key) <-chan batch {
 			return
 		}
 		b.last = b.keys[len(b.keys)-1]
+		start := time.Now()
 		b.results, b.err = w.change(ctx, b.rows)
+		if b.took = time.Since(start); ctx.Err() != nil && b.took > w.patience() {
+			// Whoever ended it may do so again: the next page must be one that gets through.
+			w.page.Store(max(1, min(int64(size)/2, w.page.Load())))
+		}
 	}()
 	return out
 }
@@ -339,7 +345,7 @@ func (w *Walker) commit(ctx context.Context, c claim, b batch) error {
 		return w.Ledger.record(ctx, tx, c, b.last, b.end, d)
 	})
 	if err == nil {
-		w.adapt(n, time.Since(start))
+		w.adapt(n, b.took, time.Since(start))
 	}
 	return err
 }
@@ -371,15 +377,22 @@ func (w *Walker) store(ctx context.Context, tx *sql.Tx, changes []Change) (misse
 	return missed, nil
 }
 
-// adapt moves the size of pages towards the time that storing one should take. Longer pages hold row locks longer; shorter ones cost round trips.
-func (w *Walker) adapt(changed int, took time.Duration) {
+// patience is how long the task may take for a page: what is lost when a lane is ended.
+func (w *Walker) patience() time.Duration { return w.Config.Lease / 3 }
+
+// adapt moves the size of pages towards the time that storing one should take, and below that which changing one may take. Longer pages hold row locks longer;
+// shorter ones cost round trips.
+func (w *Walker) adapt(written int, changing, storing time.Duration) {
 	size := w.page.Load()
 	switch {
-	case took > w.Config.Page:
-		w.page.Store(max(minPage, size*7/10))
-	case changed > 0:
-		w.page.Store(min(int64(w.Config.MaxPage), size+pageStep))
+	case changing > w.patience():
+		size = max(1, size*int64(w.patience())/int64(changing))
+	case storing > w.Config.Page:
+		size = max(min(size, minPage), size*7/10)
+	case written > 0 && changing < w.patience()/2:
+		size += pageStep
 	}
+	w.page.Store(min(int64(w.Config.MaxPage), size))
 }
 
 // settle tries again what other writers changed while the run was at it. It is a range like others, claimed when they are done.

@@ -10,14 +10,15 @@
 //	run, err := jobs.Start(ctx, client, &Patient{})
 //
 // A lane is one unique job of a run. It works on ranges for some seconds and snoozes, so that other jobs have their turn and a worker that stops is not
-// waited for. The number of lanes is the number of ranges that are worked on at once, whatever the number of machines.
+// waited for. The number of lanes is the number of ranges that are worked on at once, whatever the number of machines. One more job of each run
+// only looks whether the lanes are all there.
 //
 // # What is guaranteed
 //
 // The ledger of package rotation alone says what there is to do and what has been done; River's jobs may be deleted, cancelled or lost at any time.
 // Reconciling makes those that are missing. A worker that is killed leaves its job running in River's table, for an hour by default. Its range is free after
-// rotation.Config.Lease; its lane is replaced when its job has run longer than [Config].Budget and Grace, at the next look. Looks are those of the
-// periodic job, which needs River's leader, and of the other lanes, which do not.
+// rotation.Config.Lease; its lane is replaced when its job has run longer than [Config].Budget and Grace, at the next look, which a run's jobs do not
+// need River's leader for: where that is killed as well, it is missed for some fifteen seconds. The periodic job is for runs that have no job yet, or none any more.
 //
 // The rotator's database need not be River's.
 package riverjob
@@ -27,6 +28,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,8 +51,8 @@ type Config struct {
 	// another one takes its place. Set it above what a key service may take for rotation.Config.MaxPage keys. Defaults to 30 seconds.
 	Grace time.Duration
 
-	// Interval is how often the ledger is compared with River's jobs: so long may a run wait that was begun by rotation.Rotator.StartTx, or resumed.
-	// Defaults to 30 seconds.
+	// Interval is how often the ledger is compared with River's jobs: so long may a run wait that was begun by rotation.Rotator.StartTx, or resumed. Runs
+	// that have jobs are looked after each five seconds at the least. Defaults to 30 seconds.
 	Interval time.Duration
 
 	// Queue is where the jobs go. Defaults to River's default queue.
@@ -133,32 +135,45 @@ func (j *Jobs) Start(ctx context.Context, client *river.Client[pgx.Tx], model an
 
 // Look sees to it that every run that is running has its lanes, at once.
 func (j *Jobs) Look(ctx context.Context, client *river.Client[pgx.Tx]) error {
+	_, err := j.look(ctx, client)
+	return err
+}
+
+func (j *Jobs) look(ctx context.Context, client *river.Client[pgx.Tx]) ([]rotation.Run, error) {
 	j.mu.Lock()
 	j.looked = time.Now()
 	j.mu.Unlock()
 	active, err := j.rotator.Active(ctx)
 	if err != nil {
-		return fmt.Errorf("riverjob: %w", err)
+		return nil, fmt.Errorf("riverjob: %w", err)
 	}
 	for _, run := range active {
 		if err := j.fill(ctx, client, run.ID); err != nil {
-			return fmt.Errorf("riverjob: run %s: %w", run.ID, err)
+			return nil, fmt.Errorf("riverjob: run %s: %w", run.ID, err)
 		}
 	}
-	return nil
+	return active, nil
 }
 
-// due reports that this process has not looked for an Interval.
+// often is how often the jobs of a run look after each other. River makes a job that snoozes no longer than this available at once, for a later time;
+// others wait for its leader.
+func (j *Jobs) often() time.Duration { return min(j.cfg.Interval, 5*time.Second) }
+
+// due reports that this process has not looked for a while.
 func (j *Jobs) due() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return time.Since(j.looked) >= j.cfg.Interval
+	return time.Since(j.looked) >= j.often()
 }
 
 // alive are the states of a job that is still to do something.
 var alive = []rivertype.JobState{
 	rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRetryable, rivertype.JobStateRunning, rivertype.JobStateScheduled,
 }
+
+// watch is the lane that does no work, and only looks after the others. It is hardly ever running, and what is not running is not lost when a worker is
+// killed, be it with all lanes of a run.
+const watch = 0
 
 // laneArgs names a lane. A lane that is lost keeps its name until River rescues it, so the one that replaces it has the next generation.
 type laneArgs struct {
@@ -200,7 +215,7 @@ func (j *Jobs) fill(ctx context.Context, client *river.Client[pgx.Tx], run strin
 			lanes[args.Lane] = last{job.ID, args.Generation}
 		}
 	}
-	for n := 1; n <= j.cfg.Lanes; n++ {
+	for n := watch; n <= j.cfg.Lanes; n++ {
 		next := laneArgs{Run: run, Lane: n}
 		if l, there := lanes[n]; there {
 			if !gone[l.id] {
@@ -239,6 +254,13 @@ func (w *laneWorker) NextRetry(job *river.Job[laneArgs]) time.Time {
 const elsewhere = 2 * time.Second
 
 func (w *laneWorker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
+	client, err := river.ClientFromContextSafely[pgx.Tx](ctx)
+	if err != nil {
+		return err
+	}
+	if job.Args.Lane == watch {
+		return w.watch(ctx, client, job.Args.Run)
+	}
 	more, err := w.jobs.rotator.Lane(ctx, job.Args.Run, w.jobs.cfg.Budget)
 	switch {
 	case !more:
@@ -251,15 +273,24 @@ func (w *laneWorker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
 		return err
 	}
 	if w.jobs.due() {
-		client, err := river.ClientFromContextSafely[pgx.Tx](ctx)
-		if err == nil {
-			err = w.jobs.Look(ctx, client)
-		}
-		if err != nil && ctx.Err() == nil {
+		if err := w.jobs.Look(ctx, client); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
 	return river.JobSnooze(0)
+}
+
+func (w *laneWorker) watch(ctx context.Context, client *river.Client[pgx.Tx], run string) error {
+	active, err := w.jobs.look(ctx, client)
+	switch {
+	case ctx.Err() != nil:
+		return river.JobSnooze(0)
+	case err != nil:
+		return err
+	case slices.ContainsFunc(active, func(r rotation.Run) bool { return r.ID == run }):
+		return river.JobSnooze(w.jobs.often())
+	}
+	return nil
 }
 
 type reconcileArgs struct{}
