@@ -374,7 +374,7 @@ func (w *Walker) adapt(changed int, took time.Duration) {
 	size := w.page.Load()
 	switch {
 	case took > w.Config.Page:
-		w.page.Store(max(minPage, size*7/10))
+		w.page.Store(min(int64(w.Config.MaxPage), max(minPage, size*7/10)))
 	case changed > 0:
 		w.page.Store(min(int64(w.Config.MaxPage), size+pageStep))
 	}
