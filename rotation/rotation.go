@@ -180,6 +180,9 @@ func (j *job) begin(ctx context.Context) (walk.Run, error) {
 			if errors.Is(err, walk.ErrActive) {
 				continue // another process was faster
 			}
+			if _, ferr := j.ledger.FindActive(ctx, j.target); ferr == nil && transient(err) {
+				continue // it was, and the database said so by a deadlock
+			}
 			return run, err
 		}
 		j.cfg.Logger.InfoContext(ctx, "rotation begins", "run", run.ID, "target", run.Target, "version", want.Version, "keys", run.Estimate)
@@ -253,11 +256,14 @@ func (j *job) work(ctx context.Context, id string) error {
 
 // lane works until the run is complete, whoever completes it.
 func (j *job) lane(ctx context.Context, id string) error {
-	never := func() bool { return false }
+	stop := func() bool { return j.overBudget(ctx, id) != nil }
 	wait := newPause(50*time.Millisecond, min(j.cfg.Lease/4, time.Second))
 	trouble := newPause(time.Second, 30*time.Second)
 	for {
-		idle, err := j.walker.Lane(ctx, id, never)
+		idle, err := j.walker.Lane(ctx, id, stop)
+		if over := j.overBudget(ctx, id); over != nil {
+			return over
+		}
 		switch {
 		case err == nil:
 			trouble.reset()
@@ -318,14 +324,44 @@ func (j *job) watch(ctx context.Context, id string, cancel context.CancelCauseFu
 			minute = time.Now()
 			j.cfg.Logger.InfoContext(ctx, "rotation", "run", id, "seen", p.Seen, "of", p.Total, "changed", p.Changed, "failed", p.Failed, "rate", int(p.Rate), "left", p.ETA.Round(time.Second))
 		}
-		if p.Failed > p.Pending+j.cfg.Budget && j.cfg.Budget >= 0 {
-			reason := fmt.Sprintf("%d keys failed, more than the budget of %d", p.Failed-p.Pending, j.cfg.Budget)
-			if _, err := j.ledger.Move(ctx, id, walk.Failed, reason, walk.Running); err == nil {
-				cancel(fmt.Errorf("rotation: run %s: %w: %s", id, ErrBudget, reason))
-				return
-			}
+		if err := j.spent(ctx, id, p.Failed-p.Pending); err != nil {
+			cancel(err)
+			return
 		}
 	}
+}
+
+// overBudget is asked at every page. Where no key failed in this process, that costs nothing.
+func (j *job) overBudget(ctx context.Context, id string) error {
+	if over := j.over.Load(); over != nil {
+		return *over
+	}
+	if j.cfg.Budget < 0 || !j.failing.Load() {
+		return nil
+	}
+	c, _, err := j.ledger.Count(ctx, id)
+	if err != nil || c.Failed <= j.cfg.Budget {
+		return nil // the lanes meet the same
+	}
+	pending, err := j.ledger.Pending(ctx, id)
+	if err != nil {
+		return nil
+	}
+	return j.spent(ctx, id, c.Failed-pending)
+}
+
+// spent ends a run of which more keys failed than the budget allows.
+func (j *job) spent(ctx context.Context, id string, failed int64) error {
+	if j.cfg.Budget < 0 || failed <= j.cfg.Budget {
+		return nil
+	}
+	reason := fmt.Sprintf("%d keys failed, more than the budget of %d", failed, j.cfg.Budget)
+	if moved, err := j.ledger.Move(ctx, id, walk.Failed, reason, walk.Running); err != nil || !moved {
+		return nil
+	}
+	err := fmt.Errorf("%w: %s", ErrBudget, reason)
+	j.over.Store(&err)
+	return err
 }
 
 // finish ends a run that is complete, and gives its report.
