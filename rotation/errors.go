@@ -64,7 +64,8 @@ func transient(err error) bool {
 		}
 	}
 	text := err.Error()
-	for _, says := range []string{"database is locked", "Deadlock found", "Lock wait timeout", "invalid connection", "connection refused", "closed network connection", "broken pipe", "unexpected EOF", "conn closed"} {
+	for _, says := range []string{"database is locked", "Deadlock found", "Lock wait timeout", "invalid connection", "connection refused", "closed network connection", "Too many connections", "Server shutdown in progress", "Connection was killed",
+		"Query execution was interrupted", "max_statement_time exceeded", "Record has changed since last read", "broken pipe", "unexpected EOF", "conn closed"} {
 		if strings.Contains(text, says) {
 			return true
 		}

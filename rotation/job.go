@@ -40,6 +40,23 @@ type job struct {
 	telling sync.Mutex // of progress
 	told    time.Time
 	meters  map[string]*meter // by run
+
+	failing atomic.Bool               // some key failed here
+	over    atomic.Pointer[overdraft] // the run whose budget was found used up
+	good    atomic.Pointer[attempt]   // the last key that was moved: asked again where another's service does not answer
+}
+
+// overdraft is a run that more keys failed of than its budget allows.
+type overdraft struct {
+	run string
+	err error
+}
+
+// attempt is a key that is to be moved.
+type attempt struct {
+	group *row.Group
+	read  *row.Read
+	text  string
 }
 
 // bound is what the plugin says of a model.
@@ -259,7 +276,20 @@ func (j *job) change(ctx context.Context, rows []any) ([]walk.Result, error) {
 					continue
 				}
 				read := rows[u.row].(*row.Read)
-				o.next, o.failure, o.calls, o.exposed, o.err = j.move(work, j.owned[u.column], read, read.Texts[u.column])
+				a := &attempt{j.owned[u.column], read, read.Texts[u.column]}
+				for round := 1; ; round++ {
+					o.next, o.failure, o.calls, o.exposed, o.err = j.move(work, a.group, a.read, a.text)
+					if !errors.Is(o.err, kmskey.ErrUnavailable) || !j.answers(work, a) {
+						break
+					}
+					if round == awayRounds { // it is this key's own service that is away: nobody else is to wait for it
+						o.failure, o.err = &walk.Failure{Class: kmskey.Outcome(o.err), Message: o.err.Error()}, nil
+						break
+					}
+				}
+				if o.err == nil && o.calls > 0 && o.failure == nil {
+					j.good.Store(a)
+				}
 				if o.err != nil {
 					halt(o.err) // the page is tried again as a whole
 					return
@@ -286,6 +316,7 @@ func (j *job) change(ctx context.Context, rows []any) ([]walk.Result, error) {
 		text := rows[u.row].(*row.Read).Texts[u.column]
 		switch {
 		case o.failure != nil:
+			j.failing.Store(true)
 			o.failure.Column = j.reading.Keys()[u.column]
 			r.Failures = append(r.Failures, *o.failure)
 		case o.next == text:
@@ -295,6 +326,19 @@ func (j *job) change(ctx context.Context, rows []any) ([]walk.Result, error) {
 		}
 	}
 	return results, nil
+}
+
+// awayRounds bounds how often a key is tried moveTries times while others are moved well.
+const awayRounds = 3
+
+// answers reports that another key than a's can be moved, so that the service is there.
+func (j *job) answers(ctx context.Context, a *attempt) bool {
+	good := j.good.Load()
+	if good == nil || good == a {
+		return false
+	}
+	_, failure, calls, _, err := j.move(ctx, good.group, good.read, good.text)
+	return err == nil && failure == nil && calls > 0
 }
 
 // moveTries bounds how often a key is tried whose service does not answer, before the page is put back.
@@ -360,9 +404,14 @@ func (j *job) move(ctx context.Context, g *row.Group, read *row.Read, text strin
 	}
 }
 
-// preflight moves the key of one row, and stores nothing: what is wrong with the target itself shows here. It looks at a few rows, since one may be damaged.
+// preflight moves the key of one row, and stores nothing: what is wrong with the target itself shows here. It looks at a few rows, since one may be damaged, and
+// at none that need nothing: a rotator may lack the right to move keys away from the target.
 func (j *job) preflight(ctx context.Context) error {
-	rows, err := j.walker.Sample(ctx, 5)
+	but := fmt.Sprintf("v%d:", j.keys.Current())
+	if j.cfg.All {
+		but = ""
+	}
+	rows, err := j.walker.Sample(ctx, 5, but)
 	if err != nil {
 		return fmt.Errorf("rotation: read %s: %w", j.table, err)
 	}
@@ -371,12 +420,12 @@ func (j *job) preflight(ctx context.Context) error {
 		read := r.(*row.Read)
 		for c, text := range read.Texts {
 			env, err := kmskey.ParseEnvelope(text)
-			if text == "" || err != nil {
+			if text == "" || err != nil || but != "" && strings.HasPrefix(text, but) {
 				continue
 			}
 			kmsRow, err := j.model.Row(j.owned[c], read.Value)
 			if err != nil {
-				return fmt.Errorf("rotation: %s: %w", j.model.Describe(read.Value), err)
+				continue // the row's own trouble
 			}
 			_, err = j.keys.Refresh(ctx, env, kmsRow, kmsRow)
 			switch {

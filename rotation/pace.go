@@ -19,10 +19,11 @@ type pace struct {
 	limit   int
 	flying  int
 	good    int // answers since the limit last moved
+	flown   int // calls that ended since it was last halved
 	waiting []chan struct{}
 }
 
-func newPace(most int) *pace { return &pace{most: most, limit: most} }
+func newPace(most int) *pace { return &pace{most: most, limit: most, flown: 2 * most} }
 
 func (p *pace) acquire(ctx context.Context) error {
 	p.mu.Lock()
@@ -60,9 +61,10 @@ func (p *pace) release(throttled bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.flying--
+	p.flown++
 	switch {
-	case throttled && p.good > 0: // once for those that were under way together
-		p.limit, p.good = max(1, p.limit/2), 0
+	case throttled && p.flown >= 2*p.limit: // once for those that were under way together when it was halved before
+		p.limit, p.good, p.flown = max(1, p.limit/2), 0, 0
 	case !throttled:
 		if p.good++; p.good >= p.limit && p.limit < p.most {
 			p.limit, p.good = p.limit+1, 1

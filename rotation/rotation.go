@@ -191,6 +191,9 @@ func (j *job) begin(ctx context.Context) (walk.Run, error) {
 			if errors.Is(err, walk.ErrActive) {
 				continue // another process was faster
 			}
+			if _, ferr := j.ledger.FindActive(ctx, j.ledger.DB, j.target); ferr == nil && transient(err) {
+				continue // it was, and the database said so by a deadlock
+			}
 			return run, err
 		}
 		j.cfg.Logger.InfoContext(ctx, "rotation begins", "run", run.ID, "target", run.Target, "version", want.Version, "keys", run.Estimate)
@@ -344,8 +347,12 @@ func (j *job) work(ctx context.Context, id string, lanes int, stop func() bool) 
 func (j *job) lane(ctx context.Context, id string, stop func() bool) (more bool, err error) {
 	wait := newPause(50*time.Millisecond, min(j.cfg.Lease/4, time.Second))
 	trouble := newPause(time.Second, 10*time.Second)
+	stops := func() bool { return stop() || j.overBudget(ctx, id) != nil }
 	for !stop() {
-		idle, more, err := j.step(ctx, id, stop)
+		idle, more, err := j.step(ctx, id, stops)
+		if over := j.overBudget(ctx, id); over != nil {
+			return true, over
+		}
 		switch {
 		case err == nil && !more:
 			return false, nil
@@ -397,12 +404,9 @@ func (j *job) watch(ctx context.Context, id string, cancel context.CancelCauseFu
 			minute = time.Now()
 			j.cfg.Logger.InfoContext(ctx, "rotation", "run", id, "seen", p.Seen, "of", p.Total, "changed", p.Changed, "failed", p.Failed, "rate", int(p.Rate), "left", p.ETA.Round(time.Second))
 		}
-		if p.Failed > p.Pending+j.cfg.Budget && j.cfg.Budget >= 0 {
-			reason := fmt.Sprintf("%d keys failed, more than the budget of %d", p.Failed-p.Pending, j.cfg.Budget)
-			if _, err := j.ledger.Move(ctx, id, walk.Failed, reason, walk.Running); err == nil {
-				cancel(fmt.Errorf("rotation: run %s: %w: %s", id, ErrBudget, reason))
-				return
-			}
+		if err := j.spent(ctx, id, p.Failed-p.Pending); err != nil {
+			cancel(err)
+			return
 		}
 	}
 }
@@ -430,6 +434,39 @@ func (j *job) tell(ctx context.Context, id string, last bool) (Progress, error) 
 // closed ends a run of which nothing is left. It reports false where another process was faster, or it was stopped.
 func (j *job) closed(ctx context.Context, id string) (bool, error) {
 	return j.ledger.Move(ctx, id, walk.Done, "", walk.Running)
+}
+
+// overBudget is asked at every page. Where no key failed in this process, that costs nothing.
+func (j *job) overBudget(ctx context.Context, id string) error {
+	if over := j.over.Load(); over != nil && over.run == id {
+		return over.err
+	}
+	if j.cfg.Budget < 0 || !j.failing.Load() {
+		return nil
+	}
+	c, _, err := j.ledger.Count(ctx, id)
+	if err != nil || c.Failed <= j.cfg.Budget {
+		return nil // the lanes meet the same
+	}
+	pending, err := j.ledger.Pending(ctx, id)
+	if err != nil {
+		return nil
+	}
+	return j.spent(ctx, id, c.Failed-pending)
+}
+
+// spent ends a run of which more keys failed than the budget allows.
+func (j *job) spent(ctx context.Context, id string, failed int64) error {
+	if j.cfg.Budget < 0 || failed <= j.cfg.Budget {
+		return nil
+	}
+	reason := fmt.Sprintf("%d keys failed, more than the budget of %d", failed, j.cfg.Budget)
+	if moved, err := j.ledger.Move(ctx, id, walk.Failed, reason, walk.Running); err != nil || !moved {
+		return nil
+	}
+	err := fmt.Errorf("%w: %s", ErrBudget, reason)
+	j.over.Store(&overdraft{id, err})
+	return err
 }
 
 // finish ends a run that is complete, and gives its report.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Dialect is a database's way to write what the walk needs.
@@ -27,15 +28,18 @@ func (d Dialect) check() error {
 	return fmt.Errorf("walk: no way to walk tables of a %q database; postgres, mysql and sqlite can be", d.Name)
 }
 
-// rebind writes ? as the dialect does. The texts here hold no ? otherwise.
+// rebind writes ? as the dialect does, but for those in quoted names.
 func (d Dialect) rebind(query string) string {
 	if d.Name != "postgres" {
 		return query
 	}
 	var b strings.Builder
-	n := 0
+	n, quoted := 0, false
 	for _, r := range query {
-		if r == '?' {
+		if r == '"' {
+			quoted = !quoted
+		}
+		if r == '?' && !quoted {
 			n++
 			fmt.Fprintf(&b, "$%d", n)
 			continue
@@ -323,10 +327,12 @@ func mysqlType(kind, charset, collation string) string {
 func (t Table) store(ctx context.Context, db Execer, d Dialect, ty types, column string, changes []Change) (missed []int, err error) {
 	var n int
 	var done map[int]bool
-	switch d.Name {
-	case "postgres":
+	switch {
+	case t.awkward(d, ty, changes):
+		return t.storeEach(ctx, db, d, column, changes)
+	case d.Name == "postgres":
 		n, done, err = t.storePostgres(ctx, db, d, ty, column, changes)
-	case "mysql":
+	case d.Name == "mysql":
 		n, done, err = t.storeMySQL(ctx, db, d, ty, column, changes)
 	default:
 		n, done, err = t.storeSQLite(ctx, db, d, column, changes)
@@ -336,6 +342,67 @@ func (t Table) store(ctx context.Context, db Execer, d Dialect, ty types, column
 	}
 	for i := range changes {
 		if !done[i] {
+			missed = append(missed, i)
+		}
+	}
+	return missed, nil
+}
+
+// longestText is the length of text and bytes that a page of MySQL has room for.
+const longestText = 768
+
+// awkward reports a page with primary keys that its JSON does not carry as they are.
+func (t Table) awkward(d Dialect, ty types, changes []Change) bool {
+	if d.Name == "postgres" {
+		return false
+	}
+	for _, c := range changes {
+		for i, v := range c.Key {
+			switch v := v.(type) {
+			case string:
+				if !utf8.ValidString(v) || strings.Contains(v, "\x00") || d.Name == "mysql" && (len(v) > longestText || ty.key[i] == "") {
+					return true
+				}
+			case []byte:
+				if d.Name == "mysql" && len(v) > longestText {
+					return true
+				}
+			case time.Time, float64:
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// storeEach is store with a statement for each row, for what no other form does.
+func (t Table) storeEach(ctx context.Context, db Execer, d Dialect, column string, changes []Change) (missed []int, err error) {
+	var conds []string
+	for _, c := range t.Key {
+		conds = append(conds, d.Quote(c)+" = ?")
+	}
+	conds = append(conds, d.exactly(d.Quote(column))+" = "+d.exactly("?"))
+	if len(t.Pins) > 0 {
+		conds = append(conds, d.exactly(d.pin("", t.Pins))+" = "+d.exactly("?"))
+	}
+	query := d.rebind(fmt.Sprintf("UPDATE %s SET %s = ? WHERE %s", t.Name, d.Quote(column), strings.Join(conds, " AND ")))
+	for i, c := range changes {
+		args := []any{c.New}
+		for _, v := range c.Key {
+			args = append(args, v)
+		}
+		args = append(args, c.Old)
+		if len(t.Pins) > 0 {
+			args = append(args, c.pin)
+		}
+		result, err := db.ExecContext(ctx, query, args...)
+		if err != nil {
+			return nil, err
+		}
+		switch n, err := result.RowsAffected(); {
+		case err != nil:
+			return nil, err
+		case n == 0:
 			missed = append(missed, i)
 		}
 	}

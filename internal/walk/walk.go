@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -507,9 +508,20 @@ func find(r Result, columns []string, name string) (*Change, *Failure) {
 	return nil, nil
 }
 
-// Sample reads a few rows, from the beginning of the table.
-func (w *Walker) Sample(ctx context.Context, n int) ([]any, error) {
-	found, err := w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, nil, nil, n, w.Task.Row)
+// Sample reads a few rows of which some column that may be written has a value that does not begin with but; "" for any row that has one.
+func (w *Walker) Sample(ctx context.Context, n int, but string) ([]any, error) {
+	t, d := w.Task.Table, w.Ledger.Dialect
+	var conds []string
+	var args []any
+	for _, c := range w.Task.Writes {
+		if but == "" {
+			conds = append(conds, d.Quote(c)+" IS NOT NULL")
+			continue
+		}
+		conds, args = append(conds, d.Quote(c)+" NOT LIKE ?"), append(args, but+"%")
+	}
+	query := "SELECT " + t.columns(d) + list(d, w.Task.Read) + " FROM " + t.Name + " WHERE " + strings.Join(conds, " OR ") + fmt.Sprintf(" LIMIT %d", n)
+	found, err := collect(ctx, w.Ledger.DB, d.rebind(query), args, w.Task.Row, false)
 	return found.rows, err
 }
 
