@@ -326,7 +326,11 @@ func (j *job) move(ctx context.Context, g *row.Group, read *row.Read, text strin
 	}
 	// The observer is of this key alone: calls of several providers come at once.
 	var made, seen atomic.Int64
+	var paid atomic.Bool // one turn for a try, however many requests it takes, and none for a key that needs nothing
 	keys := j.keys.Observed(func(ctx context.Context, c kmskey.Call) (context.Context, func(kmskey.Result)) {
+		if j.limit != nil && paid.CompareAndSwap(false, true) {
+			_ = j.limit.Wait(ctx) // where ctx ends, the call says so
+		}
 		return ctx, func(res kmskey.Result) {
 			if errors.Is(res.Err, kmskey.ErrNotRewrappable) || errors.Is(res.Err, kmskey.ErrForeignKey) {
 				return // no request was made
@@ -339,11 +343,7 @@ func (j *job) move(ctx context.Context, g *row.Group, read *row.Read, text strin
 	})
 	pause := newPause(100*time.Millisecond, 5*time.Second)
 	for try := 1; ; try++ {
-		if j.limit != nil {
-			if err := j.limit.Wait(ctx); err != nil {
-				return "", nil, 0, 0, err
-			}
-		}
+		paid.Store(false)
 		if err := j.pace.acquire(ctx); err != nil {
 			return "", nil, 0, 0, err
 		}
