@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"gorm.io/gorm"
 
@@ -76,12 +77,17 @@ const (
 	defaultPageTime = 50 * time.Millisecond
 	defaultBudget   = 100
 	defaultLease    = 30 * time.Second
+	minLease        = 10 * time.Millisecond
+	longestOwner    = 255 // characters, in the ledger
 	rangeSize       = 10_000
 )
 
 func (c Config) withDefaults() (Config, error) {
 	if c.Calls < 0 || c.Lanes < 0 || c.MaxPage < 0 || c.Rate < 0 || c.PageTime < 0 || c.Lease < 0 || c.Budget < -1 {
 		return c, errors.New("rotation: Config: Calls, Lanes, MaxPage, Rate, PageTime and Lease cannot be negative, and Budget is -1 at the least; leave them zero for the defaults")
+	}
+	if c.Lease != 0 && c.Lease < minLease {
+		return c, fmt.Errorf("rotation: Config.Lease: %v is too short to be kept up; the least is %v", c.Lease, minLease)
 	}
 	or := func(v *int, d int) {
 		if *v == 0 {
@@ -109,6 +115,9 @@ func (c Config) withDefaults() (Config, error) {
 			host = "unknown host"
 		}
 		c.Owner = fmt.Sprintf("%s/%d", host, os.Getpid())
+	}
+	if c.Owner = strings.ToValidUTF8(c.Owner, "?"); utf8.RuneCountInString(c.Owner) > longestOwner {
+		c.Owner = string([]rune(c.Owner)[:longestOwner])
 	}
 	return c, nil
 }
