@@ -209,3 +209,69 @@ func TestAttackRotationWaitsForNoLock(t *testing.T) {
 		ok(t, <-done)
 	}, postgres, mariadb)
 }
+
+// TestAttackVerifyBesideThrottling: what a service has no time for is not damaged.
+func TestAttackVerifyBesideThrottling(t *testing.T) {
+	on(t, func(t *testing.T, kind string) {
+		r := newRotating(t, kind, &RotText{})
+		texts(t, r, 300)
+		var n atomic.Int32
+		r.old.Before = func(context.Context, kmskeytest.Call) error {
+			if n.Add(1)%7 == 0 {
+				return &kmskey.Error{Op: "unwrap", Service: "local", Kind: kmskey.ErrThrottled}
+			}
+			return nil
+		}
+		v, err := rotation.Verify(t.Context(), r.at(t, 1), &RotText{}, 0, rotation.Config{})
+		ok(t, err)
+		if !v.Clean() || v.Keys != 300 {
+			t.Errorf("%d failed of %d, the first: %+v", v.Failed, v.Rows, v.Failures[0])
+		}
+		r.old.Before = func(context.Context, kmskeytest.Call) error {
+			return &kmskey.Error{Op: "unwrap", Service: "local", Kind: kmskey.ErrUnavailable}
+		}
+		v, err = rotation.Verify(t.Context(), r.at(t, 1), &RotText{}, 0, rotation.Config{})
+		if fails(t, err, kmskey.ErrUnavailable); v.Failed != 0 {
+			t.Errorf("an outage: %+v", v)
+		}
+	}, sqliteGo)
+}
+
+// TestAttackRotationRateIsForWhatMoves: rows that need nothing need no turn.
+func TestAttackRotationRateIsForWhatMoves(t *testing.T) {
+	on(t, func(t *testing.T, kind string) {
+		r := newRotating(t, kind, &RotText{})
+		texts(t, r, 400)
+		_, err := rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{})
+		ok(t, err)
+		start := time.Now()
+		_, err = rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{Rate: 50})
+		ok(t, err)
+		if took := time.Since(start); took > 4*time.Second {
+			t.Errorf("nothing to do took %v", took)
+		}
+	}, sqliteGo)
+}
+
+// TestAttackRotationOutage: the service goes away in the middle and comes back. No row is to be named for it.
+func TestAttackRotationOutage(t *testing.T) {
+	on(t, func(t *testing.T, kind string) {
+		r := newRotating(t, kind, &RotText{})
+		texts(t, r, 1000)
+		var since atomic.Int64
+		r.new.Before = func(context.Context, kmskeytest.Call) error {
+			if r.new.Count("wrap") == 400 {
+				since.CompareAndSwap(0, time.Now().UnixNano())
+			}
+			if at := since.Load(); at != 0 && time.Since(time.Unix(0, at)) < 8*time.Second {
+				return &kmskey.Error{Op: "wrap", Service: "local", Kind: kmskey.ErrUnavailable}
+			}
+			return nil
+		}
+		report, err := rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{})
+		ok(t, err)
+		if addsUp(t, report); report.Rewrapped != 1000 {
+			t.Errorf("%+v", report)
+		}
+	}, sqliteGo)
+}

@@ -172,6 +172,7 @@ func TestBackgroundStartsInATransaction(t *testing.T) {
 		}
 
 		// What Start would refuse ends the run, with the reason.
+		ok(t, r.w.db.Create(&RotText{Code: "late", Name: "late"}).Error) // under version 1
 		r.old.Before = func(context.Context, kmskeytest.Call) error { return kmskey.ErrDisabled }
 		r.new.Before = r.old.Before
 		_, err = newRotator(t, r.at(t, 1), rotation.Config{}, &RotText{}).Start(t.Context(), &RotText{})

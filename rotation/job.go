@@ -246,7 +246,7 @@ func (j *job) change(ctx context.Context, rows []any) ([]walk.Result, error) {
 		if j.limit != nil {
 			// The limiter lets no more through at once than its burst.
 			for range units {
-				if err := j.limit.Wait(ctx); err != nil {
+				if err := turn(ctx, j.limit); err != nil {
 					return nil, err
 				}
 			}
@@ -359,7 +359,11 @@ func (j *job) move(ctx context.Context, g *row.Group, read *row.Read, text strin
 	}
 	// The observer is of this key alone: calls of several providers come at once.
 	var made, seen atomic.Int64
+	var paid atomic.Bool // one turn for a try, however many requests it takes, and none for a key that needs nothing
 	keys := j.keys.Observed(func(ctx context.Context, c kmskey.Call) (context.Context, func(kmskey.Result)) {
+		if j.limit != nil && paid.CompareAndSwap(false, true) {
+			_ = turn(ctx, j.limit) // where ctx ends, the call says so
+		}
 		return ctx, func(res kmskey.Result) {
 			if errors.Is(res.Err, kmskey.ErrNotRewrappable) || errors.Is(res.Err, kmskey.ErrForeignKey) {
 				return // no request was made
@@ -372,11 +376,7 @@ func (j *job) move(ctx context.Context, g *row.Group, read *row.Read, text strin
 	})
 	pause := newPause(100*time.Millisecond, 5*time.Second)
 	for try := 1; ; try++ {
-		if j.limit != nil {
-			if err := turn(ctx, j.limit); err != nil {
-				return "", nil, 0, 0, err
-			}
-		}
+		paid.Store(false)
 		if err := j.pace.acquire(ctx); err != nil {
 			return "", nil, 0, 0, err
 		}

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"gorm.io/gorm"
 
@@ -77,12 +78,17 @@ const (
 	defaultPageTime = 50 * time.Millisecond
 	defaultBudget   = 100
 	defaultLease    = 30 * time.Second
+	minLease        = 10 * time.Millisecond
+	longestOwner    = 255 // characters, in the ledger
 	rangeSize       = 10_000
 )
 
 func (c Config) withDefaults() (Config, error) {
 	if c.Calls < 0 || c.Lanes < 0 || c.MaxPage < 0 || c.Rate < 0 || c.PageTime < 0 || c.Lease < 0 || c.Budget < -1 {
 		return c, errors.New("rotation: Config: Calls, Lanes, MaxPage, Rate, PageTime and Lease cannot be negative, and Budget is -1 at the least; leave them zero for the defaults")
+	}
+	if c.Lease != 0 && c.Lease < minLease {
+		return c, fmt.Errorf("rotation: Config.Lease: %v is too short to be kept up; the least is %v", c.Lease, minLease)
 	}
 	or := func(v *int, d int) {
 		if *v == 0 {
@@ -110,6 +116,9 @@ func (c Config) withDefaults() (Config, error) {
 			host = "unknown host"
 		}
 		c.Owner = fmt.Sprintf("%s/%d", host, os.Getpid())
+	}
+	if c.Owner = strings.ToValidUTF8(c.Owner, "?"); utf8.RuneCountInString(c.Owner) > longestOwner {
+		c.Owner = string([]rune(c.Owner)[:longestOwner])
 	}
 	return c, nil
 }
@@ -469,6 +478,19 @@ func (j *job) spent(ctx context.Context, id string, failed int64) error {
 	return err
 }
 
+// ended is the error of a run that nobody works on any more, by its state.
+func ended(r *Report) error {
+	switch r.State {
+	case walk.Done:
+		return nil
+	case walk.Paused:
+		return fmt.Errorf("%w (%s)", ErrPaused, r.Reason)
+	case walk.Failed:
+		return fmt.Errorf("%w: %s", ErrBudget, r.Reason)
+	}
+	return fmt.Errorf("%w: it is %s (%s)", walk.ErrStopped, r.State, r.Reason)
+}
+
 // finish ends a run that is complete, and gives its report.
 func (j *job) finish(ctx context.Context, id string, err error) (*Report, error) {
 	if ctx.Err() != nil {
@@ -485,6 +507,9 @@ func (j *job) finish(ctx context.Context, id string, err error) (*Report, error)
 	report, rerr := j.report(ctx, id)
 	if rerr != nil {
 		return nil, errors.Join(err, rerr)
+	}
+	if err == nil || errors.Is(err, walk.ErrStopped) {
+		err = ended(report) // perhaps by another process, which is as good
 	}
 	_, _ = j.tell(ctx, id, true) // a courtesy
 	if report.State == walk.Done {

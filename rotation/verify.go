@@ -3,10 +3,13 @@
 package rotation
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"gorm.io/gorm"
 
@@ -56,6 +59,7 @@ func Verify(ctx context.Context, db *gorm.DB, model any, sample int, cfg Config)
 	err = j.walker.Each(ctx, func(keys []walk.Key, rows []any) error {
 		var mu sync.Mutex
 		var wg sync.WaitGroup
+		var away error
 		slots := make(chan struct{}, j.cfg.Calls)
 		for i, r := range rows {
 			if chance < 1 && rand.Float64() >= chance {
@@ -67,14 +71,18 @@ func Verify(ctx context.Context, db *gorm.DB, model any, sample int, cfg Config)
 			slots <- struct{}{}
 			wg.Go(func() {
 				defer func() { <-slots }()
-				one := j.authenticate(ctx, keys[i], r.(*row.Read))
+				one, err := j.authenticate(ctx, keys[i], r.(*row.Read))
 				mu.Lock()
 				defer mu.Unlock()
+				if err != nil {
+					away = cmp.Or(away, err)
+					return
+				}
 				out.add(one)
 			})
 		}
 		wg.Wait()
-		return ctx.Err()
+		return cmp.Or(ctx.Err(), away)
 	})
 	if err != nil {
 		return out, fmt.Errorf("rotation: verify %s: %w", j.table, err)
@@ -94,7 +102,8 @@ func (v *Verification) add(o *Verification) {
 	}
 }
 
-func (j *job) authenticate(ctx context.Context, key walk.Key, read *row.Read) *Verification {
+// authenticate looks at one row. Its error is a service that does not answer, which says nothing of the row.
+func (j *job) authenticate(ctx context.Context, key walk.Key, read *row.Read) (*Verification, error) {
 	out := &Verification{Rows: 1}
 	fail := func(g *row.Group, version int, class string, err error) {
 		out.Failed++
@@ -117,12 +126,10 @@ func (j *job) authenticate(ctx context.Context, key walk.Key, read *row.Read) *V
 		if env.Version() != j.keys.Current() {
 			out.Behind++
 		}
-		if j.limit != nil {
-			if err := j.limit.Wait(ctx); err != nil {
-				return out
-			}
+		fields, errs, err := j.opened(ctx, g, read, i)
+		if err != nil {
+			return nil, err
 		}
-		fields, errs := j.model.Authenticate(ctx, g, read.Value, text, read.Cells[i])
 		if fields > 0 || len(errs) == 0 {
 			out.Keys++
 		}
@@ -138,5 +145,34 @@ func (j *job) authenticate(ctx context.Context, key walk.Key, read *row.Read) *V
 			fail(g, env.Version(), class, err)
 		}
 	}
-	return out
+	return out, nil
+}
+
+// opened authenticates the fields under one key, and tries again where its service does not answer.
+func (j *job) opened(ctx context.Context, g *row.Group, read *row.Read, i int) (fields int, errs []error, err error) {
+	pause := newPause(100*time.Millisecond, 5*time.Second)
+	for try := 1; ; try++ {
+		if j.limit != nil {
+			if err := turn(ctx, j.limit); err != nil {
+				return 0, nil, err
+			}
+		}
+		if err := j.pace.acquire(ctx); err != nil {
+			return 0, nil, err
+		}
+		fields, errs = j.model.Authenticate(ctx, g, read.Value, read.Texts[i], read.Cells[i])
+		err := errors.Join(errs...)
+		j.pace.release(errors.Is(err, kmskey.ErrThrottled))
+		switch {
+		case ctx.Err() != nil:
+			return 0, nil, ctx.Err()
+		case !errors.Is(err, kmskey.ErrUnavailable) && !errors.Is(err, kmskey.ErrThrottled):
+			return fields, errs, nil
+		case try == moveTries:
+			return 0, nil, err
+		}
+		if err := pause.wait(ctx); err != nil {
+			return 0, nil, err
+		}
+	}
 }

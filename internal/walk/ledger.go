@@ -270,7 +270,7 @@ func rowHash(k Key) string {
 }
 
 func (l *Ledger) fail(ctx context.Context, ex Execer, run string, f Failure) error {
-	message := strings.ToValidUTF8(f.Message, "?")
+	message := strings.ReplaceAll(strings.ToValidUTF8(f.Message, "?"), "\x00", "?") // which Postgres takes for no text
 	if len(message) > 2000 {
 		message = strings.ToValidUTF8(message[:2000], "") + "…"
 	}
