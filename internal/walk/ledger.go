@@ -447,6 +447,12 @@ func (l *Ledger) inTx(ctx context.Context, do func(tx *sql.Tx) error) error {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // nothing after a commit
+	if l.Dialect.Name == "postgres" {
+		// One row that somebody holds must not keep the others of its page from everyone for as long.
+		if _, err := tx.ExecContext(ctx, "SET LOCAL lock_timeout = '1s'"); err != nil {
+			return err
+		}
+	}
 	if err := do(tx); err != nil {
 		return err
 	}

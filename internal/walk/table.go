@@ -266,13 +266,23 @@ type Change struct {
 // types is what the database calls the types of a table's primary key and changed columns, for the parameters of [Table.store].
 type types struct {
 	key, changed []string
+	prefix       string // of the UPDATE: MariaDB's way to wait for locks no longer than a second
 }
 
 // look asks the database for the types of columns, which the statement for a page has to name. It fails where a column is not there.
 func (t Table) look(ctx context.Context, db Execer, d Dialect, bare, schema string, changed []string) (types, error) {
 	var out types
 	if d.Name == "sqlite" {
-		return types{make([]string, len(t.Key)), make([]string, len(changed))}, nil
+		return types{key: make([]string, len(t.Key)), changed: make([]string, len(changed))}, nil
+	}
+	if d.Name == "mysql" {
+		var version string
+		if err := db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
+			return out, err
+		}
+		if strings.Contains(version, "MariaDB") {
+			out.prefix = "SET STATEMENT innodb_lock_wait_timeout=1 FOR "
+		}
 	}
 	for i, c := range append(append([]string(nil), t.Key...), changed...) {
 		var name string
@@ -542,7 +552,7 @@ func (t Table) storeMySQL(ctx context.Context, db Execer, d Dialect, ty types, c
 	if len(t.Pins) > 0 {
 		still += " AND " + d.exactly(d.pin("t.", t.Pins)) + " = CAST(v.pin AS BINARY)"
 	}
-	query := fmt.Sprintf("UPDATE %s AS t JOIN JSON_TABLE(?, '$[*]' COLUMNS (%s)) AS v ON %s SET t.%s = v.new WHERE %s",
+	query := ty.prefix + fmt.Sprintf("UPDATE %s AS t JOIN JSON_TABLE(?, '$[*]' COLUMNS (%s)) AS v ON %s SET t.%s = v.new WHERE %s",
 		t.Name, strings.Join(columns, ", "), strings.Join(match, " AND "), d.Quote(column), still)
 	result, err := db.ExecContext(ctx, query, doc)
 	if err != nil {

@@ -258,7 +258,7 @@ func (w *Walker) walk(ctx context.Context, c claim, stop func() bool) error {
 		if more {
 			next = w.fetch(ctx, b.last, c.hi)
 		}
-		if err := w.commit(ctx, c, b); err != nil {
+		if err := w.stored(ctx, c, b); err != nil {
 			if more {
 				<-next
 			}
@@ -302,6 +302,42 @@ func (w *Walker) change(ctx context.Context, rows []any) ([]Result, error) {
 		err = fmt.Errorf("walk: internal error: %d results for %d rows", len(results), len(rows))
 	}
 	return results, err
+}
+
+// stored commits a page, and tries again while others hold its rows: what key services did for it is not to be asked for twice.
+func (w *Walker) stored(ctx context.Context, c claim, b batch) error {
+	for try := 1; ; try++ {
+		err := w.commit(ctx, c, b)
+		if try == lockTries || !contended(err) || ctx.Err() != nil {
+			return err
+		}
+		timer := time.NewTimer(200 * time.Millisecond)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+// lockTries bounds how often a page is stored again whose rows others hold.
+const lockTries = 20
+
+// contended reports that a statement lost against others, and would do as well the next time.
+func contended(err error) bool {
+	if err == nil {
+		return false
+	}
+	var state interface{ SQLState() string }
+	if errors.As(err, &state) {
+		switch state.SQLState() {
+		case "55P03", "40P01", "40001":
+			return true
+		}
+	}
+	text := err.Error()
+	return strings.Contains(text, "Deadlock found") || strings.Contains(text, "Lock wait timeout") || strings.Contains(text, "database is locked")
 }
 
 // commit stores a page: rows, cursor and counters in one transaction, or nothing.
