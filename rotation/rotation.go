@@ -149,7 +149,7 @@ type spec struct {
 // begin finds the run of the target or makes one.
 func (j *job) begin(ctx context.Context) (walk.Run, error) {
 	want := spec{Table: j.table, Columns: j.reading.Keys(), Model: j.model.Name, Version: j.keys.Current(), All: j.cfg.All}
-	for {
+	for try := 1; ; try++ {
 		run, err := j.ledger.FindActive(ctx, j.target)
 		if err == nil {
 			return run, j.joins(run, want)
@@ -175,8 +175,9 @@ func (j *job) begin(ctx context.Context) (walk.Run, error) {
 			run.Estimate += g.Rows
 		}
 		if err := j.create(ctx, run); err != nil {
-			if errors.Is(err, walk.ErrActive) {
-				continue // another process was faster
+			// Another process was faster; its run may have ended already, so that nothing tells why this one could not be written.
+			if errors.Is(err, walk.ErrActive) || try < 3 && ctx.Err() == nil {
+				continue
 			}
 			return run, err
 		}
@@ -334,6 +335,9 @@ func (j *job) finish(ctx context.Context, id string, err error) (*Report, error)
 	if rerr != nil {
 		return nil, errors.Join(err, rerr)
 	}
+	if err == nil || errors.Is(err, walk.ErrStopped) {
+		err = ended(report) // perhaps by another process, which is as good
+	}
 	if j.cfg.Progress != nil {
 		if p, perr := j.progress(brief, id, &meter{}); perr == nil {
 			j.cfg.Progress(p)
@@ -356,6 +360,19 @@ func (j *job) finish(ctx context.Context, id string, err error) (*Report, error)
 		return report, &PartialError{Report: report}
 	}
 	return report, nil
+}
+
+// ended is the error of a run that nobody works on any more, by its state.
+func ended(r *Report) error {
+	switch r.State {
+	case walk.Done:
+		return nil
+	case walk.Paused:
+		return fmt.Errorf("%w (%s)", ErrPaused, r.Reason)
+	case walk.Failed:
+		return fmt.Errorf("%w: %s", ErrBudget, r.Reason)
+	}
+	return fmt.Errorf("%w: it is %s (%s)", walk.ErrStopped, r.State, r.Reason)
 }
 
 // known refuses rows under versions that the keyring does not have.
