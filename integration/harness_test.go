@@ -40,6 +40,9 @@ func TestMain(m *testing.M) {
 	if dsn := os.Getenv(killDSN); dsn != "" {
 		killedRotator(dsn) // this is a child of TestRotationKilled
 	}
+	if dsn := os.Getenv(benchDSN); dsn != "" {
+		benchedRotator(dsn) // this is a child of BenchmarkRotation
+	}
 	ephemeral.AtExit(surface.atExit)
 	ephemeral.Main(m)
 }
