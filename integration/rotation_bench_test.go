@@ -70,7 +70,7 @@ func newBenched(b *testing.B, rows int) *benched {
 	ok(b, err)
 	b.Cleanup(func() { _ = pool.Close() })
 	t := &benched{dsn, pool, silent(b, postgres, pool), rows, 1}
-	keys, err := killKeys(1, 1, nil)
+	keys, err := versionKeys(1, 1, 1, nil)
 	ok(b, err)
 	writer := silent(b, postgres, pool)
 	use(b, writer, keys, &BenchDoc{})
@@ -110,7 +110,7 @@ func (t *benched) rotate(b testing.TB, cfg rotation.Config, before func(context.
 	b.Helper()
 	t.version++
 	var err error
-	cfg.Keys, err = killKeys(1, t.version, before)
+	cfg.Keys, err = versionKeys(t.version-1, t.version, t.version, before)
 	ok(b, err)
 	start := time.Now()
 	report, err := rotation.RotateKMSKey(b.Context(), t.db, &BenchDoc{}, cfg)
@@ -244,7 +244,7 @@ func benchedRotator(dsn string) {
 		if err != nil {
 			return err
 		}
-		keys, err := killKeys(1, version, nil)
+		keys, err := versionKeys(version-1, version, version, nil)
 		if err != nil {
 			return err
 		}

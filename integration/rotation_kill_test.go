@@ -55,8 +55,12 @@ const (
 
 // killKeys has the local keys of versions first to killVersions. before is asked at each call, to be as slow as a key service.
 func killKeys(first, current int, before func(context.Context, kmskeytest.Call) error) (*kmskey.Keyring, error) {
+	return versionKeys(first, current, killVersions, before)
+}
+
+func versionKeys(first, current, last int, before func(context.Context, kmskeytest.Call) error) (*kmskey.Keyring, error) {
 	versions := map[int]kmskey.Version{}
-	for v := first; v <= killVersions; v++ {
+	for v := first; v <= last; v++ {
 		key := sha256.Sum256([]byte("kill " + strconv.Itoa(v)))
 		p, err := localkey.New(key[:], localkey.Config{})
 		if err != nil {
