@@ -99,6 +99,21 @@ func (r *Reading) Scan(ctx context.Context, ids bool, scan func(dest ...any) err
 	return out, nil
 }
 
+// HasOthers reports whether rows are read with more than their primary key and key columns, because their context needs it.
+func (r *Reading) HasOthers() bool { return len(r.others) > 0 }
+
+// Same reports whether two readings of a row have the same in all columns that the context needs.
+func (r *Reading) Same(ctx context.Context, a, b *Read) bool {
+	for _, f := range r.others {
+		x, _ := f.ValueOf(ctx, a.Value)
+		y, _ := f.ValueOf(ctx, b.Value)
+		if !reflect.DeepEqual(x, y) {
+			return false
+		}
+	}
+	return true
+}
+
 // ID gives the primary key of a row, part by part, as the driver is given it.
 func (r *Reading) ID(ctx context.Context, row *Read) (parts []any) {
 	for _, f := range r.ids {

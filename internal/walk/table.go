@@ -149,9 +149,14 @@ type Reader func(scan func(dest ...any) error) (Key, any, error)
 
 // page reads at most limit rows of an interval, in order. The result set is closed when it returns.
 func (t Table) page(ctx context.Context, db Execer, d Dialect, columns []string, lo, hi Key, limit int, read Reader) (keys []Key, rows []any, err error) {
+	return t.rows(ctx, db, d, columns, lo, hi, limit, "", read)
+}
+
+// rows is page with something behind the statement.
+func (t Table) rows(ctx context.Context, db Execer, d Dialect, columns []string, lo, hi Key, limit int, end string, read Reader) (keys []Key, rows []any, err error) {
 	where, args := t.between(d, lo, hi)
 	// ORDER BY names the columns of the table, which the select list must not rename: an alias of the same name would be sorted by.
-	query := "SELECT " + t.columns(d) + list(d, columns) + " FROM " + t.Name + " WHERE " + where + " ORDER BY " + t.columns(d) + fmt.Sprintf(" LIMIT %d", limit)
+	query := "SELECT " + t.columns(d) + list(d, columns) + " FROM " + t.Name + " WHERE " + where + " ORDER BY " + t.columns(d) + fmt.Sprintf(" LIMIT %d", limit) + end
 	return collect(ctx, db, d.rebind(query), args, read)
 }
 
@@ -183,12 +188,12 @@ func collect(ctx context.Context, db Execer, query string, args []any, read Read
 }
 
 // single reads one row by its key, if it is there.
-func (t Table) single(ctx context.Context, db Execer, d Dialect, columns []string, k Key, read Reader) (row any, ok bool, err error) {
+func (t Table) single(ctx context.Context, db Execer, d Dialect, columns []string, k Key, end string, read Reader) (row any, ok bool, err error) {
 	conds, args := make([]string, len(k)), make([]any, len(k))
 	for i, v := range k {
 		conds[i], args[i] = d.Quote(t.Key[i])+" = ?", v
 	}
-	query := "SELECT " + t.columns(d) + list(d, columns) + " FROM " + t.Name + " WHERE " + strings.Join(conds, " AND ")
+	query := "SELECT " + t.columns(d) + list(d, columns) + " FROM " + t.Name + " WHERE " + strings.Join(conds, " AND ") + end
 	_, rows, err := collect(ctx, db, d.rebind(query), args, read)
 	if err != nil || len(rows) == 0 {
 		return nil, false, err

@@ -26,6 +26,10 @@ type Task struct {
 	// Change says what becomes of each row. It is called outside any transaction and may take long. Its error is one of the whole page, which is tried
 	// again; what concerns one row is a Failure of that row.
 	Change func(ctx context.Context, rows []any) ([]Result, error)
+
+	// Same reports whether a row, read again, is still what Change was given, in everything but the columns that are written: those are compared by
+	// the database. nil says that Change looks at nothing else.
+	Same func(before, now any) bool
 }
 
 // Result is what becomes of one row.
@@ -218,7 +222,9 @@ func (w *Walker) held(ctx context.Context, c claim, stop func() bool) error {
 
 // batch is a page on its way.
 type batch struct {
+	from    Key // the cursor before it
 	keys    []Key
+	rows    []any
 	results []Result
 	last    Key  // the cursor behind it
 	end     bool // nothing is left in the range
@@ -260,17 +266,17 @@ func (w *Walker) fetch(ctx context.Context, lo, hi Key) <-chan batch {
 	go func() {
 		var b batch
 		defer func() { out <- b }()
-		var rows []any
-		b.keys, rows, b.err = w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, lo, hi, size, w.Task.Row)
+		b.from = lo
+		b.keys, b.rows, b.err = w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, lo, hi, size, w.Task.Row)
 		if b.err != nil {
 			return
 		}
-		b.end = len(rows) < size
-		if len(rows) == 0 {
+		b.end = len(b.rows) < size
+		if len(b.rows) == 0 {
 			return
 		}
 		b.last = b.keys[len(b.keys)-1]
-		b.results, b.err = w.change(ctx, rows)
+		b.results, b.err = w.change(ctx, b.rows)
 	}()
 	return out
 }
@@ -309,10 +315,15 @@ func (w *Walker) commit(ctx context.Context, c claim, b batch) error {
 			}
 		}
 		n = len(changes)
-		missed, err := w.store(ctx, tx, changes)
+		storable, moved, err := w.still(ctx, tx, b, changes)
 		if err != nil {
 			return err
 		}
+		missed, err := w.store(ctx, tx, storable)
+		if err != nil {
+			return err
+		}
+		missed = append(missed, moved...)
 		for _, ch := range missed {
 			failures = append(failures, Failure{Key: ch.Key, Column: w.Task.Writes[ch.Column], Class: raced, Tries: 1, Message: "another writer was faster"})
 		}
@@ -328,6 +339,38 @@ func (w *Walker) commit(ctx context.Context, c claim, b batch) error {
 		w.adapt(n, time.Since(start))
 	}
 	return err
+}
+
+// still parts the changes of rows that are what they were from those of rows that are not, and locks the rows: what a change was made from must not become another
+// before it is stored. Without [Task].Same there is nothing to look at.
+func (w *Walker) still(ctx context.Context, tx *sql.Tx, b batch, changes []Change) (same, moved []Change, err error) {
+	if w.Task.Same == nil || len(changes) == 0 {
+		return changes, nil, nil
+	}
+	// Rows that were inserted between the others since would be in the way; those that are not found are tried again, as are those that moved.
+	d := w.Ledger.Dialect
+	keys, rows, err := w.Task.Table.rows(ctx, tx, d, w.Task.Read, b.from, b.last, 2*len(b.keys), d.locked(), w.Task.Row)
+	if err != nil {
+		return nil, nil, err
+	}
+	now := make(map[string]any, len(keys))
+	for i, k := range keys {
+		now[k.String()] = rows[i]
+	}
+	kept := make(map[string]bool, len(b.keys))
+	for i, k := range b.keys {
+		name := k.String()
+		row, there := now[name]
+		kept[name] = there && w.Task.Same(b.rows[i], row)
+	}
+	for _, ch := range changes {
+		if kept[ch.Key.String()] {
+			same = append(same, ch)
+		} else {
+			moved = append(moved, ch)
+		}
+	}
+	return same, moved, nil
 }
 
 // raced is the class of what is tried again when the ranges are done.
@@ -397,7 +440,7 @@ func (w *Walker) again(ctx context.Context, c claim, open []Failure) error {
 	rows := make([]any, len(open)) // nil for one that is gone
 	var there []any
 	for i, f := range open {
-		row, ok, err := w.Task.Table.single(ctx, l.DB, l.Dialect, w.Task.Read, f.Key, w.Task.Row)
+		row, ok, err := w.Task.Table.single(ctx, l.DB, l.Dialect, w.Task.Read, f.Key, "", w.Task.Row)
 		if err != nil {
 			return err
 		}
@@ -443,11 +486,11 @@ func (w *Walker) again(ctx context.Context, c claim, open []Failure) error {
 				err = end(&d.Raced)
 			default:
 				change.Key = f.Key
-				var missed []Change
-				if missed, err = w.store(ctx, tx, []Change{*change}); err != nil {
+				var stored bool
+				if stored, err = w.storeOne(ctx, tx, rows[i], *change); err != nil {
 					break
 				}
-				if len(missed) == 0 {
+				if stored {
 					err = end(&d.Changed)
 					break
 				}
@@ -463,6 +506,18 @@ func (w *Walker) again(ctx context.Context, c claim, open []Failure) error {
 		}
 		return l.record(ctx, tx, c, nil, false, d)
 	})
+}
+
+// storeOne writes one change where its row is what it was.
+func (w *Walker) storeOne(ctx context.Context, tx *sql.Tx, before any, ch Change) (bool, error) {
+	if w.Task.Same != nil {
+		now, there, err := w.Task.Table.single(ctx, tx, w.Ledger.Dialect, w.Task.Read, ch.Key, w.Ledger.Dialect.locked(), w.Task.Row)
+		if err != nil || !there || !w.Task.Same(before, now) {
+			return false, err
+		}
+	}
+	missed, err := w.store(ctx, tx, []Change{ch})
+	return len(missed) == 0, err
 }
 
 func find(r Result, columns []string, name string) (*Change, *Failure) {
