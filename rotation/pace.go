@@ -17,6 +17,7 @@ type pace struct {
 	limit   int
 	flying  int
 	good    int // answers since the limit last moved
+	before  int // calls still in flight that began before it was halved
 	waiting []chan struct{}
 }
 
@@ -59,11 +60,13 @@ func (p *pace) release(throttled bool) {
 	defer p.mu.Unlock()
 	p.flying--
 	switch {
-	case throttled && p.good > 0: // once for those that were under way together
-		p.limit, p.good = max(1, p.limit/2), 0
-	case !throttled:
+	case p.before > 0: // once for those that were under way together: they say nothing of the new limit
+		p.before--
+	case throttled:
+		p.limit, p.good, p.before = max(1, p.limit/2), 0, p.flying
+	default:
 		if p.good++; p.good >= p.limit && p.limit < p.most {
-			p.limit, p.good = p.limit+1, 1
+			p.limit, p.good = p.limit+1, 0
 		}
 	}
 	p.admit()
