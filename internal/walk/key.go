@@ -10,6 +10,7 @@ import (
 	"math"
 	"strconv"
 	"time"
+	"unicode/utf8"
 )
 
 // Key is the primary key of a row, part by part, as the driver takes it.
@@ -19,6 +20,7 @@ type Key []driver.Value
 type part struct {
 	Int   *string  `json:"i,omitempty"`
 	Text  *string  `json:"s,omitempty"`
+	Raw   *string  `json:"r,omitempty"` // text that is no UTF-8, which JSON would change, in hexadecimal
 	Bytes *string  `json:"x,omitempty"` // hexadecimal
 	Bool  *bool    `json:"b,omitempty"`
 	Float *float64 `json:"f,omitempty"`
@@ -36,7 +38,11 @@ func (k Key) String() string {
 		case uint64:
 			p.Int = new(strconv.FormatUint(v, 10))
 		case string:
-			p.Text = &v
+			if utf8.ValidString(v) {
+				p.Text = &v
+			} else {
+				p.Raw = new(hex.EncodeToString([]byte(v)))
+			}
 		case []byte:
 			p.Bytes = new(hex.EncodeToString(v))
 		case bool:
@@ -76,6 +82,9 @@ func ParseKey(text string) (Key, error) {
 	if err := json.Unmarshal([]byte(text), &parts); err != nil {
 		return nil, fmt.Errorf("walk: a primary key in the ledger: %w", err)
 	}
+	if len(parts) == 0 {
+		return nil, fmt.Errorf("walk: a primary key in the ledger: %.80q has no part", text)
+	}
 	k := make(Key, len(parts))
 	for i, p := range parts {
 		var err error
@@ -84,6 +93,10 @@ func ParseKey(text string) (Key, error) {
 			k[i], err = parseInt(*p.Int)
 		case p.Text != nil:
 			k[i] = *p.Text
+		case p.Raw != nil:
+			var raw []byte
+			raw, err = hex.DecodeString(*p.Raw)
+			k[i] = string(raw)
 		case p.Bytes != nil:
 			k[i], err = hex.DecodeString(*p.Bytes)
 		case p.Bool != nil:
