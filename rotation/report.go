@@ -203,10 +203,7 @@ func (j *job) progress(ctx context.Context, id string, m *meter) (Progress, erro
 	if err != nil {
 		return Progress{}, err
 	}
-	p := Progress{Run: id, State: run.State, Total: run.Estimate, Seen: c.Seen, Changed: c.Changed, Failed: c.Failed, Rate: m.rate(time.Now(), c.Seen)}
-	if p.Pending, err = j.ledger.Pending(ctx, id); err != nil {
-		return Progress{}, err
-	}
+	p := Progress{Run: id, State: run.State, Total: run.Estimate, Seen: c.Seen, Changed: c.Changed, Failed: c.Failed, Pending: c.Pending, Rate: m.rate(time.Now(), c.Seen)}
 	if p.Rate > 0 && p.Total > p.Seen {
 		p.ETA = time.Duration(float64(p.Total-p.Seen) / p.Rate * float64(time.Second))
 	}
