@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +33,7 @@ type job struct {
 	quoted  string
 	target  string
 
+	crew  crew
 	pace  *pace
 	limit *rate.Limiter
 }
@@ -181,27 +181,16 @@ func (j *job) change(ctx context.Context, rows []any) ([]walk.Result, error) {
 		err            error
 	}
 	outcomes := make([]outcome, len(units))
-	var next atomic.Int64
 	work, stop := context.WithCancel(ctx)
 	defer stop()
-	var wg sync.WaitGroup
-	for range min(len(units), j.cfg.Calls) {
-		wg.Go(func() {
-			for {
-				n := int(next.Add(1)) - 1
-				if n >= len(units) || work.Err() != nil {
-					return
-				}
-				u, o := units[n], &outcomes[n]
-				read := rows[u.row].(*row.Read)
-				o.next, o.failure, o.calls, o.exposed, o.err = j.move(work, j.owned[u.column], read, read.Texts[u.column])
-				if o.err != nil {
-					stop() // the page is tried again as a whole
-				}
-			}
-		})
-	}
-	wg.Wait()
+	j.crew.do(work, len(units), j.cfg.Calls, j.cfg.Lanes, func(n int) {
+		u, o := units[n], &outcomes[n]
+		read := rows[u.row].(*row.Read)
+		o.next, o.failure, o.calls, o.exposed, o.err = j.move(work, j.owned[u.column], read, read.Texts[u.column])
+		if o.err != nil {
+			stop() // the page is tried again as a whole
+		}
+	})
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -331,23 +332,42 @@ func (t Table) storePostgres(ctx context.Context, db Execer, d Dialect, ty types
 	}
 	n := len(t.Key)
 	casts = append(casts, fmt.Sprintf("CAST($%d AS text[])", n+1), fmt.Sprintf("CAST($%d AS text[])", n+2), fmt.Sprintf("CAST($%d AS int[])", n+3))
-	query := fmt.Sprintf("UPDATE %s AS t SET %s = v.new FROM unnest(%s) AS v(%s, old, new, n) WHERE %s AND t.%s = v.old RETURNING v.n",
-		t.Name, d.Quote(column), strings.Join(casts, ", "), strings.Join(names, ", "), strings.Join(match, " AND "), d.Quote(column))
-	return positions(ctx, db, query, args)
+	from := fmt.Sprintf("unnest(%s) AS v(%s, old, new, n)", strings.Join(casts, ", "), strings.Join(names, ", "))
+	on := strings.Join(match, " AND ")
+	result, err := db.ExecContext(ctx, fmt.Sprintf("UPDATE %s AS t SET %s = v.new FROM %s WHERE %s AND t.%s = v.old", t.Name, d.Quote(column), from, on, d.Quote(column)), args...)
+	if err != nil {
+		return 0, nil, err
+	}
+	affected, err := result.RowsAffected()
+	if err != nil || int(affected) == len(changes) {
+		return int(affected), nil, err
+	}
+	// RETURNING would say which, at the price of a result of every page for the few that need one: those that have the new text now.
+	return positions(ctx, db, fmt.Sprintf("SELECT v.n FROM %s JOIN %s AS t ON %s WHERE t.%s = v.new", from, t.Name, on, d.Quote(column)), args)
 }
 
 func arrayElement(b *strings.Builder, v any) {
 	switch v := v.(type) {
+	case int64:
+		var digits [20]byte
+		b.Write(strconv.AppendInt(digits[:0], v, 10))
 	case []byte:
-		b.WriteString(`"\\x` + hex.EncodeToString(v) + `"`)
+		b.WriteString(`"\\x`)
+		b.WriteString(hex.EncodeToString(v))
+		b.WriteByte('"')
 	case string:
 		b.WriteByte('"')
-		for i := range len(v) {
-			if v[i] == '"' || v[i] == '\\' {
-				b.WriteByte('\\')
+		for {
+			i := strings.IndexAny(v, `"\`)
+			if i < 0 {
+				break
 			}
+			b.WriteString(v[:i])
+			b.WriteByte('\\')
 			b.WriteByte(v[i])
+			v = v[i+1:]
 		}
+		b.WriteString(v)
 		b.WriteByte('"')
 	case time.Time:
 		b.WriteString(`"` + v.Format("2006-01-02 15:04:05.999999Z07:00") + `"`)
