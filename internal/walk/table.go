@@ -128,8 +128,8 @@ func (t Table) columns(d Dialect) string {
 	return strings.Join(quoted, ", ")
 }
 
-// between is the condition for an interval: behind lo, up to and with hi. nil is no bound.
-func (t Table) between(d Dialect, lo, hi Key) (string, []any) {
+// Between is the condition for an interval: behind lo, up to and with hi. nil is no bound. Parameters are written ?.
+func (t Table) Between(d Dialect, lo, hi Key) (string, []any) {
 	var conds []string
 	var args []any
 	for i, k := range []Key{lo, hi} {
@@ -155,7 +155,7 @@ func (t Table) page(ctx context.Context, db Execer, d Dialect, columns []string,
 
 // rows is page with something behind the statement.
 func (t Table) rows(ctx context.Context, db Execer, d Dialect, columns []string, lo, hi Key, limit int, end string, read Reader) (keys []Key, rows []any, err error) {
-	where, args := t.between(d, lo, hi)
+	where, args := t.Between(d, lo, hi)
 	// ORDER BY names the columns of the table, which the select list must not rename: an alias of the same name would be sorted by.
 	query := "SELECT " + t.columns(d) + list(d, columns) + " FROM " + t.Name + " WHERE " + where + " ORDER BY " + t.columns(d) + fmt.Sprintf(" LIMIT %d", limit) + end
 	return collect(ctx, db, d.rebind(query), args, read)
@@ -204,7 +204,7 @@ func (t Table) single(ctx context.Context, db Execer, d Dialect, columns []strin
 
 // boundary is the key of the row that is size rows behind lo; nil where there are fewer.
 func (t Table) boundary(ctx context.Context, db Execer, d Dialect, lo Key, size int, read Reader) (Key, error) {
-	where, args := t.between(d, lo, nil)
+	where, args := t.Between(d, lo, nil)
 	query := "SELECT " + t.columns(d) + " FROM " + t.Name + " WHERE " + where + " ORDER BY " + t.columns(d) + fmt.Sprintf(" LIMIT 1 OFFSET %d", size-1)
 	keys, _, err := collect(ctx, db, d.rebind(query), args, read)
 	if err != nil || len(keys) == 0 {
