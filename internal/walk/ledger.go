@@ -64,17 +64,6 @@ type Counters struct {
 	Pending int64 // of those failed: to be tried again when the ranges are done. Only Count sets it.
 }
 
-func (c *Counters) add(o Counters) {
-	c.Seen += o.Seen
-	c.Changed += o.Changed
-	c.Current += o.Current
-	c.Raced += o.Raced
-	c.Gone += o.Gone
-	c.Failed += o.Failed
-	c.Calls += o.Calls
-	c.Exposed += o.Exposed
-}
-
 // Failure is one value that could not be changed.
 type Failure struct {
 	Key     Key

@@ -28,14 +28,6 @@ func (d Dialect) check() error {
 	return fmt.Errorf("walk: no way to walk tables of a %q database; postgres, mysql and sqlite can be", d.Name)
 }
 
-// bind is the n-th parameter.
-func (d Dialect) bind(n int) string {
-	if d.Name == "postgres" {
-		return fmt.Sprintf("$%d", n)
-	}
-	return "?"
-}
-
 // rebind writes ? as the dialect does. The texts here hold no ? otherwise.
 func (d Dialect) rebind(query string) string {
 	if d.Name != "postgres" {
