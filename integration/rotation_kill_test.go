@@ -488,8 +488,8 @@ func TestRotationKilled(t *testing.T) {
 	for _, p := range slices.Sorted(maps.Keys(where)) {
 		t.Logf("  %3d %s", where[p], p)
 	}
-	if self.Load() < kills/5 {
-		t.Errorf("only %d died at their point", self.Load())
+	if self.Load() == 0 { // how many depends on how busy the machine is
+		t.Error("none died at its point")
 	}
 }
 
