@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -36,6 +37,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if dsn := os.Getenv(killDSN); dsn != "" {
+		killedRotator(dsn) // this is a child of TestRotationKilled
+	}
+	if dsn := os.Getenv(benchDSN); dsn != "" {
+		benchedRotator(dsn) // this is a child of BenchmarkRotation
+	}
 	ephemeral.AtExit(surface.atExit)
 	ephemeral.Main(m)
 }

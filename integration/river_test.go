@@ -238,10 +238,10 @@ func TestRiverPausesAndResumes(t *testing.T) {
 
 // The bounds of the test with processes that are killed.
 const (
-	killLease  = 2 * time.Second
-	killBudget = time.Second
-	killGrace  = 3 * time.Second
-	killLook   = time.Second
+	diesLease  = 2 * time.Second
+	diesBudget = time.Second
+	diesGrace  = 3 * time.Second
+	diesLook   = time.Second
 )
 
 // TestRiverWorker is a process of the next test: it works until it is killed.
@@ -263,9 +263,9 @@ func TestRiverWorker(t *testing.T) {
 	ok(t, err)
 	db, err := gorm.Open(dialector(postgres, stdlib.OpenDBFromPool(pool)), &gorm.Config{})
 	ok(t, err)
-	ro, err := rotation.New(db, rotation.Config{Keys: keys, Calls: 16, MaxPage: 200, Lease: killLease}, &RotText{})
+	ro, err := rotation.New(db, rotation.Config{Keys: keys, Calls: 16, MaxPage: 200, Lease: diesLease}, &RotText{})
 	ok(t, err)
-	jobs, err := riverjob.New(ro, riverjob.Config{Lanes: 4, Budget: killBudget, Grace: killGrace, Interval: killLook})
+	jobs, err := riverjob.New(ro, riverjob.Config{Lanes: 4, Budget: diesBudget, Grace: diesGrace, Interval: diesLook})
 	ok(t, err)
 	ok(t, riverClient(t, pool, jobs).Start(t.Context()))
 	select {}
@@ -275,7 +275,7 @@ func TestRiverProcessesAreKilled(t *testing.T) {
 	const rows, most = 40_000, 150 * time.Second
 	q := newQueue(t, rows)
 	db := q.at(t, 2)
-	_, jobs, client := q.jobs(t, db, rotation.Config{Lease: killLease}, riverjob.Config{Lanes: 4, Budget: killBudget, Grace: killGrace, Interval: killLook})
+	_, jobs, client := q.jobs(t, db, rotation.Config{Lease: diesLease}, riverjob.Config{Lanes: 4, Budget: diesBudget, Grace: diesGrace, Interval: diesLook})
 	run, err := jobs.Start(t.Context(), client, &RotText{})
 	ok(t, err)
 	began := time.Now()
@@ -327,7 +327,7 @@ func TestRiverProcessesAreKilled(t *testing.T) {
 			idle = 0
 		}
 		nobody, last = max(nobody, idle), time.Now()
-		ok(t, q.pool.QueryRow(t.Context(), overdue, (killBudget+killGrace).Milliseconds()).Scan(&ms))
+		ok(t, q.pool.QueryRow(t.Context(), overdue, (diesBudget+diesGrace).Milliseconds()).Scan(&ms))
 		latest = max(latest, ms)
 		var state string
 		if err := q.pool.QueryRow(t.Context(), `SELECT state FROM rowseal_runs WHERE id = $1`, run.ID).Scan(&state); err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -357,7 +357,7 @@ func TestRiverProcessesAreKilled(t *testing.T) {
 		t.Errorf("%d rows open under the new version", n)
 	}
 	// Twice, since what replaces a lane may be killed as well.
-	if bound := 2 * (killBudget + killGrace + killLook); time.Duration(longest)*time.Millisecond > bound {
+	if bound := 2 * (diesBudget + diesGrace + diesLook); time.Duration(longest)*time.Millisecond > bound {
 		t.Errorf("a range lay for %d ms after its lease, more than %v", longest, bound)
 	}
 	if latest > 5000 {

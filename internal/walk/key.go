@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -79,6 +80,9 @@ func ParseKey(text string) (Key, error) {
 	var parts []part
 	if err := json.Unmarshal([]byte(text), &parts); err != nil {
 		return nil, fmt.Errorf("walk: a primary key in the ledger: %w", err)
+	}
+	if len(parts) == 0 {
+		return nil, errors.New("walk: a primary key in the ledger has no part")
 	}
 	k := make(Key, len(parts))
 	for i, p := range parts {

@@ -60,14 +60,6 @@ func (d Dialect) now() string {
 	return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 }
 
-// locked ends a SELECT whose row nobody else may change until the transaction ends. SQLite has one writer at a time.
-func (d Dialect) locked() string {
-	if d.Name == "sqlite" {
-		return ""
-	}
-	return " FOR UPDATE"
-}
-
 // Table is what is walked.
 type Table struct {
 	Name string   // as it is written in SQL
@@ -155,8 +147,8 @@ func (t Table) columns(d Dialect) string {
 	return strings.Join(quoted, ", ")
 }
 
-// between is the condition for an interval: behind lo, up to and with hi. nil is no bound.
-func (t Table) between(d Dialect, lo, hi Key) (string, []any) {
+// Between is the condition for an interval: behind lo, up to and with hi. nil is no bound.
+func (t Table) Between(d Dialect, lo, hi Key) (string, []any) {
 	var conds []string
 	var args []any
 	for i, k := range []Key{lo, hi} {
@@ -184,7 +176,7 @@ type lines struct {
 
 // page reads at most limit rows of an interval, in order. The result set is closed when it returns.
 func (t Table) page(ctx context.Context, db Execer, d Dialect, columns []string, lo, hi Key, limit int, read Reader) (lines, error) {
-	where, args := t.between(d, lo, hi)
+	where, args := t.Between(d, lo, hi)
 	// ORDER BY names the columns of the table, which the select list must not rename: an alias of the same name would be sorted by.
 	query := "SELECT " + t.columns(d) + list(d, columns) + t.pinned(d) + " FROM " + t.Name + " WHERE " + where + " ORDER BY " + t.columns(d) + fmt.Sprintf(" LIMIT %d", limit)
 	return collect(ctx, db, d.rebind(query), args, read, len(t.Pins) > 0)
@@ -246,7 +238,7 @@ func (t Table) single(ctx context.Context, db Execer, d Dialect, columns []strin
 
 // boundary is the key of the row that is size rows behind lo; nil where there are fewer.
 func (t Table) boundary(ctx context.Context, db Execer, d Dialect, lo Key, size int, read Reader) (Key, error) {
-	where, args := t.between(d, lo, nil)
+	where, args := t.Between(d, lo, nil)
 	query := "SELECT " + t.columns(d) + " FROM " + t.Name + " WHERE " + where + " ORDER BY " + t.columns(d) + fmt.Sprintf(" LIMIT 1 OFFSET %d", size-1)
 	found, err := collect(ctx, db, d.rebind(query), args, read, false)
 	if err != nil || len(found.keys) == 0 {
