@@ -438,7 +438,12 @@ func (l *Ledger) open(ctx context.Context, run string) (open, free int64, err er
 
 // inTx runs do in a transaction.
 func (l *Ledger) inTx(ctx context.Context, do func(tx *sql.Tx) error) error {
-	tx, err := l.DB.BeginTx(ctx, nil)
+	var opts *sql.TxOptions
+	if l.Dialect.Name == "postgres" {
+		// Each UPDATE compares the newest rows with what was read. Under a stricter default of the database's a whole page would fail for one row that is busy.
+		opts = &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+	}
+	tx, err := l.DB.BeginTx(ctx, opts)
 	if err != nil {
 		return err
 	}
