@@ -440,11 +440,16 @@ func (t Table) storePostgres(ctx context.Context, db Execer, d Dialect, ty types
 	}
 	n := len(t.Key)
 	casts = append(casts, fmt.Sprintf("CAST($%d AS text[])", n+1), fmt.Sprintf("CAST($%d AS text[])", n+2), fmt.Sprintf("CAST($%d AS text[])", n+3), fmt.Sprintf("CAST($%d AS int[])", n+4))
+	match = append(match, fmt.Sprintf("t.%s = v.old", d.Quote(column)))
 	if len(t.Pins) > 0 {
 		match = append(match, d.pin("t.", t.Pins)+" = v.pin")
 	}
-	query := fmt.Sprintf("UPDATE %s AS t SET %s = v.new FROM unnest(%s) AS v(%s, old, new, pin, n) WHERE %s AND t.%s = v.old RETURNING v.n",
-		t.Name, d.Quote(column), strings.Join(casts, ", "), strings.Join(names, ", "), strings.Join(match, " AND "), d.Quote(column))
+	on := strings.Join(match, " AND ")
+	// A row that somebody holds is left for later: to wait for it would keep all others of the page from everyone.
+	query := fmt.Sprintf(`WITH rowseal_page AS (SELECT * FROM unnest(%s) AS v(%s, old, new, pin, n)),
+		rowseal_free AS (SELECT v.n FROM %s AS t JOIN rowseal_page AS v ON %s FOR NO KEY UPDATE OF t SKIP LOCKED)
+		UPDATE %s AS t SET %s = v.new FROM rowseal_page AS v JOIN rowseal_free AS free ON free.n = v.n WHERE %s RETURNING v.n`,
+		strings.Join(casts, ", "), strings.Join(names, ", "), t.Name, on, t.Name, d.Quote(column), on)
 	return positions(ctx, db, query, args)
 }
 
@@ -544,25 +549,34 @@ func (t Table) storeMySQL(ctx context.Context, db Execer, d Dialect, ty types, c
 	if len(t.Pins) > 0 {
 		still += " AND " + d.exactly(d.pin("t.", t.Pins)) + " = CAST(v.pin AS BINARY)"
 	}
-	query := ty.prefix + fmt.Sprintf("UPDATE %s AS t JOIN JSON_TABLE(?, '$[*]' COLUMNS (%s)) AS v ON %s SET t.%s = v.new WHERE %s",
-		t.Name, strings.Join(columns, ", "), strings.Join(match, " AND "), d.Quote(column), still)
+	// A row that somebody holds is left for later: to wait for it would keep all others of the page from everyone.
+	from := fmt.Sprintf("JSON_TABLE(?, '$[*]' COLUMNS (n FOR ORDINALITY, %s)) AS v", strings.Join(columns, ", "))
+	n, free, err := positions(ctx, db, fmt.Sprintf("SELECT v.n FROM %s STRAIGHT_JOIN %s AS t ON %s WHERE %s FOR UPDATE SKIP LOCKED", from, t.Name, strings.Join(match, " AND "), still), []any{doc})
+	if err != nil || n == 0 {
+		return 0, nil, err
+	}
+	done = make(map[int]bool, n)
+	own := make([]Change, 0, n)
+	for i, c := range changes {
+		if free[i+1] { // ordinality counts from 1
+			done[i], own = true, append(own, c)
+		}
+	}
+	if n < len(changes) {
+		if doc, _, err = document(own); err != nil {
+			return 0, nil, err
+		}
+	}
+	query := ty.prefix + fmt.Sprintf("UPDATE %s AS t JOIN %s ON %s SET t.%s = v.new WHERE %s", t.Name, from, strings.Join(match, " AND "), d.Quote(column), still)
 	result, err := db.ExecContext(ctx, query, doc)
 	if err != nil {
 		return 0, nil, err
 	}
 	affected, err := result.RowsAffected()
-	if err != nil || int(affected) == len(changes) {
-		return int(affected), nil, err
+	if err != nil || int(affected) == n {
+		return n, done, err
 	}
-	// It does not say which: those that have the new text now.
-	query = fmt.Sprintf("SELECT v.n FROM JSON_TABLE(?, '$[*]' COLUMNS (n FOR ORDINALITY, %s)) AS v JOIN %s AS t ON %s WHERE %s = CAST(v.new AS BINARY)",
-		strings.Join(columns, ", "), t.Name, strings.Join(match, " AND "), d.exactly("t."+d.Quote(column)))
-	n, done, err = positions(ctx, db, query, []any{doc})
-	shifted := make(map[int]bool, n) // ordinality counts from 1
-	for i := range done {
-		shifted[i-1] = true
-	}
-	return n, shifted, err
+	return 0, nil, fmt.Errorf("walk: internal error: %d rows of %d that are locked were written", affected, n)
 }
 
 // document is a page as JSON: arrays of key parts, old, new and pin. hexed says which parts are bytes, in hexadecimal.

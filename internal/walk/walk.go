@@ -48,11 +48,13 @@ type Config struct {
 }
 
 const (
-	window    = 16 // ranges that are planned at once
-	firstPage = 200
-	minPage   = 50
-	pageStep  = 100
-	raceTries = 4 // how often a value is tried that others keep changing
+	window     = 16 // ranges that are planned at once
+	firstPage  = 200
+	minPage    = 50
+	pageStep   = 100
+	raceTries  = 8 // how often a value is tried that others keep changing or hold
+	settlePage = 100
+	raceWait   = 50 * time.Millisecond
 )
 
 // Walker does a task. Its methods are safe for concurrent use.
@@ -435,8 +437,8 @@ func (w *Walker) adapt(written int, changing, storing time.Duration) {
 // settle tries again what other writers changed while the run was at it. It is a range like others, claimed when they are done.
 func (w *Walker) settle(ctx context.Context, c claim, stop func() bool) error {
 	l := w.Ledger
-	for !stop() {
-		open, err := l.failures(ctx, "run_id = ? AND class = ?", []any{c.run, raced}, 100)
+	for wait := raceWait; !stop(); wait = min(2*wait, 32*raceWait) {
+		open, err := l.failures(ctx, "run_id = ? AND class = ?", []any{c.run, raced}, settlePage)
 		if err != nil {
 			return err
 		}
@@ -448,15 +450,25 @@ func (w *Walker) settle(ctx context.Context, c claim, stop func() bool) error {
 				return l.record(ctx, tx, c, nil, true, Counters{})
 			})
 		}
-		if err := w.again(ctx, c, open); err != nil {
+		still, err := w.again(ctx, c, open)
+		if err != nil {
 			return err
+		}
+		if still == 0 {
+			wait = raceWait
+			continue
+		}
+		select { // what others change or hold
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
 		}
 	}
 	return nil
 }
 
-// again is one page of settle.
-func (w *Walker) again(ctx context.Context, c claim, open []Failure) error {
+// again is one page of settle. still is how many are to be tried once more.
+func (w *Walker) again(ctx context.Context, c claim, open []Failure) (still int, err error) {
 	l := w.Ledger
 	rows := make([]any, len(open)) // nil for one that is gone
 	pins := make([]string, len(open))
@@ -464,7 +476,7 @@ func (w *Walker) again(ctx context.Context, c claim, open []Failure) error {
 	for i, f := range open {
 		row, pin, ok, err := w.Task.Table.single(ctx, l.DB, l.Dialect, w.Task.Read, f.Key, w.Task.Row)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if ok {
 			rows[i], pins[i] = row, pin
@@ -473,9 +485,9 @@ func (w *Walker) again(ctx context.Context, c claim, open []Failure) error {
 	}
 	results, err := w.change(ctx, there)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return l.inTx(ctx, func(tx *sql.Tx) error {
+	err = l.inTx(ctx, func(tx *sql.Tx) error {
 		if err := l.hold(ctx, tx, c, w.Config.Lease); err != nil {
 			return err
 		}
@@ -517,7 +529,7 @@ func (w *Walker) again(ctx context.Context, c claim, open []Failure) error {
 					break
 				}
 				class := raced
-				if f.Tries+1 >= raceTries {
+				if still++; f.Tries+1 >= raceTries {
 					class = "contended"
 				}
 				_, err = l.exec(ctx, tx, "UPDATE rowseal_failures SET class = ?, tries = tries + 1"+where, append([]any{class}, args...)...)
@@ -528,6 +540,7 @@ func (w *Walker) again(ctx context.Context, c claim, open []Failure) error {
 		}
 		return l.record(ctx, tx, c, nil, false, d)
 	})
+	return still, err
 }
 
 func find(r Result, columns []string, name string) (*Change, *Failure) {
