@@ -48,6 +48,12 @@ type registered interface{ Registered() row.Registered }
 
 // bind finds the model, its keys and its declaration.
 func bind(ctx context.Context, db *gorm.DB, model any, keys *kmskey.Keyring) (*row.Model, error) {
+	if m, ok := model.(*ManifestModel); ok {
+		if keys == nil {
+			return nil, fmt.Errorf("rotation: model %s of the manifest: no keyring; set Config.Keys", m.Name)
+		}
+		return m.Bind(keys)
+	}
 	reg := row.Registered{Value: model}
 	if r, ok := model.(registered); ok {
 		reg = r.Registered()
@@ -99,7 +105,7 @@ func open(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error)
 		}
 	}
 	j.reading = m.Reading(j.owned)
-	if j.ledger, err = ledgerOf(ctx, db); err != nil {
+	if j.ledger, err = ledgerOf(db); err != nil {
 		return nil, err
 	}
 	quote := j.ledger.Dialect.Quote
@@ -144,8 +150,8 @@ func open(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error)
 	return j, nil
 }
 
-// ledgerOf is the ledger in a *gorm.DB's own database.
-func ledgerOf(ctx context.Context, db *gorm.DB) (*walk.Ledger, error) {
+// ledgerOf is the ledger in a *gorm.DB's own database, where it may not be made yet.
+func ledgerOf(db *gorm.DB) (*walk.Ledger, error) {
 	pool, err := db.DB()
 	if err != nil {
 		return nil, fmt.Errorf("rotation: the *gorm.DB: %w; pass one that is no transaction", err)
@@ -156,7 +162,16 @@ func ledgerOf(ctx context.Context, db *gorm.DB) (*walk.Ledger, error) {
 		return b.String()
 	}
 	l := &walk.Ledger{DB: pool, Dialect: walk.Dialect{Name: db.Name(), Quote: quote}}
-	return l, l.Check(ctx)
+	return l, l.Dialect.Check()
+}
+
+// madeLedger is a ledger whose tables are there.
+func madeLedger(ctx context.Context, db *gorm.DB) (*walk.Ledger, error) {
+	l, err := ledgerOf(db)
+	if err == nil {
+		err = l.Check(ctx)
+	}
+	return l, err
 }
 
 // change is what the walk does with a page: every key in it is moved, as many at once as pace and rate allow. A service that does not answer is waited for.
@@ -223,6 +238,21 @@ func (j *job) change(ctx context.Context, rows []any) ([]walk.Result, error) {
 	return results, nil
 }
 
+// counted is the keyring with its calls counted, and the data keys that they show.
+func (j *job) counted(made, seen *atomic.Int64) *kmskey.Keyring {
+	return j.keys.Observed(func(ctx context.Context, c kmskey.Call) (context.Context, func(kmskey.Result)) {
+		return ctx, func(res kmskey.Result) {
+			if errors.Is(res.Err, kmskey.ErrNotRewrappable) || errors.Is(res.Err, kmskey.ErrForeignKey) {
+				return // no request was made
+			}
+			made.Add(1)
+			if c.Op == "unwrap" && res.Err == nil {
+				seen.Add(1)
+			}
+		}
+	})
+}
+
 // moveTries bounds how often a key is tried whose service does not answer, before the page is put back.
 const moveTries = 5
 
@@ -241,17 +271,7 @@ func (j *job) move(ctx context.Context, g *row.Group, read *row.Read, text strin
 	}
 	// The observer is of this key alone: calls of several providers come at once.
 	var made, seen atomic.Int64
-	keys := j.keys.Observed(func(ctx context.Context, c kmskey.Call) (context.Context, func(kmskey.Result)) {
-		return ctx, func(res kmskey.Result) {
-			if errors.Is(res.Err, kmskey.ErrNotRewrappable) || errors.Is(res.Err, kmskey.ErrForeignKey) {
-				return // no request was made
-			}
-			made.Add(1)
-			if c.Op == "unwrap" && res.Err == nil {
-				seen.Add(1)
-			}
-		}
-	})
+	keys := j.counted(&made, &seen)
 	pause := newPause(100*time.Millisecond, 5*time.Second)
 	for try := 1; ; try++ {
 		if j.limit != nil {
@@ -287,10 +307,11 @@ func (j *job) move(ctx context.Context, g *row.Group, read *row.Read, text strin
 }
 
 // preflight moves the key of one row, and stores nothing: what is wrong with the target itself shows here. It looks at a few rows, since one may be damaged.
-func (j *job) preflight(ctx context.Context) error {
+// It gives the calls that the key took, and those of them that showed it; 0 where the table holds none.
+func (j *job) preflight(ctx context.Context) (calls, exposed int64, err error) {
 	rows, err := j.walker.Sample(ctx, 5)
 	if err != nil {
-		return fmt.Errorf("rotation: read %s: %w", j.table, err)
+		return 0, 0, fmt.Errorf("rotation: read %s: %w", j.table, err)
 	}
 	var first error
 	for _, r := range rows {
@@ -302,12 +323,13 @@ func (j *job) preflight(ctx context.Context) error {
 			}
 			kmsRow, err := j.model.Row(j.owned[c], read.Value)
 			if err != nil {
-				return fmt.Errorf("rotation: %s: %w", j.model.Describe(read.Value), err)
+				return 0, 0, fmt.Errorf("rotation: %s: %w", j.model.Describe(read.Value), err)
 			}
-			_, err = j.keys.Refresh(ctx, env, kmsRow, kmsRow)
+			var made, seen atomic.Int64
+			_, err = j.counted(&made, &seen).Refresh(ctx, env, kmsRow, kmsRow)
 			switch {
 			case err == nil:
-				return nil
+				return made.Load(), seen.Load(), nil
 			case errors.Is(err, kmskey.ErrContextMismatch), errors.Is(err, kmskey.ErrCommitment), errors.Is(err, kmskey.ErrForeignKey), errors.Is(err, kmskey.ErrUnknownVersion):
 				continue // the row's own trouble
 			case first == nil:
@@ -316,7 +338,7 @@ func (j *job) preflight(ctx context.Context) error {
 		}
 	}
 	if first != nil {
-		return fmt.Errorf("rotation: %s: refused before the first row: %w", j.table, first)
+		return 0, 0, fmt.Errorf("rotation: %s: refused before the first row: %w", j.table, first)
 	}
-	return nil
+	return 0, 0, nil
 }

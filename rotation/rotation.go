@@ -148,6 +148,9 @@ type spec struct {
 
 // begin finds the run of the target or makes one.
 func (j *job) begin(ctx context.Context) (walk.Run, error) {
+	if err := j.ledger.Check(ctx); err != nil {
+		return walk.Run{}, fmt.Errorf("rotation: %w", err)
+	}
 	want := spec{Table: j.table, Columns: j.reading.Keys(), Model: j.model.Name, Version: j.keys.Current(), All: j.cfg.All}
 	for {
 		run, err := j.ledger.FindActive(ctx, j.target)
@@ -157,7 +160,7 @@ func (j *job) begin(ctx context.Context) (walk.Run, error) {
 		if !errors.Is(err, walk.ErrNoRun) {
 			return run, err
 		}
-		if err := j.preflight(ctx); err != nil {
+		if _, _, err := j.preflight(ctx); err != nil {
 			return run, err
 		}
 		if want.Before, err = j.groups(ctx); err != nil {

@@ -25,21 +25,25 @@ type Run struct {
 
 // Runs lists all runs, the latest first.
 func Runs(ctx context.Context, db *gorm.DB) ([]Run, error) {
-	l, err := ledgerOf(ctx, db)
+	l, err := madeLedger(ctx, db)
 	if err != nil {
 		return nil, err
 	}
 	found, err := l.List(ctx)
 	runs := make([]Run, len(found))
 	for i, r := range found {
-		runs[i] = Run{r.ID, r.Target, r.State, r.Reason, r.Created, r.Ended, r.StartedBy}
+		runs[i] = runOf(r)
 	}
 	return runs, err
 }
 
+func runOf(r walk.Run) Run {
+	return Run{r.ID, r.Target, r.State, r.Reason, r.Created, r.Ended, r.StartedBy}
+}
+
 // ReportOf gives the report of a run, as far as it has come.
 func ReportOf(ctx context.Context, db *gorm.DB, id string) (*Report, error) {
-	l, err := ledgerOf(ctx, db)
+	l, err := madeLedger(ctx, db)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +70,7 @@ func Cancel(ctx context.Context, db *gorm.DB, id, reason string) error {
 }
 
 func move(ctx context.Context, db *gorm.DB, id, state, reason string, from ...string) error {
-	l, err := ledgerOf(ctx, db)
+	l, err := madeLedger(ctx, db)
 	if err != nil {
 		return err
 	}
