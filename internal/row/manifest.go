@@ -247,7 +247,9 @@ func scansAs(p part, t reflect.Type, kind Kind) bool {
 		if c.Scan(stored) != nil {
 			return false
 		}
-		want, err := p.convert(reflect.ValueOf(c))
+		as := p
+		as.uuid = kind == KindUUID
+		want, err := as.convert(reflect.ValueOf(c))
 		if err != nil || got != want {
 			return false
 		}
