@@ -14,5 +14,8 @@ type Manifest = row.Manifest
 // are refused, and say so in Only.
 type ManifestModel = row.ManifestModel
 
+// ManifestVersion is a version of the application's keyring.
+type ManifestVersion = row.ManifestVersion
+
 // ParseManifest reads a manifest, and refuses what it does not know.
 func ParseManifest(text []byte) (*Manifest, error) { return row.ParseManifest(text) }
