@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gorm.io/gorm"
@@ -229,15 +230,16 @@ func (j *job) work(ctx context.Context, id string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watched := make(chan struct{})
+	var halt atomic.Bool // at the next page
 	go func() {
 		defer close(watched)
-		j.watch(ctx, id, cancel)
+		j.watch(ctx, id, &halt, cancel)
 	}()
 	var wg sync.WaitGroup
 	errs := make([]error, j.cfg.Lanes)
 	for i := range errs {
 		wg.Go(func() {
-			if errs[i] = j.lane(ctx, id); errs[i] != nil && !errors.Is(errs[i], walk.ErrStopped) {
+			if errs[i] = j.lane(ctx, id, halt.Load); errs[i] != nil && !errors.Is(errs[i], walk.ErrStopped) {
 				cancel(errs[i]) // the others would meet the same
 			}
 		})
@@ -253,12 +255,19 @@ func (j *job) work(ctx context.Context, id string) error {
 }
 
 // lane works until the run is complete, whoever completes it.
-func (j *job) lane(ctx context.Context, id string) error {
-	never := func() bool { return false }
+func (j *job) lane(ctx context.Context, id string, halt func() bool) error {
 	wait := newPause(50*time.Millisecond, min(j.cfg.Lease/4, time.Second))
 	trouble := newPause(time.Second, 30*time.Second)
 	for {
-		idle, err := j.walker.Lane(ctx, id, never)
+		idle, err := j.walker.Lane(ctx, id, halt)
+		if err == nil && halt() {
+			err = walk.ErrStopped
+		}
+		if errors.Is(err, walk.ErrStopped) {
+			if run, gerr := j.ledger.Get(ctx, id); gerr == nil && run.State == walk.Done {
+				return nil // another process has just ended it
+			}
+		}
 		switch {
 		case err == nil:
 			trouble.reset()
@@ -291,7 +300,7 @@ func (j *job) lane(ctx context.Context, id string) error {
 }
 
 // watch shows progress and holds the run to its error budget.
-func (j *job) watch(ctx context.Context, id string, cancel context.CancelCauseFunc) {
+func (j *job) watch(ctx context.Context, id string, halt *atomic.Bool, cancel context.CancelCauseFunc) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	minute := time.Now()
@@ -305,6 +314,9 @@ func (j *job) watch(ctx context.Context, id string, cancel context.CancelCauseFu
 		p, err := j.progress(ctx, id, meter)
 		if err != nil {
 			continue // the lanes meet the same
+		}
+		if p.State == walk.Paused || p.State == walk.Cancelled {
+			halt.Store(true)
 		}
 		if j.cfg.Progress != nil {
 			j.cfg.Progress(p)

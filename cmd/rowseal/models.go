@@ -14,7 +14,7 @@ import (
 
 // modelFlags name models.
 type modelFlags struct {
-	Manifest string   `type:"path" env:"ROWSEAL_MANIFEST" placeholder:"FILE" help:"What the application says of its models: rowseal.Manifest(db), written to a file."`
+	Manifest string   `env:"ROWSEAL_MANIFEST" placeholder:"FILE" help:"What the application says of its models: rowseal.Manifest(db), written to a file."`
 	Model    []string `sep:"none" placeholder:"NAME" help:"A model of the manifest, by its logical name or its table; all where none is given. Repeatable."`
 
 	Table         string   `group:"Without a manifest, one model" placeholder:"NAME" help:"Its table."`
