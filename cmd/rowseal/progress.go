@@ -23,7 +23,6 @@ type progress struct {
 	table string
 	bar   *progressbar.ProgressBar // nil where out is no terminal
 	last  time.Time
-	ended bool
 }
 
 func newProgress(out io.Writer, table string) *progress {
