@@ -68,6 +68,11 @@ func Plan(ctx context.Context, db *gorm.DB, model any, cfg Config) (*Planned, er
 	run, err := j.ledger.FindActive(ctx, j.target)
 	switch {
 	case err == nil:
+		if run.State != walk.Paused {
+			if err := j.joins(run, j.spec()); err != nil {
+				return nil, err
+			}
+		}
 		active := runOf(run)
 		p.Active = &active
 	case !errors.Is(err, walk.ErrNoRun):

@@ -147,12 +147,16 @@ type spec struct {
 	Before []Group `json:"before"`
 }
 
+func (j *job) spec() spec {
+	return spec{Table: j.table, Columns: j.reading.Keys(), Model: j.model.Name, Version: j.keys.Current(), All: j.cfg.All}
+}
+
 // begin finds the run of the target or makes one.
 func (j *job) begin(ctx context.Context) (walk.Run, error) {
 	if err := j.ledger.Check(ctx); err != nil {
 		return walk.Run{}, fmt.Errorf("rotation: %w", err)
 	}
-	want := spec{Table: j.table, Columns: j.reading.Keys(), Model: j.model.Name, Version: j.keys.Current(), All: j.cfg.All}
+	want := j.spec()
 	for {
 		run, err := j.ledger.FindActive(ctx, j.target)
 		if err == nil {
@@ -348,6 +352,14 @@ func (j *job) finish(ctx context.Context, id string, err error) (*Report, error)
 	report, rerr := j.report(brief, id)
 	if rerr != nil {
 		return nil, errors.Join(err, rerr)
+	}
+	if errors.Is(err, walk.ErrStopped) {
+		switch report.State {
+		case walk.Paused:
+			err = fmt.Errorf("%w (%s); it goes on with Resume", ErrPaused, report.Reason)
+		case walk.Cancelled:
+			err = fmt.Errorf("the run was cancelled (%s); what it moved stays so", report.Reason)
+		}
 	}
 	if j.cfg.Progress != nil {
 		if p, perr := j.progress(brief, id, &meter{}); perr == nil {

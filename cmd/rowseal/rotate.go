@@ -156,13 +156,13 @@ func (e *ends) add(model *rotation.ManifestModel, report *rotation.Report, err e
 		if report != nil {
 			text = fmt.Sprintf("stopped: %d keys of %s are moved, and all of it is kept; the same command goes on there (run %s)", report.Rewrapped, model.Table, report.Run)
 		}
-	case errors.Is(err, rotation.ErrPaused):
+	case report == nil && errors.Is(err, rotation.ErrPaused):
 		code = exitPaused
 	case report != nil && report.State == "paused":
 		code = exitPaused
 		text = fmt.Sprintf("paused (%s): %d keys of %s are moved; to go on: rowseal resume %s, then the same command", report.Reason, report.Rewrapped, model.Table, report.Run)
 	default:
-		e.fatal = model.Only == "" && report == nil || errors.Is(err, rotation.ErrBudget)
+		e.fatal = model.Only == ""
 	}
 	if gravity[code] > gravity[e.code] {
 		e.code = code
