@@ -11,7 +11,7 @@ type Manifest = row.Manifest
 // [Config].Keys. Runs are the same: what an application began goes on here, and the other way round.
 //
 // Some models need the application: those whose context is computed by a method, or whose key columns have Go types that change what they store. They
-// are refused, and say so in Only.
+// are refused, and say so in Only; Status counts them all the same.
 type ManifestModel = row.ManifestModel
 
 // ManifestVersion is a version of the application's keyring.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -21,24 +22,25 @@ func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 type progress struct {
 	out   io.Writer
 	table string
-	bar   *progressbar.ProgressBar // nil where out is no terminal
+	tty   bool
+	bar   *progressbar.ProgressBar // once something is to be shown
 	last  time.Time
 }
 
 func newProgress(out io.Writer, table string) *progress {
-	p := &progress{out: out, table: table}
-	if terminal(out) {
-		p.bar = progressbar.NewOptions64(-1, progressbar.OptionSetWriter(out), progressbar.OptionSetDescription(table), progressbar.OptionShowCount(),
-			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionUseANSICodes(true), progressbar.OptionSetWidth(30))
-	}
-	return p
+	return &progress{out: out, table: table, tty: terminal(out)}
 }
 
 // show takes the numbers of the ledger. A terminal that is gone is no reason to stop.
 func (p *progress) show(now rotation.Progress) {
 	ends := now.State != "running"
-	if p.bar != nil {
-		p.bar.ChangeMax64(max(now.Total, now.Seen, 1))
+	if p.tty {
+		total := max(now.Total, now.Seen, 1)
+		if p.bar == nil {
+			p.bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(p.out), progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(false),
+				progressbar.OptionSetElapsedTime(false), progressbar.OptionUseANSICodes(true), progressbar.OptionSetWidth(30))
+		}
+		p.bar.ChangeMax64(total)
 		p.bar.Describe(p.table + "  " + pace(now))
 		_ = p.bar.Set64(now.Seen)
 		return
@@ -53,19 +55,23 @@ func pace(now rotation.Progress) string {
 	if now.State != "running" {
 		return now.State
 	}
-	text := fmt.Sprintf("%.0f/s", now.Rate)
+	parts := []string{"running"}
+	if now.Rate > 0 {
+		parts[0] = fmt.Sprintf("%.0f/s", now.Rate)
+	}
 	if now.ETA > 0 {
-		text += fmt.Sprintf(", %v left", now.ETA.Round(time.Second))
+		parts = append(parts, fmt.Sprintf("%v left", now.ETA.Round(time.Second)))
 	}
 	if failed := now.Failed - now.Pending; failed > 0 {
-		text += fmt.Sprintf(", %d failed", failed)
+		parts = append(parts, fmt.Sprintf("%d failed", failed))
 	}
-	return text
+	return strings.Join(parts, ", ")
 }
 
 // end leaves the terminal's cursor on a line of its own.
 func (p *progress) end() {
 	if p != nil && p.bar != nil {
+		_ = p.bar.Exit()
 		_, _ = fmt.Fprintln(p.out)
 	}
 }

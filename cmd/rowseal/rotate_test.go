@@ -392,6 +392,24 @@ func TestRotateIsPausedAndStopped(t *testing.T) {
 	}
 }
 
+// TestRotateGoesOnPastAModelOfTheApplication: the others are moved, and the exit code says that not all is done.
+func TestRotateGoesOnPastAModelOfTheApplication(t *testing.T) {
+	c := newClinic(t, 0, &Computed{}, &Visit{})
+	db, shut := c.app(t, c.keys)
+	must(t, db.Create(&Visit{Clinic: "a", N: 1, Note: "x"}).Error)
+	must(t, db.Create(&Computed{ID: 1, Name: "y"}).Error)
+	shut()
+	prints(t, "migrate", "up", "--database", "sqlite:"+c.file)
+	r := rowseal(t, c.rotate("--quiet")...)
+	if r.code != 1 || !strings.Contains(r.stdout, "rewrapped            1") || !strings.Contains(r.stderr, "model Computed of the manifest") {
+		t.Errorf("%+v", r)
+	}
+	prints(t, c.rotate("--quiet", "--model", "Visit")...)
+	if r := rowseal(t, c.args("status")...); r.code != 0 || !strings.Contains(r.stdout, "Visit     encrypted_kms_key  v2") || !strings.Contains(r.stdout, "Computed  encrypted_kms_key  v1") {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestRotatePartly: rows that fail are named, and the exit code says so.
 func TestRotatePartly(t *testing.T) {
 	c := newClinic(t, 30)

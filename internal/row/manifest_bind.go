@@ -60,6 +60,19 @@ func (m *ManifestModel) Bind(keys *kmskey.Keyring) (*Model, error) {
 	return bound, nil
 }
 
+// Counted is the model for whoever reads its key columns and opens or moves nothing, which needs no context. It can be bound where the model itself is
+// refused, unless its primary key is one that only the application reads.
+func (m *ManifestModel) Counted() *ManifestModel {
+	c := *m
+	c.Only, c.Context, c.Contexts = "", ManifestContext{}, nil
+	for _, id := range c.PrimaryKey {
+		if id.Kind == "" {
+			c.Only = m.Only
+		}
+	}
+	return &c
+}
+
 func (c ManifestContext) declaration() Context {
 	out := Context{Constants: c.Constants, OmitID: c.OmitID}
 	for _, column := range c.Columns {
