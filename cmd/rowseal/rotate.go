@@ -28,7 +28,7 @@ type rotateCommand struct {
 	Rate   float64  `group:"Pace and extent" placeholder:"N" help:"Data keys in a second, at most, to leave the rest of a quota to the application. Default: no bound."`
 	Calls  int      `group:"Pace and extent" placeholder:"N" help:"Calls to key services in flight at once. Default: 64."`
 	Lanes  int      `group:"Pace and extent" placeholder:"N" help:"Parts of a table that are worked on at once. Default: 1."`
-	Budget int64    `group:"Pace and extent" placeholder:"N" help:"Keys that may fail before the rotation stops; -1 goes on whatever fails. Default: 100."`
+	Budget int64    `group:"Pace and extent" placeholder:"N" help:"Keys that may fail before the rotation stops; --budget=-1 goes on whatever fails. Default: 100."`
 
 	DryRun bool    `group:"Output" help:"Say what is to do, how many calls it takes, what they cost and how long. One key is moved for a trial and not stored; nothing is written."`
 	Price  float64 `group:"Output" default:"0.03" placeholder:"USD" help:"Of 10,000 calls, for --dry-run. Default: 0.03, which AWS takes."`
@@ -200,6 +200,9 @@ func (c *rotateCommand) plan(a *app, db *gorm.DB, models []*rotation.ManifestMod
 			next.Seconds = float64(p.Keys) / c.Rate
 		}
 		plans = append(plans, next)
+		if p.Keys > 0 && p.PerKey == 0 {
+			ends.add(model, nil, fmt.Errorf("%s: none of the first keys could be moved for a trial: they do not fit these keys and contexts, or are damaged", model.Table))
+		}
 	}
 	if c.JSON {
 		if err := printJSON(a.stdout, plans); err != nil {
@@ -232,7 +235,7 @@ func (c *rotateCommand) printPlan(out io.Writer, p planned) error {
 		line("of that version already", "%d, of which those under another key of it are moved too", p.Current)
 	}
 	if p.PerKey == 0 {
-		line("calls to key services", "none was tried: no row has a key")
+		line("calls to key services", "not known: no key was moved for a trial")
 	} else {
 		line("calls to key services", "%d, %d for each key, as tried on one row", p.Calls, p.PerKey)
 		line("cost", "%.4f USD at %s for 10,000 calls", p.Cost, strconv.FormatFloat(c.Price, 'f', -1, 64))

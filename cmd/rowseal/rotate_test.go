@@ -224,6 +224,18 @@ func TestRotateByFlags(t *testing.T) {
 		t.Error(out)
 	}
 	c.readable(t, 20)
+	args[len(args)-1] = "1" // back again, but the column holds text
+	for i, arg := range args {
+		if arg == "id:integer" {
+			args[i] = "id:text"
+		}
+	}
+	if r := rowseal(t, append(args, "--dry-run")...); r.code != 1 || !strings.Contains(r.stderr, "patients: none of the first keys could be moved for a trial") || !strings.Contains(r.stdout, "not known") {
+		t.Errorf("%+v", r)
+	}
+	if r := rowseal(t, append(args, "--budget=-1")...); r.code != exitPartial || !strings.Contains(r.stdout, "failed               40") {
+		t.Errorf("%+v", r)
+	}
 	// Keys in the environment.
 	t.Setenv("DATABASE_URL", "sqlite:"+c.file)
 	t.Setenv("ROWSEAL_MANIFEST", c.manifest)
