@@ -295,10 +295,52 @@ func ParseManifest(text []byte) (*Manifest, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return fail(fmt.Errorf("line %d: something follows its end", line(text, d.InputOffset())))
 	}
+	if err := once(text); err != nil {
+		return fail(err)
+	}
 	if err := m.check(); err != nil {
 		return fail(err)
 	}
 	return m, nil
+}
+
+// once refuses a name that an object has twice, as a merge of two manifests may: package json takes the last.
+func once(text []byte) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	type object struct {
+		names map[string]bool // nil in an array
+		value bool            // a value is next
+	}
+	var open []*object
+	for {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return at(text, err)
+		}
+		top := &object{}
+		if len(open) > 0 {
+			top = open[len(open)-1]
+		}
+		if name, ok := token.(string); ok && top.names != nil && !top.value {
+			if top.names[name] {
+				return fmt.Errorf("line %d: %q is there twice", line(text, d.InputOffset()), name)
+			}
+			top.names[name], top.value = true, true
+			continue
+		}
+		top.value = false
+		switch token {
+		case json.Delim('{'):
+			open = append(open, &object{names: map[string]bool{}})
+		case json.Delim('['):
+			open = append(open, &object{})
+		case json.Delim('}'), json.Delim(']'):
+			open = open[:len(open)-1]
+		}
+	}
 }
 
 // at adds the line that an error of package json speaks of.
@@ -371,7 +413,7 @@ func (m *ManifestModel) check() error {
 		}
 		return nil
 	}
-	once := func(place, name string) error {
+	unique := func(place, name string) error {
 		if seen[fold(name)] {
 			return fmt.Errorf("%s: column %q is there twice", place, name)
 		}
@@ -379,7 +421,7 @@ func (m *ManifestModel) check() error {
 		return nil
 	}
 	for _, c := range m.PrimaryKey {
-		if err := errors.Join(column("primary_key", c), once("primary_key", c.Column)); err != nil {
+		if err := errors.Join(column("primary_key", c), unique("primary_key", c.Column)); err != nil {
 			return err
 		}
 	}
@@ -387,7 +429,7 @@ func (m *ManifestModel) check() error {
 		if k.Column == "" || k.Name == "" {
 			return errors.New("keys: a column without a column or name")
 		}
-		if err := once("keys", k.Column); err != nil {
+		if err := unique("keys", k.Column); err != nil {
 			return err
 		}
 		if names[k.Name] {

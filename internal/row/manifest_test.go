@@ -118,6 +118,8 @@ func TestParseManifest_refuses(t *testing.T) {
 		{`"name": "Visit"`, `"name": "Patient"`, "models[1] (Patient): the name is there twice"},
 		{`"name": "phone"`, `"name": "encrypted_kms_key"`, `keys: the name "encrypted_kms_key" is there twice`},
 		{`"table": "patients"`, `"table": ""`, "table: empty"},
+		{`"1": {},`, `"1": {}, "2": {},`, `line 6: "2" is there twice`},
+		{`"unbound": true`, `"unbound": true, "unbound": false`, `line 49: "unbound" is there twice`},
 		{`"1": {},`, `"0": {},`, "versions: 0 is no version"},
 		{`"1": {},`, `"one": {},`, "one"},
 		{`"k",`, `"",`, "keys: a column without"},
