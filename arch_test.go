@@ -56,6 +56,9 @@ var imports = map[string]struct{ code, tests []string }{
 		tests: []string{"kmskey/awskms/awskmstest", "github.com/aws/smithy-go"},
 	},
 	// Modules of their own.
+	"rotation/riverjob": {
+		code: []string{"rotation", "github.com/jackc/pgx/v5", "github.com/riverqueue/river/..."},
+	},
 	"kmskey/azurekv": {
 		code: []string{"kmskey", "github.com/Azure/azure-sdk-for-go/sdk/azcore/...", "github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"},
 		tests: []string{"kmskey/azurekv", "kmskey/kmskeytest", "github.com/Azure/azure-sdk-for-go/sdk/azidentity",

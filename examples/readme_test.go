@@ -21,6 +21,8 @@ import (
 	"github.com/rowseal/rowseal/kmskey/awskms"
 	"github.com/rowseal/rowseal/kmskey/kmslog"
 	"github.com/rowseal/rowseal/kmskey/localkey"
+	"github.com/rowseal/rowseal/migrations"
+	"github.com/rowseal/rowseal/rotation"
 )
 
 // The code of README.md comes from here and from quickstart, and is run. That README.md shows just this is checked by readme_test.go
@@ -201,6 +203,19 @@ func rotate(ctx context.Context, db *gorm.DB, id uint64) error {
 	// #endregion
 }
 
+func rotateTable(ctx context.Context, db *gorm.DB) error {
+	// #region rotate_table
+	if _, err := migrations.Up(ctx, db); err != nil { // the ledger's tables, once
+		return err
+	}
+	report, err := rotation.RotateKMSKey(ctx, db, &Patient{}, rotation.Config{})
+	// #endregion
+	if err == nil && report.Failed > 0 {
+		err = errors.New("a key was not moved")
+	}
+	return err
+}
+
 func connect(t *testing.T, file string, config *gorm.Config) *gorm.DB {
 	t.Helper()
 	config.Logger = logger.Discard
@@ -242,6 +257,7 @@ func TestREADME_snippets_run(t *testing.T) {
 	later := connect(t, file, &gorm.Config{})
 	check(t, later.Use(plugin))
 	check(t, rotate(t.Context(), later, p.ID))
+	check(t, rotateTable(t.Context(), later))
 	var got Patient
 	check(t, later.First(&got, p.ID).Error)
 	if !strings.HasPrefix(got.EncryptedKMSKey.Envelope(), "v2:") || !strings.HasPrefix(got.PhoneKey.Envelope(), "v2:") || got.Name != "Ada" {

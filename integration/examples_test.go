@@ -120,3 +120,25 @@ next:
 	}
 	return out
 }
+
+// TestExampleRotation runs examples/rotation with a Postgres database, so on River too.
+func TestExampleRotation(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	program := filepath.Join(t.TempDir(), "rotation")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../examples/rotation")
+	if text, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	cmd := exec.CommandContext(t.Context(), program)
+	cmd.Env = append(without(os.Environ(), "DATABASE_URL"), "DATABASE_URL="+dsn)
+	var out, problems bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &problems
+	err := cmd.Run()
+	code := cmd.ProcessState.ExitCode()
+	if err != nil && code == 0 {
+		t.Fatal(err)
+	}
+	says(t, out.String(), problems.String(), code, "On River, in Postgres", "3. A worker stops: ", " of 2000 keys are moved, and the run is running\n4. The next worker takes the lanes over\n",
+		"  rewrapped            2000\n", `read again: "Patient 2000", under v2:…`)
+	gone(t, dsn)
+}

@@ -34,6 +34,25 @@ type Rewrapper interface {
 	Rewrap(ctx context.Context, source Provider, w Wrapped, from, to Context) (Wrapped, error)
 }
 
+// BatchRewrapper is the power of services that rewrap many keys in one request. Item by item it keeps the contract of Rewrap: a result for each, in their order, and
+// [ErrNotRewrappable] where Rewrap would give it. Where a whole request fails, its items have its error.
+type BatchRewrapper interface {
+	Rewrapper
+	RewrapAll(ctx context.Context, source Provider, items []RewrapItem) []RewrapResult
+}
+
+// RewrapItem is one key of a batch.
+type RewrapItem struct {
+	Wrapped  Wrapped
+	From, To Context
+}
+
+// RewrapResult is what became of one item: Wrapped, or Err.
+type RewrapResult struct {
+	Wrapped Wrapped
+	Err     error
+}
+
 // Owner is the power to say without a call whether a wrapped key lies under a key of the provider's configuration. Owns reports what Unwrap
 // would decide before its call: it is false exactly where Unwrap fails with [ErrForeignKey]. It is what lets several providers share a row,
 // and a rotation see which of them has no wrap there yet. Every provider of this module has it.

@@ -6,6 +6,9 @@
 //
 //	report, err := rotation.RotateKMSKey(ctx, db, &Patient{}, rotation.Config{})
 //
+// It blocks until nothing is left. A [Rotator] begins runs and works on them in the background: in the application's own processes by [Rotator.Run], or on a
+// job queue, as rotation/riverjob does.
+//
 // # What is guaranteed
 //
 // A key is stored only where the one that was read still stands: a writer that is faster wins, and its row is looked at again. Pages of rows, the place that

@@ -19,6 +19,8 @@ var (
 	ErrPaused = errors.New("the run is paused")
 	// ErrBudget: more keys failed than [Config].Budget allows. The run has ended; the next one begins with what is left.
 	ErrBudget = errors.New("too many keys failed")
+	// ErrElsewhere: this program is not set up for the run, because it lacks the model, or its keyring has another current version; another one may be.
+	ErrElsewhere = errors.New("the run is not for this program")
 	// ErrNoRun: there is no such run.
 	ErrNoRun = walk.ErrNoRun
 	// ErrNoLedger: the plugin's own tables are not there; make them with migrations.Up.
@@ -62,7 +64,8 @@ func transient(err error) bool {
 		}
 	}
 	text := err.Error()
-	for _, says := range []string{"database is locked", "Deadlock found", "Lock wait timeout", "invalid connection", "connection refused", "closed network connection", "broken pipe", "unexpected EOF", "conn closed"} {
+	for _, says := range []string{"database is locked", "Deadlock found", "Lock wait timeout", "invalid connection", "connection refused", "closed network connection", "Too many connections", "Server shutdown in progress", "Connection was killed",
+		"Query execution was interrupted", "max_statement_time exceeded", "Record has changed since last read", "broken pipe", "unexpected EOF", "conn closed"} {
 		if strings.Contains(text, says) {
 			return true
 		}

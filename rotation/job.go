@@ -36,6 +36,28 @@ type job struct {
 
 	pace  *pace
 	limit *rate.Limiter
+
+	telling sync.Mutex // of progress
+	told    time.Time
+	meters  map[string]*meter // by run
+
+	failing atomic.Bool               // some key failed here
+	halted  atomic.Bool               // the run was paused or cancelled: lanes end at the next page
+	over    atomic.Pointer[overdraft] // the run whose budget was found used up
+	good    atomic.Pointer[attempt]   // the last key that was moved: asked again where another's service does not answer
+}
+
+// overdraft is a run that more keys failed of than its budget allows.
+type overdraft struct {
+	run string
+	err error
+}
+
+// attempt is a key that is to be moved.
+type attempt struct {
+	group *row.Group
+	read  *row.Read
+	text  string
 }
 
 // bound is what the plugin says of a model.
@@ -69,11 +91,17 @@ func bind(ctx context.Context, db *gorm.DB, model any, keys *kmskey.Keyring) (*r
 	if plan == nil || len(plan.Groups) == 0 {
 		return nil, fmt.Errorf("rotation: model %s: %w: it has no key column, so nothing of it is sealed; embed rowseal.RowKey", stmt.Schema.Name, row.ErrModel)
 	}
+	plugin, installed := db.Plugins[row.PluginName].(bound)
+	if _, declared := model.(registered); installed && keys != nil && !declared {
+		// The plugin knows the model's name and context, which a pointer to the struct does not say.
+		if m := plugin.Bound(plan); m != nil {
+			return m.Under(keys)
+		}
+	}
 	if keys != nil {
 		return row.Bind(plan, row.Options{Name: reg.Name, Context: reg.Context, Contexts: reg.Contexts, Keys: keys})
 	}
-	plugin, ok := db.Plugins[row.PluginName].(bound)
-	if !ok {
+	if !installed {
 		return nil, fmt.Errorf("rotation: model %s: %w; call db.Use(plugin) first, or set Config.Keys", stmt.Schema.Name, row.ErrNoPlugin)
 	}
 	m := plugin.Bound(plan)
@@ -89,6 +117,15 @@ func open(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error)
 	if err != nil {
 		return nil, err
 	}
+	j, err := newJob(ctx, db, model, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return j, j.prepare(ctx)
+}
+
+// newJob checks everything that needs no database.
+func newJob(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error) {
 	m, err := bind(ctx, db, model, cfg.Keys)
 	if err != nil {
 		return nil, err
@@ -105,43 +142,22 @@ func open(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error)
 		}
 	}
 	j.reading = m.Reading(j.owned)
-	if j.ledger, err = ledgerOf(db); err != nil {
+	if j.ledger, err = ledgerAt(db); err != nil {
 		return nil, err
 	}
-	quote := j.ledger.Dialect.Quote
-	j.quoted = quote(j.table)
+	j.quoted = j.ledger.Dialect.Quote(j.table)
 	j.target = j.table + ": " + strings.Join(j.reading.Keys(), ", ")
 	schema, bare := "", j.table
 	if i := strings.LastIndexByte(j.table, '.'); i >= 0 {
 		schema, bare = j.table[:i], j.table[i+1:]
 	}
-	scan := func(ids bool) walk.Reader {
-		return func(scan func(...any) error) (walk.Key, any, error) {
-			read, err := j.reading.Scan(ctx, ids, scan)
-			if err != nil {
-				return nil, nil, err
-			}
-			var key walk.Key
-			for _, part := range j.reading.ID(ctx, read) {
-				v, err := walk.Normal(part)
-				if err != nil {
-					return nil, nil, err
-				}
-				key = append(key, v)
-			}
-			return key, read, nil
-		}
-	}
 	j.walker = &walk.Walker{
 		Ledger: j.ledger,
 		Task: walk.Task{
-			Table: walk.Table{Name: j.quoted, Key: j.reading.IDs()}, Bare: bare, Schema: schema,
-			Read: j.reading.Columns(), Writes: j.reading.Keys(), Key: scan(true), Row: scan(false), Change: j.change,
+			Table: walk.Table{Name: j.quoted, Key: j.reading.IDs(), Pins: j.reading.Pins()}, Bare: bare, Schema: schema,
+			Read: j.reading.Columns(), Writes: j.reading.Keys(), Key: reader(j.reading, true), Row: reader(j.reading, false), Change: j.change,
 		},
 		Config: walk.Config{RangeSize: rangeSize, MaxPage: cfg.MaxPage, Page: cfg.PageTime, Lease: cfg.Lease, Owner: cfg.Owner},
-	}
-	if err := j.walker.Prepare(ctx); err != nil {
-		return nil, fmt.Errorf("rotation: %w", err)
 	}
 	j.pace = newPace(cfg.Calls)
 	if cfg.Rate > 0 {
@@ -150,8 +166,38 @@ func open(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error)
 	return j, nil
 }
 
-// ledgerOf is the ledger in a *gorm.DB's own database, where it may not be made yet.
-func ledgerOf(db *gorm.DB) (*walk.Ledger, error) {
+// reader scans rows for a walk; with ids, their primary keys alone.
+func reader(r *row.Reading, ids bool) walk.Reader {
+	return func(ctx context.Context, scan func(...any) error) (walk.Key, any, error) {
+		read, err := r.Scan(ctx, ids, scan)
+		if err != nil {
+			return nil, nil, err
+		}
+		var key walk.Key
+		for _, part := range r.ID(ctx, read) {
+			v, err := walk.Normal(part)
+			if err != nil {
+				return nil, nil, err
+			}
+			key = append(key, v)
+		}
+		return key, read, nil
+	}
+}
+
+// prepare looks at the tables.
+func (j *job) prepare(ctx context.Context) error {
+	if err := j.ledger.Check(ctx); err != nil {
+		return err
+	}
+	if err := j.walker.Prepare(ctx); err != nil {
+		return fmt.Errorf("rotation: %w", err)
+	}
+	return nil
+}
+
+// ledgerAt is the ledger in a *gorm.DB's own database.
+func ledgerAt(db *gorm.DB) (*walk.Ledger, error) {
 	pool, err := db.DB()
 	if err != nil {
 		return nil, fmt.Errorf("rotation: the *gorm.DB: %w; pass one that is no transaction", err)
@@ -161,17 +207,16 @@ func ledgerOf(db *gorm.DB) (*walk.Ledger, error) {
 		db.Dialector.QuoteTo(&b, name)
 		return b.String()
 	}
-	l := &walk.Ledger{DB: pool, Dialect: walk.Dialect{Name: db.Name(), Quote: quote}}
-	return l, l.Dialect.Check()
+	return &walk.Ledger{DB: pool, Dialect: walk.Dialect{Name: db.Name(), Quote: quote}}, nil
 }
 
-// madeLedger is a ledger whose tables are there.
-func madeLedger(ctx context.Context, db *gorm.DB) (*walk.Ledger, error) {
-	l, err := ledgerOf(db)
-	if err == nil {
-		err = l.Check(ctx)
+// ledgerOf is the same, where its tables are there.
+func ledgerOf(ctx context.Context, db *gorm.DB) (*walk.Ledger, error) {
+	l, err := ledgerAt(db)
+	if err != nil {
+		return nil, err
 	}
-	return l, err
+	return l, l.Check(ctx)
 }
 
 // change is what the walk does with a page: every key in it is moved, as many at once as pace and rate allow. A service that does not answer is waited for.
@@ -190,11 +235,41 @@ func (j *job) change(ctx context.Context, rows []any) ([]walk.Result, error) {
 		failure        *walk.Failure
 		calls, exposed int64
 		err            error
+		done           bool
 	}
 	outcomes := make([]outcome, len(units))
+	if j.keys.Batches() && !j.cfg.All && len(units) > 0 {
+		batch := make([]kmskey.RewrapRow, len(units))
+		for n, u := range units {
+			read := rows[u.row].(*row.Read)
+			env, err := kmskey.ParseEnvelope(read.Texts[u.column])
+			if err != nil {
+				continue // its own turn says so
+			}
+			if r, err := j.model.Row(j.owned[u.column], read.Value); err == nil {
+				batch[n] = kmskey.RewrapRow{Envelope: env, Row: r}
+			}
+		}
+		if j.limit != nil {
+			// The limiter lets no more through at once than its burst.
+			for range units {
+				if err := turn(ctx, j.limit); err != nil {
+					return nil, err
+				}
+			}
+		}
+		for n, r := range j.keys.RewrapAll(ctx, batch) {
+			if r.Done {
+				outcomes[n] = outcome{next: r.Envelope.String(), calls: 1, done: true}
+				if outcomes[n].next == rows[units[n].row].(*row.Read).Texts[units[n].column] {
+					outcomes[n].calls = 0
+				}
+			}
+		}
+	}
 	var next atomic.Int64
-	work, stop := context.WithCancel(ctx)
-	defer stop()
+	work, halt := context.WithCancelCause(ctx)
+	defer halt(nil)
 	var wg sync.WaitGroup
 	for range min(len(units), j.cfg.Calls) {
 		wg.Go(func() {
@@ -204,11 +279,29 @@ func (j *job) change(ctx context.Context, rows []any) ([]walk.Result, error) {
 					return
 				}
 				u, o := units[n], &outcomes[n]
-				read := rows[u.row].(*row.Read)
-				o.next, o.failure, o.calls, o.exposed, o.err = j.move(work, j.owned[u.column], read, read.Texts[u.column])
-				if o.err != nil {
-					stop() // the page is tried again as a whole
+				if o.done {
+					continue
 				}
+				read := rows[u.row].(*row.Read)
+				a := &attempt{j.owned[u.column], read, read.Texts[u.column]}
+				for round := 1; ; round++ {
+					o.next, o.failure, o.calls, o.exposed, o.err = j.move(work, a.group, a.read, a.text)
+					if !errors.Is(o.err, kmskey.ErrUnavailable) || !j.answers(work, a) {
+						break
+					}
+					if round == awayRounds { // it is this key's own service that is away: nobody else is to wait for it
+						o.failure, o.err = &walk.Failure{Class: kmskey.Outcome(o.err), Message: o.err.Error()}, nil
+						break
+					}
+				}
+				if o.err == nil && o.calls > 0 && o.failure == nil {
+					j.good.Store(a)
+				}
+				if o.err != nil {
+					halt(o.err) // the page is tried again as a whole
+					return
+				}
+				o.done = true
 			}
 		})
 	}
@@ -216,17 +309,21 @@ func (j *job) change(ctx context.Context, rows []any) ([]walk.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if work.Err() != nil {
+		return nil, context.Cause(work)
+	}
 	results := make([]walk.Result, len(rows))
 	for n, u := range units {
 		o, r := outcomes[n], &results[u.row]
-		if o.err != nil && !errors.Is(o.err, context.Canceled) {
-			return nil, o.err
+		if !o.done {
+			return nil, errors.New("rotation: internal error: a key without an outcome") // which must not be stored as one
 		}
 		r.Calls += o.calls
 		r.Exposed += o.exposed
 		text := rows[u.row].(*row.Read).Texts[u.column]
 		switch {
 		case o.failure != nil:
+			j.failing.Store(true)
 			o.failure.Column = j.reading.Keys()[u.column]
 			r.Failures = append(r.Failures, *o.failure)
 		case o.next == text:
@@ -236,6 +333,19 @@ func (j *job) change(ctx context.Context, rows []any) ([]walk.Result, error) {
 		}
 	}
 	return results, nil
+}
+
+// awayRounds bounds how often a key is tried moveTries times while others are moved well.
+const awayRounds = 3
+
+// answers reports that another key than a's can be moved, so that the service is there.
+func (j *job) answers(ctx context.Context, a *attempt) bool {
+	good := j.good.Load()
+	if good == nil || good == a {
+		return false
+	}
+	_, failure, calls, _, err := j.move(ctx, good.group, good.read, good.text)
+	return err == nil && failure == nil && calls > 0
 }
 
 // counted is the keyring with its calls counted, and the data keys that they show.
@@ -271,14 +381,16 @@ func (j *job) move(ctx context.Context, g *row.Group, read *row.Read, text strin
 	}
 	// The observer is of this key alone: calls of several providers come at once.
 	var made, seen atomic.Int64
-	keys := j.counted(&made, &seen)
+	var paid atomic.Bool // one turn for a try, however many requests it takes, and none for a key that needs nothing
+	keys := j.counted(&made, &seen).Observed(func(ctx context.Context, c kmskey.Call) (context.Context, func(kmskey.Result)) {
+		if j.limit != nil && paid.CompareAndSwap(false, true) {
+			_ = turn(ctx, j.limit) // where ctx ends, the call says so
+		}
+		return ctx, nil
+	})
 	pause := newPause(100*time.Millisecond, 5*time.Second)
 	for try := 1; ; try++ {
-		if j.limit != nil {
-			if err := j.limit.Wait(ctx); err != nil {
-				return "", nil, 0, 0, err
-			}
-		}
+		paid.Store(false)
 		if err := j.pace.acquire(ctx); err != nil {
 			return "", nil, 0, 0, err
 		}
@@ -306,10 +418,15 @@ func (j *job) move(ctx context.Context, g *row.Group, read *row.Read, text strin
 	}
 }
 
-// preflight moves the key of one row, and stores nothing: what is wrong with the target itself shows here. It looks at a few rows, since one may be damaged.
-// It gives the calls that the key took, and those of them that showed it; 0 where the table holds none.
+// preflight moves the key of one row, and stores nothing: what is wrong with the target itself shows here. It looks at a few rows, since one may be damaged, and
+// at none that need nothing: a rotator may lack the right to move keys away from the target. It gives the calls that the key took, and those of them that
+// showed it; 0 where no key was moved.
 func (j *job) preflight(ctx context.Context) (calls, exposed int64, err error) {
-	rows, err := j.walker.Sample(ctx, 5)
+	but := fmt.Sprintf("v%d:", j.keys.Current())
+	if j.cfg.All {
+		but = ""
+	}
+	rows, err := j.walker.Sample(ctx, 5, but)
 	if err != nil {
 		return 0, 0, fmt.Errorf("rotation: read %s: %w", j.table, err)
 	}
@@ -318,12 +435,12 @@ func (j *job) preflight(ctx context.Context) (calls, exposed int64, err error) {
 		read := r.(*row.Read)
 		for c, text := range read.Texts {
 			env, err := kmskey.ParseEnvelope(text)
-			if text == "" || err != nil {
+			if text == "" || err != nil || but != "" && strings.HasPrefix(text, but) {
 				continue
 			}
 			kmsRow, err := j.model.Row(j.owned[c], read.Value)
 			if err != nil {
-				return 0, 0, fmt.Errorf("rotation: %s: %w", j.model.Describe(read.Value), err)
+				continue // the row's own trouble
 			}
 			var made, seen atomic.Int64
 			_, err = j.counted(&made, &seen).Refresh(ctx, env, kmsRow, kmsRow)

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // pace is a semaphore whose size follows the service: halved when it throttles, one more after as many answers as it lets through (additive increase,
@@ -17,10 +19,11 @@ type pace struct {
 	limit   int
 	flying  int
 	good    int // answers since the limit last moved
+	flown   int // calls that ended since it was last halved
 	waiting []chan struct{}
 }
 
-func newPace(most int) *pace { return &pace{most: most, limit: most} }
+func newPace(most int) *pace { return &pace{most: most, limit: most, flown: 2 * most} }
 
 func (p *pace) acquire(ctx context.Context) error {
 	p.mu.Lock()
@@ -58,9 +61,10 @@ func (p *pace) release(throttled bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.flying--
+	p.flown++
 	switch {
-	case throttled && p.good > 0: // once for those that were under way together
-		p.limit, p.good = max(1, p.limit/2), 0
+	case throttled && p.flown >= 2*p.limit: // once for those that were under way together when it was halved before
+		p.limit, p.good, p.flown = max(1, p.limit/2), 0, 0
 	case !throttled:
 		if p.good++; p.good >= p.limit && p.limit < p.most {
 			p.limit, p.good = p.limit+1, 1
@@ -89,6 +93,20 @@ func (p *pause) reset() { p.next = p.first }
 func (p *pause) wait(ctx context.Context) error {
 	d := p.next/2 + rand.N(p.next/2+1)
 	p.next = min(p.next*2, p.most)
+	return sleep(ctx, d)
+}
+
+// turn waits for one event of a limiter. The limiter's own Wait gives up at once, with an error of its own, where a deadline would come first.
+func turn(ctx context.Context, l *rate.Limiter) error {
+	r := l.Reserve()
+	err := sleep(ctx, r.Delay())
+	if err != nil {
+		r.Cancel()
+	}
+	return err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

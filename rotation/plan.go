@@ -5,6 +5,7 @@ package rotation
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"gorm.io/gorm"
 
@@ -32,7 +33,7 @@ type Planned struct {
 // Plan counts rows by version, moves one key for a trial, which is not stored, and says what [RotateKMSKey] would do. It writes nothing. It refuses what that
 // would refuse.
 func Plan(ctx context.Context, db *gorm.DB, model any, cfg Config) (*Planned, error) {
-	j, err := open(ctx, db, model, cfg)
+	j, err := reading(ctx, db, model, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -65,11 +66,11 @@ func Plan(ctx context.Context, db *gorm.DB, model any, cfg Config) (*Planned, er
 		return nil, err
 	}
 	p.Ledger = true
-	run, err := j.ledger.FindActive(ctx, j.target)
+	run, err := j.ledger.FindActive(ctx, j.ledger.DB, j.target)
 	switch {
 	case err == nil:
 		if run.State != walk.Paused {
-			if err := j.joins(run, j.spec()); err != nil {
+			if err := j.joins(run); err != nil {
 				return nil, err
 			}
 		}
@@ -79,4 +80,23 @@ func Plan(ctx context.Context, db *gorm.DB, model any, cfg Config) (*Planned, er
 		return nil, err
 	}
 	return p, nil
+}
+
+// reading is open for what needs no ledger.
+func reading(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	j, err := newJob(ctx, db, model, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := j.ledger.Dialect.Check(); err != nil {
+		return nil, err
+	}
+	if err := j.walker.Prepare(ctx); err != nil {
+		return nil, fmt.Errorf("rotation: %w", err)
+	}
+	return j, nil
 }

@@ -149,7 +149,7 @@ func reportOf(ctx context.Context, l *walk.Ledger, run walk.Run) (*Report, error
 	}
 	r := &Report{
 		Run: run.ID, Target: run.Target, Model: s.Model, State: run.State, Reason: run.Reason, Version: s.Version, StartedBy: run.StartedBy,
-		Started: run.Created, Ended: run.Ended, Before: s.Before, Failures: []Failure{},
+		Started: run.Created, Ended: run.Ended, Before: append([]Group{}, s.Before...), Failures: []Failure{},
 		Seen: c.Seen, Rewrapped: c.Changed, Current: c.Current, Raced: c.Raced, Gone: c.Gone, Failed: c.Failed, Calls: c.Calls, Exposed: c.Exposed,
 	}
 	until := run.Ended

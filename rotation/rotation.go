@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"gorm.io/gorm"
 
@@ -77,12 +78,17 @@ const (
 	defaultPageTime = 50 * time.Millisecond
 	defaultBudget   = 100
 	defaultLease    = 30 * time.Second
+	minLease        = 10 * time.Millisecond
+	longestOwner    = 255 // characters, in the ledger
 	rangeSize       = 10_000
 )
 
 func (c Config) withDefaults() (Config, error) {
 	if c.Calls < 0 || c.Lanes < 0 || c.MaxPage < 0 || c.Rate < 0 || c.PageTime < 0 || c.Lease < 0 || c.Budget < -1 {
 		return c, errors.New("rotation: Config: Calls, Lanes, MaxPage, Rate, PageTime and Lease cannot be negative, and Budget is -1 at the least; leave them zero for the defaults")
+	}
+	if c.Lease != 0 && c.Lease < minLease {
+		return c, fmt.Errorf("rotation: Config.Lease: %v is too short to be kept up; the least is %v", c.Lease, minLease)
 	}
 	or := func(v *int, d int) {
 		if *v == 0 {
@@ -111,6 +117,9 @@ func (c Config) withDefaults() (Config, error) {
 		}
 		c.Owner = fmt.Sprintf("%s/%d", host, os.Getpid())
 	}
+	if c.Owner = strings.ToValidUTF8(c.Owner, "?"); utf8.RuneCountInString(c.Owner) > longestOwner {
+		c.Owner = string([]rune(c.Owner)[:longestOwner])
+	}
 	return c, nil
 }
 
@@ -133,7 +142,8 @@ func RotateKMSKey(ctx context.Context, db *gorm.DB, model any, cfg Config) (*Rep
 	if err != nil {
 		return nil, err
 	}
-	return j.finish(ctx, run.ID, j.work(ctx, run.ID))
+	_, err = j.work(ctx, run.ID, j.cfg.Lanes, never)
+	return j.finish(ctx, run.ID, err)
 }
 
 // spec is what a run is for, as the ledger keeps it.
@@ -143,7 +153,7 @@ type spec struct {
 	Model   string   `json:"model"`
 	Version int      `json:"version"` // that rows are moved to
 	All     bool     `json:"all,omitempty"`
-	// Before is how many rows were under each version when the run began, by column.
+	// Before is how many rows were under each version when the run began, by column. It is null while nobody has looked.
 	Before []Group `json:"before"`
 }
 
@@ -151,40 +161,47 @@ func (j *job) spec() spec {
 	return spec{Table: j.table, Columns: j.reading.Keys(), Model: j.model.Name, Version: j.keys.Current(), All: j.cfg.All}
 }
 
+// ledgerRun is a run of the job as it is written down.
+func (j *job) ledgerRun(s spec) (walk.Run, error) {
+	text, err := json.Marshal(s)
+	return walk.Run{
+		ID: newID(), Kind: "rewrap", Target: j.target, State: walk.Running, Spec: string(text), StartedBy: j.cfg.Owner,
+		Budget: j.cfg.Budget, Rate: j.cfg.Rate, Estimate: total(s.Before),
+	}, err
+}
+
+func total(groups []Group) (n int64) {
+	for _, g := range groups {
+		if g.Version != 0 { // NULL
+			n += g.Rows
+		}
+	}
+	return n
+}
+
 // begin finds the run of the target or makes one.
 func (j *job) begin(ctx context.Context) (walk.Run, error) {
-	if err := j.ledger.Check(ctx); err != nil {
-		return walk.Run{}, fmt.Errorf("rotation: %w", err)
-	}
-	want := j.spec()
 	for {
-		run, err := j.ledger.FindActive(ctx, j.target)
+		run, err := j.ledger.FindActive(ctx, j.ledger.DB, j.target)
 		if err == nil {
-			return run, j.joins(run, want)
+			return run, j.joins(run)
 		}
 		if !errors.Is(err, walk.ErrNoRun) {
 			return run, err
 		}
-		if _, _, err := j.preflight(ctx); err != nil {
+		want := j.spec()
+		if want.Before, err = j.survey(ctx); err != nil {
 			return run, err
 		}
-		if want.Before, err = j.groups(ctx); err != nil {
+		if run, err = j.ledgerRun(want); err != nil {
 			return run, err
-		}
-		if err := j.known(want.Before); err != nil {
-			return run, err
-		}
-		text, err := json.Marshal(want)
-		if err != nil {
-			return run, err
-		}
-		run = walk.Run{ID: newID(), Kind: "rewrap", Target: j.target, Spec: string(text), StartedBy: j.cfg.Owner, Budget: j.cfg.Budget, Rate: j.cfg.Rate}
-		for _, g := range want.Before {
-			run.Estimate += g.Rows
 		}
 		if err := j.create(ctx, run); err != nil {
 			if errors.Is(err, walk.ErrActive) {
 				continue // another process was faster
+			}
+			if _, ferr := j.ledger.FindActive(ctx, j.ledger.DB, j.target); ferr == nil && transient(err) {
+				continue // it was, and the database said so by a deadlock
 			}
 			return run, err
 		}
@@ -192,6 +209,74 @@ func (j *job) begin(ctx context.Context) (walk.Run, error) {
 		return run, nil
 	}
 }
+
+// beginTx is begin inside a transaction of the application's. It asks no key service and counts no rows, since the transaction may hold locks: the first lane
+// does that.
+func (j *job) beginTx(ctx context.Context, tx walk.Execer) (walk.Run, error) {
+	run, err := j.ledger.FindActive(ctx, tx, j.target)
+	if errors.Is(err, walk.ErrNoRun) {
+		if run, err = j.ledgerRun(j.spec()); err != nil {
+			return run, err
+		}
+		if err = j.ledger.Create(ctx, tx, run); !errors.Is(err, walk.ErrActive) {
+			return run, err
+		}
+		// Another transaction was faster, and has committed. This one may not see that yet.
+		run, err = j.ledger.FindActive(ctx, j.ledger.DB, j.target)
+	}
+	if err != nil {
+		return run, err
+	}
+	return run, j.joins(run)
+}
+
+// survey tries the target, and counts rows by version.
+func (j *job) survey(ctx context.Context) ([]Group, error) {
+	if _, _, err := j.preflight(ctx); err != nil {
+		return nil, err
+	}
+	before, err := j.groups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return append([]Group{}, before...), j.known(before)
+}
+
+// surveyed does what is left to do before the first row of a run that was begun in a transaction. What would be refused by begin ends it.
+func (j *job) surveyed(ctx context.Context, id string) error {
+	run, err := j.ledger.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	var s spec
+	if err := json.Unmarshal([]byte(run.Spec), &s); err != nil {
+		return fmt.Errorf("rotation: run %s: its specification: %w", id, err)
+	}
+	if s.Before != nil || run.State != walk.Running {
+		return nil
+	}
+	if s.Before, err = j.survey(ctx); err != nil {
+		if ctx.Err() == nil && !transient(err) {
+			if _, merr := j.ledger.Move(ctx, id, walk.Failed, err.Error(), walk.Running); merr != nil {
+				return errors.Join(err, merr)
+			}
+			return fmt.Errorf("%w: %w", errRefused, err)
+		}
+		return err
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	if err := j.ledger.SetSpec(ctx, run, string(text), total(s.Before)); err != nil {
+		return err
+	}
+	j.cfg.Logger.InfoContext(ctx, "rotation begins", "run", id, "target", run.Target, "version", s.Version, "keys", total(s.Before))
+	return nil
+}
+
+// errRefused: the run has ended before its first row.
+var errRefused = errors.New("the run was refused")
 
 func (j *job) create(ctx context.Context, run walk.Run) error {
 	tx, err := j.ledger.DB.BeginTx(ctx, nil)
@@ -206,7 +291,8 @@ func (j *job) create(ctx context.Context, run walk.Run) error {
 }
 
 // joins reports whether this process may work on a run that is there.
-func (j *job) joins(run walk.Run, want spec) error {
+func (j *job) joins(run walk.Run) error {
+	want := j.spec()
 	var have spec
 	if err := json.Unmarshal([]byte(run.Spec), &have); err != nil {
 		return fmt.Errorf("rotation: run %s: its specification: %w", run.ID, err)
@@ -215,9 +301,9 @@ func (j *job) joins(run walk.Run, want spec) error {
 	case run.State == walk.Paused:
 		return fmt.Errorf("rotation: run %s of %s: %w (%s); resume or cancel it first", run.ID, run.Target, ErrPaused, run.Reason)
 	case have.Version != want.Version:
-		return fmt.Errorf("rotation: run %s of %s goes to version %d, and this keyring's current one is %d: finish or cancel it first", run.ID, run.Target, have.Version, want.Version)
+		return fmt.Errorf("rotation: run %s of %s goes to version %d, and this keyring's current one is %d: finish or cancel it first: %w", run.ID, run.Target, have.Version, want.Version, ErrElsewhere)
 	case have.All != want.All || have.Model != want.Model:
-		return fmt.Errorf("rotation: run %s of %s is another one (model %q, all %t): finish or cancel it first", run.ID, run.Target, have.Model, have.All)
+		return fmt.Errorf("rotation: run %s of %s is another one (model %q, all %t): finish or cancel it first: %w", run.ID, run.Target, have.Model, have.All, ErrElsewhere)
 	}
 	return nil
 }
@@ -229,22 +315,30 @@ func newID() string {
 	return time.Now().UTC().Format("20060102-150405-") + hex.EncodeToString(b[:])
 }
 
-// work keeps lanes going until nothing is left, the run is stopped, or ctx is done.
-func (j *job) work(ctx context.Context, id string) error {
+// never is asked by lanes that go on until nothing is left.
+func never() bool { return false }
+
+// work keeps lanes going until nothing is left, the run is stopped, stop reports true, or ctx is done. more reports that something may be left.
+func (j *job) work(ctx context.Context, id string, lanes int, stop func() bool) (more bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watched := make(chan struct{})
-	var halt atomic.Bool // at the next page
 	go func() {
 		defer close(watched)
-		j.watch(ctx, id, &halt, cancel)
+		j.watch(ctx, id, cancel)
 	}()
 	var wg sync.WaitGroup
-	errs := make([]error, j.cfg.Lanes)
+	var left atomic.Bool
+	j.halted.Store(false)
+	errs := make([]error, lanes)
 	for i := range errs {
 		wg.Go(func() {
-			if errs[i] = j.lane(ctx, id, halt.Load); errs[i] != nil && !errors.Is(errs[i], walk.ErrStopped) {
-				cancel(errs[i]) // the others would meet the same
+			more, err := j.lane(ctx, id, stop)
+			if errs[i] = err; err != nil && !errors.Is(err, walk.ErrStopped) {
+				cancel(err) // the others would meet the same
+			}
+			if more {
+				left.Store(true)
 			}
 		})
 	}
@@ -253,123 +347,182 @@ func (j *job) work(ctx context.Context, id string) error {
 	cancel(nil)
 	<-watched
 	if cause != nil {
-		return cause
+		return true, cause
 	}
-	return errors.Join(errs...)
+	err = errors.Join(errs...)
+	return left.Load() || err != nil, err
 }
 
-// lane works until the run is complete, whoever completes it.
-func (j *job) lane(ctx context.Context, id string, halt func() bool) error {
+// lane works until the run is complete, whoever completes it, or stop reports true.
+func (j *job) lane(ctx context.Context, id string, stop func() bool) (more bool, err error) {
 	wait := newPause(50*time.Millisecond, min(j.cfg.Lease/4, time.Second))
-	trouble := newPause(time.Second, 30*time.Second)
-	for {
-		idle, err := j.walker.Lane(ctx, id, halt)
-		if err == nil && halt() {
-			err = walk.ErrStopped
+	trouble := newPause(time.Second, 10*time.Second)
+	stops := func() bool { return stop() || j.halted.Load() || j.overBudget(ctx, id) != nil }
+	for !stop() {
+		idle, more, err := j.step(ctx, id, stops)
+		if over := j.overBudget(ctx, id); over != nil {
+			return true, over
 		}
-		if errors.Is(err, walk.ErrStopped) {
-			if run, gerr := j.ledger.Get(ctx, id); gerr == nil && run.State == walk.Done {
-				return nil // another process has just ended it
-			}
+		if err == nil && more && j.halted.Load() {
+			return true, walk.ErrStopped
 		}
 		switch {
+		case err == nil && !more:
+			return false, nil
+		case err == nil && idle: // others are at the rest
+			err = wait.wait(ctx)
 		case err == nil:
-			trouble.reset()
-		case ctx.Err() != nil, errors.Is(err, walk.ErrStopped):
-			return err
-		case transient(err):
-			j.cfg.Logger.WarnContext(ctx, "rotation waits", "run", id, "error", err)
-			if err := trouble.wait(ctx); err != nil {
-				return err
-			}
-			continue
-		default:
-			return err
-		}
-		open, _, unplanned, err := j.walker.Left(ctx, id)
-		if err != nil {
-			return err
-		}
-		if open == 0 && !unplanned {
-			return nil
-		}
-		if !idle {
 			wait.reset()
-			continue
+			trouble.reset()
+		case ctx.Err() == nil && transient(err):
+			j.cfg.Logger.WarnContext(ctx, "rotation waits", "run", id, "error", err)
+			err = trouble.wait(ctx)
 		}
-		if err := wait.wait(ctx); err != nil { // others are at the rest
-			return err
+		if err != nil {
+			return true, err
 		}
 	}
+	return true, nil
+}
+
+// step works on what nobody holds. idle reports that there was nothing of that, more that something is left.
+func (j *job) step(ctx context.Context, id string, stop func() bool) (idle, more bool, err error) {
+	if err := j.prepare(ctx); err != nil {
+		return false, true, err
+	}
+	if err := j.surveyed(ctx, id); err != nil {
+		return false, true, err
+	}
+	if idle, err = j.walker.Lane(ctx, id, stop); err != nil {
+		return false, true, err
+	}
+	open, _, unplanned, err := j.walker.Left(ctx, id)
+	return idle, open > 0 || unplanned, err
 }
 
 // watch shows progress and holds the run to its error budget.
-func (j *job) watch(ctx context.Context, id string, halt *atomic.Bool, cancel context.CancelCauseFunc) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+func (j *job) watch(ctx context.Context, id string, cancel context.CancelCauseFunc) {
 	minute := time.Now()
-	meter := &meter{}
-	for {
+	for wait := time.Duration(0); ; wait = time.Second { // at once, since a lane may have no more than a second
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(wait):
 		}
-		p, err := j.progress(ctx, id, meter)
+		p, err := j.tell(ctx, id, false)
 		if err != nil {
 			continue // the lanes meet the same
 		}
 		if p.State == walk.Paused || p.State == walk.Cancelled {
-			halt.Store(true)
-		}
-		if j.cfg.Progress != nil {
-			j.cfg.Progress(p)
+			j.halted.Store(true)
 		}
 		if time.Since(minute) >= time.Minute {
 			minute = time.Now()
 			j.cfg.Logger.InfoContext(ctx, "rotation", "run", id, "seen", p.Seen, "of", p.Total, "changed", p.Changed, "failed", p.Failed, "rate", int(p.Rate), "left", p.ETA.Round(time.Second))
 		}
-		if p.Failed > p.Pending+j.cfg.Budget && j.cfg.Budget >= 0 {
-			reason := fmt.Sprintf("%d keys failed, more than the budget of %d", p.Failed-p.Pending, j.cfg.Budget)
-			if _, err := j.ledger.Move(ctx, id, walk.Failed, reason, walk.Running); err == nil {
-				cancel(fmt.Errorf("rotation: run %s: %w: %s", id, ErrBudget, reason))
-				return
-			}
+		if err := j.spent(ctx, id, p.Failed-p.Pending); err != nil {
+			cancel(err)
+			return
 		}
 	}
 }
 
+// tell asks how far a run is and shows it, once a second however many lanes of this process are at it, and always where it is the last time.
+func (j *job) tell(ctx context.Context, id string, last bool) (Progress, error) {
+	j.telling.Lock()
+	defer j.telling.Unlock()
+	m := j.meters[id]
+	if m == nil {
+		m = &meter{}
+		j.meters = map[string]*meter{id: m} // one run of the target at a time
+	}
+	p, err := j.progress(ctx, id, m)
+	if err != nil {
+		return p, err
+	}
+	if j.cfg.Progress != nil && (last || time.Since(j.told) > 900*time.Millisecond) {
+		j.told = time.Now()
+		j.cfg.Progress(p)
+	}
+	return p, nil
+}
+
+// closed ends a run of which nothing is left. It reports false where another process was faster, or it was stopped.
+func (j *job) closed(ctx context.Context, id string) (bool, error) {
+	return j.ledger.Move(ctx, id, walk.Done, "", walk.Running)
+}
+
+// overBudget is asked at every page. Where no key failed in this process, that costs nothing.
+func (j *job) overBudget(ctx context.Context, id string) error {
+	if over := j.over.Load(); over != nil && over.run == id {
+		return over.err
+	}
+	if j.cfg.Budget < 0 || !j.failing.Load() {
+		return nil
+	}
+	c, _, err := j.ledger.Count(ctx, id)
+	if err != nil || c.Failed <= j.cfg.Budget {
+		return nil // the lanes meet the same
+	}
+	pending, err := j.ledger.Pending(ctx, id)
+	if err != nil {
+		return nil
+	}
+	return j.spent(ctx, id, c.Failed-pending)
+}
+
+// spent ends a run of which more keys failed than the budget allows.
+func (j *job) spent(ctx context.Context, id string, failed int64) error {
+	if j.cfg.Budget < 0 || failed <= j.cfg.Budget {
+		return nil
+	}
+	reason := fmt.Sprintf("%d keys failed, more than the budget of %d", failed, j.cfg.Budget)
+	if moved, err := j.ledger.Move(ctx, id, walk.Failed, reason, walk.Running); err != nil || !moved {
+		return nil
+	}
+	err := fmt.Errorf("%w: %s", ErrBudget, reason)
+	j.over.Store(&overdraft{id, err})
+	return err
+}
+
+// ended is the error of a run that nobody works on any more, by its state.
+func ended(r *Report) error {
+	switch r.State {
+	case walk.Done:
+		return nil
+	case walk.Paused:
+		return fmt.Errorf("%w (%s)", ErrPaused, r.Reason)
+	case walk.Failed:
+		return fmt.Errorf("%w: %s", ErrBudget, r.Reason)
+	}
+	return fmt.Errorf("%w: it is %s (%s)", walk.ErrStopped, r.State, r.Reason)
+}
+
 // finish ends a run that is complete, and gives its report.
 func (j *job) finish(ctx context.Context, id string, err error) (*Report, error) {
-	// A caller who gave up is told how far it came; that must not wait for long.
-	brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
+	if ctx.Err() != nil {
+		// A caller who gave up is told how far it came; that must not wait for long.
+		brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		ctx = brief
+	}
 	if err == nil {
-		if _, err = j.ledger.Move(brief, id, walk.Done, "", walk.Running); err != nil {
+		if _, err = j.closed(ctx, id); err != nil {
 			return nil, err
 		}
 	}
-	report, rerr := j.report(brief, id)
+	report, rerr := j.report(ctx, id)
 	if rerr != nil {
 		return nil, errors.Join(err, rerr)
 	}
-	if errors.Is(err, walk.ErrStopped) {
-		switch report.State {
-		case walk.Paused:
-			err = fmt.Errorf("%w (%s); it goes on with Resume", ErrPaused, report.Reason)
-		case walk.Cancelled:
-			err = fmt.Errorf("the run was cancelled (%s); what it moved stays so", report.Reason)
-		}
+	if err == nil || errors.Is(err, walk.ErrStopped) {
+		err = ended(report) // perhaps by another process, which is as good
 	}
-	if j.cfg.Progress != nil {
-		if p, perr := j.progress(brief, id, &meter{}); perr == nil {
-			j.cfg.Progress(p)
-		}
-	}
+	_, _ = j.tell(ctx, id, true) // a courtesy
 	if report.State == walk.Done {
 		text, merr := json.Marshal(report)
 		if merr == nil {
-			merr = j.ledger.SetReport(brief, id, string(text))
+			merr = j.ledger.SetReport(ctx, id, string(text))
 		}
 		if merr != nil {
 			return report, merr

@@ -23,9 +23,13 @@ type Run struct {
 	By      string    `json:"by"`
 }
 
+func runOf(r walk.Run) Run {
+	return Run{r.ID, r.Target, r.State, r.Reason, r.Created, r.Ended, r.StartedBy}
+}
+
 // Runs lists all runs, the latest first.
 func Runs(ctx context.Context, db *gorm.DB) ([]Run, error) {
-	l, err := madeLedger(ctx, db)
+	l, err := ledgerOf(ctx, db)
 	if err != nil {
 		return nil, err
 	}
@@ -37,13 +41,9 @@ func Runs(ctx context.Context, db *gorm.DB) ([]Run, error) {
 	return runs, err
 }
 
-func runOf(r walk.Run) Run {
-	return Run{r.ID, r.Target, r.State, r.Reason, r.Created, r.Ended, r.StartedBy}
-}
-
 // ReportOf gives the report of a run, as far as it has come.
 func ReportOf(ctx context.Context, db *gorm.DB, id string) (*Report, error) {
-	l, err := madeLedger(ctx, db)
+	l, err := ledgerOf(ctx, db)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func Cancel(ctx context.Context, db *gorm.DB, id, reason string) error {
 }
 
 func move(ctx context.Context, db *gorm.DB, id, state, reason string, from ...string) error {
-	l, err := madeLedger(ctx, db)
+	l, err := ledgerOf(ctx, db)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/rowseal/rowseal/internal/row"
+	"github.com/rowseal/rowseal/internal/walk"
 	"github.com/rowseal/rowseal/kmskey"
 )
 
@@ -30,12 +31,12 @@ func Status(ctx context.Context, db *gorm.DB, model any, cfg Config) ([]Held, er
 	if m, ok := model.(*ManifestModel); ok {
 		model = m.Counted()
 	}
-	j, err := open(ctx, db, model, cfg)
+	j, err := reading(ctx, db, model, cfg)
 	if err != nil {
 		return nil, err
 	}
 	counts := map[Held]int64{}
-	err = j.walker.Each(ctx, func(rows []any) error {
+	err = j.walker.Each(ctx, func(_ []walk.Key, rows []any) error {
 		for _, r := range rows {
 			for i, text := range r.(*row.Read).Texts {
 				column := j.reading.Keys()[i]

@@ -125,6 +125,7 @@ var volatile = []struct {
 	with    string
 }{
 	{regexp.MustCompile(`\d{8}-\d{6}-[0-9a-f]{8}`), "RUN"},
+	{regexp.MustCompile(`(?m)^\w+: \d+ of \d+ keys, (running|\d+/s.*) \(run \S+\)\n`), ""}, // where it takes long enough
 	{regexp.MustCompile(`(took +)\S+`), "${1}TIME"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`), "MOMENT"},
 	{regexp.MustCompile(`("seconds": )[0-9.e-]+`), "${1}0"},

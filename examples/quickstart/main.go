@@ -22,6 +22,8 @@ import (
 	"github.com/rowseal/rowseal"
 	"github.com/rowseal/rowseal/kmskey"
 	"github.com/rowseal/rowseal/kmskey/localkey"
+	"github.com/rowseal/rowseal/migrations"
+	"github.com/rowseal/rowseal/rotation"
 )
 
 // #region model
@@ -216,6 +218,21 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		}
 		say("   db.First(&p, %d)  %s", id, p.Name)
 	}
+	say("")
+
+	say("8. Rotate the whole table: migrations.Up(ctx, db), then rotation.RotateKMSKey(ctx, db, &Patient{}, rotation.Config{})")
+	if _, err := migrations.Up(ctx, rotated); err != nil {
+		return err
+	}
+	report, err := rotation.RotateKMSKey(ctx, rotated, &Patient{}, rotation.Config{})
+	if err != nil {
+		return err
+	}
+	say("   %d keys seen, %d rewrapped, %d current already, %d failed; killed half-way, the same call goes on", report.Seen, report.Rewrapped, report.Current, report.Failed)
+	if other, err = plain.read(2); err != nil {
+		return err
+	}
+	say("   row 2  %s", cut(other["encrypted_kms_key"]))
 	return nil
 }
 

@@ -103,3 +103,46 @@ func TestUnderTwoVendors(t *testing.T) {
 		ringOpens(t, ring(t, 2, map[int]kmskey.Provider{2: transit}), moved, key)
 	})
 }
+
+// TestManyRowsInOneRequest rewraps rows by a token that may do nothing else, in one request; what a batch cannot do is left for later.
+func TestManyRowsInOneRequest(t *testing.T) {
+	each(t, func(t *testing.T, s *server, v vendor) {
+		full := v.provider(t, s, root, "app")
+		k := ring(t, 1, map[int]kmskey.Provider{1: full})
+		const rows = 120
+		keys, batch := make([]kmskey.DataKey, rows), make([]kmskey.RewrapRow, rows)
+		for i := range rows {
+			keys[i] = kmskey.NewDataKey()
+			e, err := k.Wrap(t.Context(), keys[i], patient(int64(i)))
+			must(t, err)
+			batch[i] = kmskey.RewrapRow{Envelope: e, Row: patient(int64(i))}
+		}
+		batch[5].Envelope = batch[6].Envelope // of another row
+		batch[7].Envelope = kmskey.Envelope{}
+		rotator := v.provider(t, s, s.token("rewrap/app update"), "app")
+		moving := ring(t, 2, map[int]kmskey.Provider{1: rotator, 2: rotator})
+		if !moving.Batches() {
+			t.Fatal("no batches")
+		}
+		_, err := moving.Rewrap(t.Context(), batch[0].Envelope, batch[0].Row, batch[0].Row) // finds out that the key is derived
+		must(t, err)
+		s.requests() // so far
+		out := moving.RewrapAll(t.Context(), batch)
+		if n := len(s.requests()); n != 1 {
+			t.Errorf("%d requests", n)
+		}
+		reader := ring(t, 2, map[int]kmskey.Provider{2: full})
+		for i, r := range out {
+			if i == 5 || i == 7 {
+				if r.Done {
+					t.Errorf("row %d was moved", i)
+				}
+				continue
+			}
+			got, err := reader.Unwrap(t.Context(), r.Envelope, patient(int64(i)))
+			if !r.Done || err != nil || string(got[0].DEK.Bytes()) != string(keys[i].DEK.Bytes()) || r.Envelope.Version() != 2 {
+				t.Fatalf("row %d: done %t, %v", i, r.Done, err)
+			}
+		}
+	})
+}

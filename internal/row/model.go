@@ -63,6 +63,7 @@ type Model struct {
 	limit int
 
 	writeOnly bool
+	options   Options
 
 	versions []int // of the keyring, ascending
 
@@ -91,7 +92,7 @@ type declared struct {
 
 // Bind joins a plan with keys, and refuses what cannot work.
 func Bind(p *Plan, o Options) (*Model, error) {
-	m := &Model{Plan: p, Name: o.Name, Keys: o.Keys, limit: max(o.Limit, 1), writeOnly: o.WriteOnly, versions: o.Keys.Numbers(), contexts: map[int]declared{}}
+	m := &Model{Plan: p, options: o, Name: o.Name, Keys: o.Keys, limit: max(o.Limit, 1), writeOnly: o.WriteOnly, versions: o.Keys.Numbers(), contexts: map[int]declared{}}
 	if m.Name == "" {
 		m.Name = p.Schema.Name
 	}
@@ -144,6 +145,13 @@ func Bind(p *Plan, o Options) (*Model, error) {
 	}
 	p.bound = true
 	return m, nil
+}
+
+// Under is the same model with another keyring.
+func (m *Model) Under(keys *kmskey.Keyring) (*Model, error) {
+	o := m.options
+	o.Keys, o.WriteOnly = keys, false
+	return Bind(m.Plan, o)
 }
 
 func (m *Model) place(f *Field) *field.Place { return m.places[f.Group.pos][f.pos] }

@@ -16,12 +16,14 @@ type Reading struct {
 	ids    []*schema.Field
 	others []*schema.Field // that the context needs
 	groups []*Group
+	sealed bool // the sealed columns are read too
 }
 
 // Read is one row.
 type Read struct {
 	Value reflect.Value // the struct, with identity and context
 	Texts []string      // the key columns, by group; "" for NULL
+	Cells []*Cells      // the sealed columns, by group, where they are read
 }
 
 // Reading is for the key columns of the given groups.
@@ -42,6 +44,13 @@ func (m *Model) Reading(groups []*Group) *Reading {
 	return r
 }
 
+// Whole is r with the sealed columns.
+func (r *Reading) Whole() *Reading {
+	c := *r
+	c.sealed = true
+	return &c
+}
+
 // IDs names the columns of the primary key.
 func (r *Reading) IDs() (names []string) {
 	for _, f := range r.ids {
@@ -58,12 +67,27 @@ func (r *Reading) Keys() (names []string) {
 	return names
 }
 
+// Pins names the columns that a context may be made of, beside the primary key. A key that was wrapped for what they held must not be stored where they hold
+// something else: under a version whose context leaves one out, it can change without a new key.
+func (r *Reading) Pins() (names []string) {
+	for _, f := range r.others {
+		names = append(names, f.DBName)
+	}
+	return names
+}
+
 // Columns names what [Reading.Scan] scans behind the primary key.
 func (r *Reading) Columns() (names []string) {
 	for _, f := range r.others {
 		names = append(names, f.DBName)
 	}
-	return append(names, r.Keys()...)
+	names = append(names, r.Keys()...)
+	if r.sealed {
+		for _, g := range r.groups {
+			names = append(names, NewCells(g).Columns()...)
+		}
+	}
+	return names
 }
 
 // Scan scans one row. With ids, the primary key alone.
@@ -81,6 +105,12 @@ func (r *Reading) Scan(ctx context.Context, ids bool, scan func(dest ...any) err
 	texts := make([]*keyText, len(out.Texts))
 	for i := range texts {
 		dest = append(dest, &texts[i])
+	}
+	if r.sealed && !ids {
+		for _, g := range r.groups {
+			c := NewCells(g)
+			out.Cells, dest = append(out.Cells, c), append(dest, c.Targets()...)
+		}
 	}
 	if err := scan(dest...); err != nil {
 		return nil, err

@@ -279,3 +279,33 @@ func (s *State) Reattach(v reflect.Value) {
 		}
 	}
 }
+
+// Empty reports that no sealed column has a value.
+func (c *Cells) Empty() bool {
+	return !slices.ContainsFunc(c.raw, func(b *cellBytes) bool { return b != nil })
+}
+
+// Authenticate unwraps the data keys of the row in v, whose key column is text, and opens every field, for nobody to see: one call for each key. It gives what is
+// wrong with key or fields, and how many fields there are.
+func (m *Model) Authenticate(ctx context.Context, g *Group, v reflect.Value, text string, cells *Cells) (fields int, errs []error) {
+	s, err := cells.State(m, v, text)
+	if err == nil {
+		err = s.unwrap(ctx, m)
+	}
+	if err != nil {
+		return 0, []error{err}
+	}
+	for _, f := range g.Fields {
+		c := s.cells[f.pos]
+		if c.status == null {
+			continue
+		}
+		fields++
+		plaintext, err := s.open(f, c.sealed)
+		clear(plaintext)
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return fields, errs
+}

@@ -10,6 +10,7 @@ import (
 	"math"
 	"strconv"
 	"time"
+	"unicode/utf8"
 )
 
 // Key is the primary key of a row, part by part, as the driver takes it.
@@ -17,12 +18,13 @@ type Key []driver.Value
 
 // part is one value in JSON. The type is written down: the integer 1 and the text "1" are two places in a table.
 type part struct {
-	Int   *string  `json:"i,omitempty"`
-	Text  *string  `json:"s,omitempty"`
-	Bytes *string  `json:"x,omitempty"` // hexadecimal
-	Bool  *bool    `json:"b,omitempty"`
-	Float *float64 `json:"f,omitempty"`
-	Time  *string  `json:"t,omitempty"`
+	Int   *string `json:"i,omitempty"`
+	Text  *string `json:"s,omitempty"`
+	Raw   *string `json:"r,omitempty"` // text that is not UTF-8, hexadecimal
+	Bytes *string `json:"x,omitempty"` // hexadecimal
+	Bool  *bool   `json:"b,omitempty"`
+	Float *string `json:"f,omitempty"`
+	Time  *string `json:"t,omitempty"`
 }
 
 // String is the key as the ledger holds it: a JSON array.
@@ -36,13 +38,15 @@ func (k Key) String() string {
 		case uint64:
 			p.Int = new(strconv.FormatUint(v, 10))
 		case string:
-			p.Text = &v
+			if p.Text = &v; !utf8.ValidString(v) {
+				p.Text, p.Raw = nil, new(hex.EncodeToString([]byte(v)))
+			}
 		case []byte:
 			p.Bytes = new(hex.EncodeToString(v))
 		case bool:
 			p.Bool = &v
 		case float64:
-			p.Float = &v
+			p.Float = new(strconv.FormatFloat(v, 'g', -1, 64))
 		case time.Time:
 			p.Time = new(v.Format(time.RFC3339Nano))
 		}
@@ -84,12 +88,16 @@ func ParseKey(text string) (Key, error) {
 			k[i], err = parseInt(*p.Int)
 		case p.Text != nil:
 			k[i] = *p.Text
+		case p.Raw != nil:
+			var raw []byte
+			raw, err = hex.DecodeString(*p.Raw)
+			k[i] = string(raw)
 		case p.Bytes != nil:
 			k[i], err = hex.DecodeString(*p.Bytes)
 		case p.Bool != nil:
 			k[i] = *p.Bool
 		case p.Float != nil:
-			k[i] = *p.Float
+			k[i], err = strconv.ParseFloat(*p.Float, 64)
 		case p.Time != nil:
 			k[i], err = time.Parse(time.RFC3339Nano, *p.Time)
 		default:

@@ -62,17 +62,6 @@ type Counters struct {
 	Exposed int64 // data keys that were in this process's memory
 }
 
-func (c *Counters) add(o Counters) {
-	c.Seen += o.Seen
-	c.Changed += o.Changed
-	c.Current += o.Current
-	c.Raced += o.Raced
-	c.Gone += o.Gone
-	c.Failed += o.Failed
-	c.Calls += o.Calls
-	c.Exposed += o.Exposed
-}
-
 // Failure is one value that could not be changed.
 type Failure struct {
 	Key     Key
@@ -124,21 +113,38 @@ func (l *Ledger) Check(ctx context.Context) error {
 }
 
 // Create writes a run down, with the range that settles what is left over. ex may be a transaction of the application's: the run begins to exist when
-// that commits.
+// that commits. That a run of the target is active already, which is [ErrActive], does not spoil the transaction.
 func (l *Ledger) Create(ctx context.Context, ex Execer, r Run) error {
-	_, err := l.exec(ctx, ex, `INSERT INTO rowseal_runs (id, kind, target, active, state, reason, spec, plan_cursor, planned, ranges_planned, rows_estimate, rate, budget_rows, report, started_by, created_ms, updated_ms, ended_ms)
-		VALUES (?, ?, ?, ?, ?, NULL, ?, NULL, 0, 0, ?, ?, ?, NULL, ?, `+l.Dialect.now()+`, `+l.Dialect.now()+`, NULL)`,
+	unless := " ON CONFLICT (active) DO NOTHING"
+	if l.Dialect.Name == "mysql" {
+		unless = "" // it says so by an error, and goes on in the transaction
+	}
+	n, err := l.exec(ctx, ex, `INSERT INTO rowseal_runs (id, kind, target, active, state, reason, spec, plan_cursor, planned, ranges_planned, rows_estimate, rate, budget_rows, report, started_by, created_ms, updated_ms, ended_ms)
+		VALUES (?, ?, ?, ?, ?, NULL, ?, NULL, 0, 0, ?, ?, ?, NULL, ?, `+l.Dialect.now()+`, `+l.Dialect.now()+`, NULL)`+unless,
 		r.ID, r.Kind, r.Target, r.Target, Running, r.Spec, r.Estimate, r.Rate, r.Budget, r.StartedBy)
-	if err != nil {
-		if _, aerr := l.FindActive(ctx, r.Target); aerr == nil {
-			return fmt.Errorf("walk: %w: %s", ErrActive, r.Target)
+	if err != nil && l.Dialect.Name == "mysql" {
+		var one int
+		// A locking read sees what others have committed since this transaction began.
+		if aerr := l.row(ctx, ex, "SELECT 1 FROM rowseal_runs WHERE active = ?"+l.Dialect.locked(), r.Target).Scan(&one); aerr == nil {
+			n, err = 0, nil
 		}
+	}
+	if err != nil {
 		return err
+	}
+	if n == 0 {
+		return fmt.Errorf("walk: %w: %s", ErrActive, r.Target)
 	}
 	if err := l.addRange(ctx, ex, r.ID, settling, nil, nil); err != nil {
 		return err
 	}
 	return l.Note(ctx, ex, r.ID, "created", r.StartedBy)
+}
+
+// SetSpec completes the specification of a run that has not changed meanwhile, before its first range is planned.
+func (l *Ledger) SetSpec(ctx context.Context, r Run, spec string, estimate int64) error {
+	_, err := l.exec(ctx, l.DB, "UPDATE rowseal_runs SET spec = ?, rows_estimate = ? WHERE id = ? AND spec = ? AND ranges_planned = 0", spec, estimate, r.ID, r.Spec)
+	return err
 }
 
 // settling is the number of the range that is no range: whoever claims it tries again what was changed by others meanwhile.
@@ -190,9 +196,9 @@ func (l *Ledger) Get(ctx context.Context, id string) (Run, error) {
 	return r, err
 }
 
-// FindActive reads the run of a target that has not ended.
-func (l *Ledger) FindActive(ctx context.Context, target string) (Run, error) {
-	r, err := scanRun(l.row(ctx, l.DB, "SELECT "+runColumns+" FROM rowseal_runs WHERE active = ?", target).Scan)
+// FindActive reads the run of a target that has not ended, as ex sees it.
+func (l *Ledger) FindActive(ctx context.Context, ex Execer, target string) (Run, error) {
+	r, err := scanRun(l.row(ctx, ex, "SELECT "+runColumns+" FROM rowseal_runs WHERE active = ?", target).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Run{}, fmt.Errorf("walk: an active run of %s: %w", target, ErrNoRun)
 	}
@@ -200,8 +206,17 @@ func (l *Ledger) FindActive(ctx context.Context, target string) (Run, error) {
 }
 
 // List gives all runs, the latest first.
-func (l *Ledger) List(ctx context.Context) (runs []Run, err error) {
-	rows, err := l.DB.QueryContext(ctx, "SELECT "+runColumns+" FROM rowseal_runs ORDER BY created_ms DESC, id DESC")
+func (l *Ledger) List(ctx context.Context) ([]Run, error) {
+	return l.list(ctx, "ORDER BY created_ms DESC, id DESC")
+}
+
+// Running lists the runs that are running, the oldest first.
+func (l *Ledger) Running(ctx context.Context) ([]Run, error) {
+	return l.list(ctx, "WHERE active IS NOT NULL AND state = '"+Running+"' ORDER BY created_ms, id")
+}
+
+func (l *Ledger) list(ctx context.Context, which string) (runs []Run, err error) {
+	rows, err := l.DB.QueryContext(ctx, "SELECT "+runColumns+" FROM rowseal_runs "+which)
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +270,7 @@ func rowHash(k Key) string {
 }
 
 func (l *Ledger) fail(ctx context.Context, ex Execer, run string, f Failure) error {
-	message := strings.ToValidUTF8(f.Message, "?")
+	message := strings.ReplaceAll(strings.ToValidUTF8(f.Message, "?"), "\x00", "?") // which Postgres takes for no text
 	if len(message) > 2000 {
 		message = strings.ToValidUTF8(message[:2000], "") + "…"
 	}
@@ -335,7 +350,8 @@ type claim struct {
 	expired bool // another lane held it, and lost it
 }
 
-// claimNext takes the first range that nobody holds; ok is false where there is none. The range that settles is taken when all others are done.
+// claimNext takes the first range that nobody holds, those before others that a lane has lost, so that none waits for long however few lanes there are; ok is
+// false where there is none. The range that settles is taken when all others are done.
 func (l *Ledger) claimNext(ctx context.Context, run, owner string, ttl time.Duration) (c claim, ok bool, err error) {
 	for {
 		c = claim{run: run}
@@ -343,7 +359,7 @@ func (l *Ledger) claimNext(ctx context.Context, run, owner string, ttl time.Dura
 		var lease int64
 		err = l.row(ctx, l.DB, `SELECT r.n, r.lo, r.hi, r.cur, r.fence, r.lease_ms FROM rowseal_ranges r WHERE r.run_id = ? AND r.done = 0 AND r.lease_ms < `+l.Dialect.now()+`
 			AND (r.n >= 0 OR (SELECT planned FROM rowseal_runs WHERE id = r.run_id) = 1 AND NOT EXISTS (SELECT 1 FROM rowseal_ranges o WHERE o.run_id = r.run_id AND o.n >= 0 AND o.done = 0))
-			ORDER BY r.n LIMIT 1`, run).Scan(&c.n, &lo, &hi, &cur, &c.fence, &lease)
+			ORDER BY CASE WHEN r.lease_ms > 0 THEN 0 ELSE 1 END, r.n LIMIT 1`, run).Scan(&c.n, &lo, &hi, &cur, &c.fence, &lease)
 		if errors.Is(err, sql.ErrNoRows) {
 			return claim{}, false, nil
 		}
@@ -431,6 +447,12 @@ func (l *Ledger) inTx(ctx context.Context, do func(tx *sql.Tx) error) error {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // nothing after a commit
+	if l.Dialect.Name == "postgres" {
+		// One row that somebody holds must not keep the others of its page from everyone for as long.
+		if _, err := tx.ExecContext(ctx, "SET LOCAL lock_timeout = '1s'"); err != nil {
+			return err
+		}
+	}
 	if err := do(tx); err != nil {
 		return err
 	}

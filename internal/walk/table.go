@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Dialect is a database's way to write what the walk needs.
@@ -28,23 +29,18 @@ func (d Dialect) Check() error {
 	return fmt.Errorf("walk: no way to walk tables of a %q database; postgres, mysql and sqlite can be", d.Name)
 }
 
-// bind is the n-th parameter.
-func (d Dialect) bind(n int) string {
-	if d.Name == "postgres" {
-		return fmt.Sprintf("$%d", n)
-	}
-	return "?"
-}
-
-// rebind writes ? as the dialect does. The texts here hold no ? otherwise.
+// rebind writes ? as the dialect does, but for those in quoted names.
 func (d Dialect) rebind(query string) string {
 	if d.Name != "postgres" {
 		return query
 	}
 	var b strings.Builder
-	n := 0
+	n, quoted := 0, false
 	for _, r := range query {
-		if r == '?' {
+		if r == '"' {
+			quoted = !quoted
+		}
+		if r == '?' && !quoted {
 			n++
 			fmt.Fprintf(&b, "$%d", n)
 			continue
@@ -77,7 +73,39 @@ func (d Dialect) locked() string {
 type Table struct {
 	Name string   // as it is written in SQL
 	Key  []string // columns of the primary key, in its order
-	Text []bool   // which of them are compared as text
+	Pins []string // columns that must be what they were when the row was read, for a change to be stored
+}
+
+// exactly is text as bytes, which no collation takes for equal to others.
+func (d Dialect) exactly(text string) string {
+	if d.Name == "mysql" {
+		return "CAST(CONVERT(" + text + " USING utf8mb4) AS BINARY)"
+	}
+	return text
+}
+
+// pin writes columns as one text, of whatever types they are, NULL apart from everything else. It is read with the row and compared when the row is
+// changed: by the database with itself, so that no driver's idea of a value comes between. prefix is a table's alias, "" for none.
+func (d Dialect) pin(prefix string, columns []string) string {
+	each := make([]string, len(columns))
+	for i, c := range columns {
+		c = prefix + d.Quote(c)
+		switch d.Name {
+		case "postgres":
+			each[i] = c
+		case "mysql":
+			each[i] = "COALESCE(HEX(CAST(" + c + " AS BINARY)), '-')"
+		default:
+			each[i] = "typeof(" + c + ") || hex(" + c + ")"
+		}
+	}
+	switch d.Name {
+	case "postgres":
+		return "CAST(ROW(" + strings.Join(each, ", ") + ") AS text)"
+	case "mysql":
+		return "CONCAT_WS(',', " + strings.Join(each, ", ") + ")"
+	}
+	return "(" + strings.Join(each, " || ',' || ") + ")"
 }
 
 // Execer is a pool or a transaction.
@@ -146,14 +174,28 @@ func (t Table) between(d Dialect, lo, hi Key) (string, []any) {
 }
 
 // Reader scans a row: its primary key, and what the task needs of it.
-type Reader func(scan func(dest ...any) error) (Key, any, error)
+type Reader func(ctx context.Context, scan func(dest ...any) error) (Key, any, error)
+
+// lines are rows that were read.
+type lines struct {
+	keys []Key
+	rows []any
+	pins []string // what [Dialect.pin] gave for each; "" where nothing is pinned
+}
 
 // page reads at most limit rows of an interval, in order. The result set is closed when it returns.
-func (t Table) page(ctx context.Context, db Execer, d Dialect, columns []string, lo, hi Key, limit int, read Reader) (keys []Key, rows []any, err error) {
+func (t Table) page(ctx context.Context, db Execer, d Dialect, columns []string, lo, hi Key, limit int, read Reader) (lines, error) {
 	where, args := t.between(d, lo, hi)
 	// ORDER BY names the columns of the table, which the select list must not rename: an alias of the same name would be sorted by.
-	query := "SELECT " + t.columns(d) + list(d, columns) + " FROM " + t.Name + " WHERE " + where + " ORDER BY " + t.columns(d) + fmt.Sprintf(" LIMIT %d", limit)
-	return collect(ctx, db, d.rebind(query), args, read)
+	query := "SELECT " + t.columns(d) + list(d, columns) + t.pinned(d) + " FROM " + t.Name + " WHERE " + where + " ORDER BY " + t.columns(d) + fmt.Sprintf(" LIMIT %d", limit)
+	return collect(ctx, db, d.rebind(query), args, read, len(t.Pins) > 0)
+}
+
+func (t Table) pinned(d Dialect) string {
+	if len(t.Pins) == 0 {
+		return ""
+	}
+	return ", " + d.pin("", t.Pins) + " AS rowseal_pin"
 }
 
 func list(d Dialect, columns []string) string {
@@ -164,48 +206,54 @@ func list(d Dialect, columns []string) string {
 	return b.String()
 }
 
-func collect(ctx context.Context, db Execer, query string, args []any, read Reader) (keys []Key, rows []any, err error) {
+// collect reads all that a query finds. With pinned, its last column is the pin.
+func collect(ctx context.Context, db Execer, query string, args []any, read Reader, pinned bool) (out lines, err error) {
 	found, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, nil, err
+		return lines{}, err
 	}
 	defer found.Close()
 	for found.Next() {
-		key, row, err := read(found.Scan)
-		if err != nil {
-			return nil, nil, err
+		var pin string
+		scan := found.Scan
+		if pinned {
+			scan = func(dest ...any) error { return found.Scan(append(dest, &pin)...) }
 		}
-		keys, rows = append(keys, key), append(rows, row)
+		key, row, err := read(ctx, scan)
+		if err != nil {
+			return lines{}, err
+		}
+		out.keys, out.rows, out.pins = append(out.keys, key), append(out.rows, row), append(out.pins, pin)
 	}
 	if err := found.Err(); err != nil {
-		return nil, nil, err
+		return lines{}, err
 	}
-	return keys, rows, found.Close()
+	return out, found.Close()
 }
 
 // single reads one row by its key, if it is there.
-func (t Table) single(ctx context.Context, db Execer, d Dialect, columns []string, k Key, read Reader) (row any, ok bool, err error) {
+func (t Table) single(ctx context.Context, db Execer, d Dialect, columns []string, k Key, read Reader) (row any, pin string, ok bool, err error) {
 	conds, args := make([]string, len(k)), make([]any, len(k))
 	for i, v := range k {
 		conds[i], args[i] = d.Quote(t.Key[i])+" = ?", v
 	}
-	query := "SELECT " + t.columns(d) + list(d, columns) + " FROM " + t.Name + " WHERE " + strings.Join(conds, " AND ")
-	_, rows, err := collect(ctx, db, d.rebind(query), args, read)
-	if err != nil || len(rows) == 0 {
-		return nil, false, err
+	query := "SELECT " + t.columns(d) + list(d, columns) + t.pinned(d) + " FROM " + t.Name + " WHERE " + strings.Join(conds, " AND ")
+	found, err := collect(ctx, db, d.rebind(query), args, read, len(t.Pins) > 0)
+	if err != nil || len(found.rows) == 0 {
+		return nil, "", false, err
 	}
-	return rows[0], true, nil
+	return found.rows[0], found.pins[0], true, nil
 }
 
 // boundary is the key of the row that is size rows behind lo; nil where there are fewer.
 func (t Table) boundary(ctx context.Context, db Execer, d Dialect, lo Key, size int, read Reader) (Key, error) {
 	where, args := t.between(d, lo, nil)
 	query := "SELECT " + t.columns(d) + " FROM " + t.Name + " WHERE " + where + " ORDER BY " + t.columns(d) + fmt.Sprintf(" LIMIT 1 OFFSET %d", size-1)
-	keys, _, err := collect(ctx, db, d.rebind(query), args, read)
-	if err != nil || len(keys) == 0 {
+	found, err := collect(ctx, db, d.rebind(query), args, read, false)
+	if err != nil || len(found.keys) == 0 {
 		return nil, err
 	}
-	return keys[0], nil
+	return found.keys[0], nil
 }
 
 // Change is the new text of one column of one row, and the old one that it must still have.
@@ -213,18 +261,29 @@ type Change struct {
 	Key      Key
 	Column   int // among the columns that the task changes
 	Old, New string
+	pin      string // what the pinned columns were
 }
 
 // types is what the database calls the types of a table's primary key and changed columns, for the parameters of [Table.store].
 type types struct {
 	key, changed []string
+	prefix       string // of the UPDATE: MariaDB's way to wait for locks no longer than a second
 }
 
 // look asks the database for the types of columns, which the statement for a page has to name. It fails where a column is not there.
 func (t Table) look(ctx context.Context, db Execer, d Dialect, bare, schema string, changed []string) (types, error) {
 	var out types
 	if d.Name == "sqlite" {
-		return types{make([]string, len(t.Key)), make([]string, len(changed))}, nil
+		return types{key: make([]string, len(t.Key)), changed: make([]string, len(changed))}, nil
+	}
+	if d.Name == "mysql" {
+		var version string
+		if err := db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
+			return out, err
+		}
+		if strings.Contains(version, "MariaDB") {
+			out.prefix = "SET STATEMENT innodb_lock_wait_timeout=1 FOR "
+		}
 	}
 	for i, c := range append(append([]string(nil), t.Key...), changed...) {
 		var name string
@@ -274,15 +333,17 @@ func mysqlType(kind, charset, collation string) string {
 	return kind
 }
 
-// store writes one column of many rows in one statement, each where the old text still stands, and gives the positions of those that were not
-// written: another writer was faster, or deleted the row.
+// store writes one column of many rows in one statement, each where the old text still stands and the pinned columns are what they were, and gives the
+// positions of those that were not written: another writer was faster, or deleted the row.
 func (t Table) store(ctx context.Context, db Execer, d Dialect, ty types, column string, changes []Change) (missed []int, err error) {
 	var n int
 	var done map[int]bool
-	switch d.Name {
-	case "postgres":
+	switch {
+	case t.awkward(d, ty, changes):
+		return t.storeEach(ctx, db, d, column, changes)
+	case d.Name == "postgres":
 		n, done, err = t.storePostgres(ctx, db, d, ty, column, changes)
-	case "mysql":
+	case d.Name == "mysql":
 		n, done, err = t.storeMySQL(ctx, db, d, ty, column, changes)
 	default:
 		n, done, err = t.storeSQLite(ctx, db, d, column, changes)
@@ -298,9 +359,70 @@ func (t Table) store(ctx context.Context, db Execer, d Dialect, ty types, column
 	return missed, nil
 }
 
+// longestText is the length of text and bytes that a page of MySQL has room for.
+const longestText = 768
+
+// awkward reports a page with primary keys that its JSON does not carry as they are.
+func (t Table) awkward(d Dialect, ty types, changes []Change) bool {
+	if d.Name == "postgres" {
+		return false
+	}
+	for _, c := range changes {
+		for i, v := range c.Key {
+			switch v := v.(type) {
+			case string:
+				if !utf8.ValidString(v) || strings.Contains(v, "\x00") || d.Name == "mysql" && (len(v) > longestText || ty.key[i] == "") {
+					return true
+				}
+			case []byte:
+				if d.Name == "mysql" && len(v) > longestText {
+					return true
+				}
+			case time.Time, float64:
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// storeEach is store with a statement for each row, for what no other form does.
+func (t Table) storeEach(ctx context.Context, db Execer, d Dialect, column string, changes []Change) (missed []int, err error) {
+	var conds []string
+	for _, c := range t.Key {
+		conds = append(conds, d.Quote(c)+" = ?")
+	}
+	conds = append(conds, d.exactly(d.Quote(column))+" = "+d.exactly("?"))
+	if len(t.Pins) > 0 {
+		conds = append(conds, d.exactly(d.pin("", t.Pins))+" = "+d.exactly("?"))
+	}
+	query := d.rebind(fmt.Sprintf("UPDATE %s SET %s = ? WHERE %s", t.Name, d.Quote(column), strings.Join(conds, " AND ")))
+	for i, c := range changes {
+		args := []any{c.New}
+		for _, v := range c.Key {
+			args = append(args, v)
+		}
+		args = append(args, c.Old)
+		if len(t.Pins) > 0 {
+			args = append(args, c.pin)
+		}
+		result, err := db.ExecContext(ctx, query, args...)
+		if err != nil {
+			return nil, err
+		}
+		switch n, err := result.RowsAffected(); {
+		case err != nil:
+			return nil, err
+		case n == 0:
+			missed = append(missed, i)
+		}
+	}
+	return missed, nil
+}
+
 // storePostgres passes arrays as text, which every driver takes, and has the database give them their types.
 func (t Table) storePostgres(ctx context.Context, db Execer, d Dialect, ty types, column string, changes []Change) (int, map[int]bool, error) {
-	arrays := make([]strings.Builder, len(t.Key)+3)
+	arrays := make([]strings.Builder, len(t.Key)+4)
 	for i, c := range changes {
 		sep := byte(',')
 		if i == 0 {
@@ -310,7 +432,7 @@ func (t Table) storePostgres(ctx context.Context, db Execer, d Dialect, ty types
 			arrays[k].WriteByte(sep)
 			arrayElement(&arrays[k], v)
 		}
-		for k, v := range []any{c.Old, c.New, int64(i)} {
+		for k, v := range []any{c.Old, c.New, c.pin, int64(i)} {
 			arrays[len(t.Key)+k].WriteByte(sep)
 			arrayElement(&arrays[len(t.Key)+k], v)
 		}
@@ -326,8 +448,11 @@ func (t Table) storePostgres(ctx context.Context, db Execer, d Dialect, ty types
 		match = append(match, fmt.Sprintf("t.%s = v.k%d", d.Quote(c), i))
 	}
 	n := len(t.Key)
-	casts = append(casts, fmt.Sprintf("CAST($%d AS text[])", n+1), fmt.Sprintf("CAST($%d AS text[])", n+2), fmt.Sprintf("CAST($%d AS int[])", n+3))
-	query := fmt.Sprintf("UPDATE %s AS t SET %s = v.new FROM unnest(%s) AS v(%s, old, new, n) WHERE %s AND t.%s = v.old RETURNING v.n",
+	casts = append(casts, fmt.Sprintf("CAST($%d AS text[])", n+1), fmt.Sprintf("CAST($%d AS text[])", n+2), fmt.Sprintf("CAST($%d AS text[])", n+3), fmt.Sprintf("CAST($%d AS int[])", n+4))
+	if len(t.Pins) > 0 {
+		match = append(match, d.pin("t.", t.Pins)+" = v.pin")
+	}
+	query := fmt.Sprintf("UPDATE %s AS t SET %s = v.new FROM unnest(%s) AS v(%s, old, new, pin, n) WHERE %s AND t.%s = v.old RETURNING v.n",
 		t.Name, d.Quote(column), strings.Join(casts, ", "), strings.Join(names, ", "), strings.Join(match, " AND "), d.Quote(column))
 	return positions(ctx, db, query, args)
 }
@@ -365,12 +490,16 @@ func (t Table) storeSQLite(ctx context.Context, db Execer, d Dialect, column str
 			value = "unhex(" + value + ")"
 		}
 		names = append(names, fmt.Sprintf("%s AS k%d", value, i))
-		match = append(match, fmt.Sprintf("%s.%s = v.k%d", t.Name, d.Quote(c), i))
+		match = append(match, fmt.Sprintf("t.%s = v.k%d", d.Quote(c), i))
 	}
 	k := len(t.Key)
-	from := fmt.Sprintf("(SELECT key AS n, %s, json_extract(value, '$[%d]') AS old, json_extract(value, '$[%d]') AS new FROM json_each(?)) AS v", strings.Join(names, ", "), k, k+1)
+	from := fmt.Sprintf("(SELECT key AS n, %s, json_extract(value, '$[%d]') AS old, json_extract(value, '$[%d]') AS new, json_extract(value, '$[%d]') AS pin FROM json_each(?)) AS v", strings.Join(names, ", "), k, k+1, k+2)
 	on := strings.Join(match, " AND ")
-	result, err := db.ExecContext(ctx, fmt.Sprintf("UPDATE %s SET %s = v.new FROM %s WHERE %s AND %s.%s = v.old", t.Name, d.Quote(column), from, on, t.Name, d.Quote(column)), doc)
+	still := on
+	if len(t.Pins) > 0 {
+		still += " AND " + d.pin("t.", t.Pins) + " = v.pin"
+	}
+	result, err := db.ExecContext(ctx, fmt.Sprintf("UPDATE %s AS t SET %s = v.new FROM %s WHERE %s AND t.%s = v.old", t.Name, d.Quote(column), from, still, d.Quote(column)), doc)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -379,7 +508,7 @@ func (t Table) storeSQLite(ctx context.Context, db Execer, d Dialect, column str
 		return int(affected), nil, err
 	}
 	// It does not say which, and RETURNING knows the table alone: those that have the new text now.
-	return positions(ctx, db, fmt.Sprintf("SELECT v.n FROM %s JOIN %s ON %s WHERE %s.%s = v.new", from, t.Name, on, t.Name, d.Quote(column)), []any{doc})
+	return positions(ctx, db, fmt.Sprintf("SELECT v.n FROM %s JOIN %s AS t ON %s WHERE t.%s = v.new", from, t.Name, on, d.Quote(column)), []any{doc})
 }
 
 func positions(ctx context.Context, db Execer, query string, args []any) (int, map[int]bool, error) {
@@ -418,9 +547,14 @@ func (t Table) storeMySQL(ctx context.Context, db Execer, d Dialect, ty types, c
 		match = append(match, fmt.Sprintf("t.%s = %s", d.Quote(c), value))
 	}
 	k := len(t.Key)
-	columns = append(columns, fmt.Sprintf("old LONGTEXT CHARACTER SET utf8mb4 PATH '$[%d]'", k), fmt.Sprintf("new LONGTEXT CHARACTER SET utf8mb4 PATH '$[%d]'", k+1))
-	query := fmt.Sprintf("UPDATE %s AS t JOIN JSON_TABLE(?, '$[*]' COLUMNS (%s)) AS v ON %s SET t.%s = v.new WHERE CAST(CONVERT(t.%s USING utf8mb4) AS BINARY) = CAST(v.old AS BINARY)",
-		t.Name, strings.Join(columns, ", "), strings.Join(match, " AND "), d.Quote(column), d.Quote(column))
+	columns = append(columns, fmt.Sprintf("old LONGTEXT CHARACTER SET utf8mb4 PATH '$[%d]'", k), fmt.Sprintf("new LONGTEXT CHARACTER SET utf8mb4 PATH '$[%d]'", k+1),
+		fmt.Sprintf("pin LONGTEXT CHARACTER SET utf8mb4 PATH '$[%d]'", k+2))
+	still := d.exactly("t."+d.Quote(column)) + " = CAST(v.old AS BINARY)"
+	if len(t.Pins) > 0 {
+		still += " AND " + d.exactly(d.pin("t.", t.Pins)) + " = CAST(v.pin AS BINARY)"
+	}
+	query := ty.prefix + fmt.Sprintf("UPDATE %s AS t JOIN JSON_TABLE(?, '$[*]' COLUMNS (%s)) AS v ON %s SET t.%s = v.new WHERE %s",
+		t.Name, strings.Join(columns, ", "), strings.Join(match, " AND "), d.Quote(column), still)
 	result, err := db.ExecContext(ctx, query, doc)
 	if err != nil {
 		return 0, nil, err
@@ -430,8 +564,8 @@ func (t Table) storeMySQL(ctx context.Context, db Execer, d Dialect, ty types, c
 		return int(affected), nil, err
 	}
 	// It does not say which: those that have the new text now.
-	query = fmt.Sprintf("SELECT v.n FROM JSON_TABLE(?, '$[*]' COLUMNS (n FOR ORDINALITY, %s)) AS v JOIN %s AS t ON %s WHERE CAST(CONVERT(t.%s USING utf8mb4) AS BINARY) = CAST(v.new AS BINARY)",
-		strings.Join(columns, ", "), t.Name, strings.Join(match, " AND "), d.Quote(column))
+	query = fmt.Sprintf("SELECT v.n FROM JSON_TABLE(?, '$[*]' COLUMNS (n FOR ORDINALITY, %s)) AS v JOIN %s AS t ON %s WHERE %s = CAST(v.new AS BINARY)",
+		strings.Join(columns, ", "), t.Name, strings.Join(match, " AND "), d.exactly("t."+d.Quote(column)))
 	n, done, err = positions(ctx, db, query, []any{doc})
 	shifted := make(map[int]bool, n) // ordinality counts from 1
 	for i := range done {
@@ -440,7 +574,7 @@ func (t Table) storeMySQL(ctx context.Context, db Execer, d Dialect, ty types, c
 	return n, shifted, err
 }
 
-// document is a page as JSON: arrays of key parts, old and new. hexed says which parts are bytes, in hexadecimal.
+// document is a page as JSON: arrays of key parts, old, new and pin. hexed says which parts are bytes, in hexadecimal.
 func document(changes []Change) (doc string, hexed []bool, err error) {
 	all := make([][]any, len(changes))
 	for i, c := range changes {
@@ -453,7 +587,7 @@ func document(changes []Change) (doc string, hexed []bool, err error) {
 			}
 			all[i] = append(all[i], v)
 		}
-		all[i] = append(all[i], c.Old, c.New)
+		all[i] = append(all[i], c.Old, c.New, c.pin)
 	}
 	b, err := json.Marshal(all)
 	return string(b), hexed, err

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,19 +61,26 @@ type Walker struct {
 	Task   Task
 	Config Config
 
-	once  sync.Once
+	mu    sync.Mutex
+	ready bool
 	types types
-	err   error
 	page  atomic.Int64
 }
 
-// Prepare asks the database for the columns of the table, and fails where one is not there.
+// Prepare asks the database for the columns of the table, once, and fails where one is not there. What failed is asked again.
 func (w *Walker) Prepare(ctx context.Context) error {
-	w.once.Do(func() {
-		w.types, w.err = w.Task.Table.look(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Bare, w.Task.Schema, w.Task.Writes)
-		w.page.Store(int64(min(firstPage, w.Config.MaxPage)))
-	})
-	return w.err
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ready {
+		return nil
+	}
+	types, err := w.Task.Table.look(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Bare, w.Task.Schema, w.Task.Writes)
+	if err != nil {
+		return err
+	}
+	w.types, w.ready = types, true
+	w.page.Store(int64(min(firstPage, w.Config.MaxPage)))
+	return nil
 }
 
 // ErrStopped: the run is paused or has ended.
@@ -112,10 +120,18 @@ func (w *Walker) Lane(ctx context.Context, run string, stop func() bool) (idle b
 			}
 			return idle, nil
 		}
-		if err := w.held(ctx, c, stop); err != nil && !errors.Is(err, errLost) {
+		stops := func() bool { return stop() || w.stopped(ctx, run) } // asked at each page
+		if err := w.held(ctx, c, stops); err != nil && !errors.Is(err, errLost) {
 			return false, err
 		}
 	}
+}
+
+// stopped reports that a run was paused or ended. Where the database does not say, the page that follows meets the same.
+func (w *Walker) stopped(ctx context.Context, run string) bool {
+	var state string
+	err := w.Ledger.row(ctx, w.Ledger.DB, "SELECT state FROM rowseal_runs WHERE id = ?", run).Scan(&state)
+	return err == nil && state != Running
 }
 
 // Left counts the ranges that are not done, and those of them that nobody holds; unplanned reports that more are to come.
@@ -218,10 +234,11 @@ func (w *Walker) held(ctx context.Context, c claim, stop func() bool) error {
 
 // batch is a page on its way.
 type batch struct {
-	keys    []Key
+	lines
 	results []Result
 	last    Key  // the cursor behind it
 	end     bool // nothing is left in the range
+	took    time.Duration
 	err     error
 }
 
@@ -241,7 +258,7 @@ func (w *Walker) walk(ctx context.Context, c claim, stop func() bool) error {
 		if more {
 			next = w.fetch(ctx, b.last, c.hi)
 		}
-		if err := w.commit(ctx, c, b); err != nil {
+		if err := w.stored(ctx, c, b); err != nil {
 			if more {
 				<-next
 			}
@@ -260,17 +277,21 @@ func (w *Walker) fetch(ctx context.Context, lo, hi Key) <-chan batch {
 	go func() {
 		var b batch
 		defer func() { out <- b }()
-		var rows []any
-		b.keys, rows, b.err = w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, lo, hi, size, w.Task.Row)
+		b.lines, b.err = w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, lo, hi, size, w.Task.Row)
 		if b.err != nil {
 			return
 		}
-		b.end = len(rows) < size
-		if len(rows) == 0 {
+		b.end = len(b.rows) < size
+		if len(b.rows) == 0 {
 			return
 		}
 		b.last = b.keys[len(b.keys)-1]
-		b.results, b.err = w.change(ctx, rows)
+		start := time.Now()
+		b.results, b.err = w.change(ctx, b.rows)
+		if b.took = time.Since(start); ctx.Err() != nil && b.took > w.patience() {
+			// Whoever ended it may do so again: the next page must be one that gets through.
+			w.page.Store(max(1, min(int64(size)/2, w.page.Load())))
+		}
 	}()
 	return out
 }
@@ -281,6 +302,42 @@ func (w *Walker) change(ctx context.Context, rows []any) ([]Result, error) {
 		err = fmt.Errorf("walk: internal error: %d results for %d rows", len(results), len(rows))
 	}
 	return results, err
+}
+
+// stored commits a page, and tries again while others hold its rows: what key services did for it is not to be asked for twice.
+func (w *Walker) stored(ctx context.Context, c claim, b batch) error {
+	for try := 1; ; try++ {
+		err := w.commit(ctx, c, b)
+		if try == lockTries || !contended(err) || ctx.Err() != nil {
+			return err
+		}
+		timer := time.NewTimer(200 * time.Millisecond)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+// lockTries bounds how often a page is stored again whose rows others hold.
+const lockTries = 20
+
+// contended reports that a statement lost against others, and would do as well the next time.
+func contended(err error) bool {
+	if err == nil {
+		return false
+	}
+	var state interface{ SQLState() string }
+	if errors.As(err, &state) {
+		switch state.SQLState() {
+		case "55P03", "40P01", "40001":
+			return true
+		}
+	}
+	text := err.Error()
+	return strings.Contains(text, "Deadlock found") || strings.Contains(text, "Lock wait timeout") || strings.Contains(text, "database is locked")
 }
 
 // commit stores a page: rows, cursor and counters in one transaction, or nothing.
@@ -304,7 +361,7 @@ func (w *Walker) commit(ctx context.Context, c claim, b batch) error {
 				failures = append(failures, f)
 			}
 			for _, ch := range r.Changes {
-				ch.Key = b.keys[i]
+				ch.Key, ch.pin = b.keys[i], b.pins[i]
 				changes = append(changes, ch)
 			}
 		}
@@ -325,7 +382,7 @@ func (w *Walker) commit(ctx context.Context, c claim, b batch) error {
 		return w.Ledger.record(ctx, tx, c, b.last, b.end, d)
 	})
 	if err == nil {
-		w.adapt(n, time.Since(start))
+		w.adapt(n, b.took, time.Since(start))
 	}
 	return err
 }
@@ -357,15 +414,22 @@ func (w *Walker) store(ctx context.Context, tx *sql.Tx, changes []Change) (misse
 	return missed, nil
 }
 
-// adapt moves the size of pages towards the time that storing one should take. Longer pages hold row locks longer; shorter ones cost round trips.
-func (w *Walker) adapt(changed int, took time.Duration) {
+// patience is how long the task may take for a page: what is lost when a lane is ended.
+func (w *Walker) patience() time.Duration { return w.Config.Lease / 3 }
+
+// adapt moves the size of pages towards the time that storing one should take, and below that which changing one may take. Longer pages hold row locks longer;
+// shorter ones cost round trips.
+func (w *Walker) adapt(written int, changing, storing time.Duration) {
 	size := w.page.Load()
 	switch {
-	case took > w.Config.Page:
-		w.page.Store(max(minPage, size*7/10))
-	case changed > 0:
-		w.page.Store(min(int64(w.Config.MaxPage), size+pageStep))
+	case changing > w.patience():
+		size = max(1, size*int64(w.patience())/int64(changing))
+	case storing > w.Config.Page:
+		size = max(min(size, minPage), size*7/10)
+	case written > 0 && changing < w.patience()/2:
+		size += pageStep
 	}
+	w.page.Store(min(int64(w.Config.MaxPage), size))
 }
 
 // settle tries again what other writers changed while the run was at it. It is a range like others, claimed when they are done.
@@ -395,14 +459,15 @@ func (w *Walker) settle(ctx context.Context, c claim, stop func() bool) error {
 func (w *Walker) again(ctx context.Context, c claim, open []Failure) error {
 	l := w.Ledger
 	rows := make([]any, len(open)) // nil for one that is gone
+	pins := make([]string, len(open))
 	var there []any
 	for i, f := range open {
-		row, ok, err := w.Task.Table.single(ctx, l.DB, l.Dialect, w.Task.Read, f.Key, w.Task.Row)
+		row, pin, ok, err := w.Task.Table.single(ctx, l.DB, l.Dialect, w.Task.Read, f.Key, w.Task.Row)
 		if err != nil {
 			return err
 		}
 		if ok {
-			rows[i] = row
+			rows[i], pins[i] = row, pin
 			there = append(there, row)
 		}
 	}
@@ -442,7 +507,7 @@ func (w *Walker) again(ctx context.Context, c claim, open []Failure) error {
 			case change == nil:
 				err = end(&d.Raced)
 			default:
-				change.Key = f.Key
+				change.Key, change.pin = f.Key, pins[i]
 				var missed []Change
 				if missed, err = w.store(ctx, tx, []Change{*change}); err != nil {
 					break
@@ -479,26 +544,37 @@ func find(r Result, columns []string, name string) (*Change, *Failure) {
 	return nil, nil
 }
 
-// Sample reads a few rows, from the beginning of the table.
-func (w *Walker) Sample(ctx context.Context, n int) ([]any, error) {
-	_, rows, err := w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, nil, nil, n, w.Task.Row)
-	return rows, err
+// Sample reads a few rows of which some column that may be written has a value that does not begin with but; "" for any row that has one.
+func (w *Walker) Sample(ctx context.Context, n int, but string) ([]any, error) {
+	t, d := w.Task.Table, w.Ledger.Dialect
+	var conds []string
+	var args []any
+	for _, c := range w.Task.Writes {
+		if but == "" {
+			conds = append(conds, d.Quote(c)+" IS NOT NULL")
+			continue
+		}
+		conds, args = append(conds, d.Quote(c)+" NOT LIKE ?"), append(args, but+"%")
+	}
+	query := "SELECT " + t.columns(d) + list(d, w.Task.Read) + " FROM " + t.Name + " WHERE " + strings.Join(conds, " OR ") + fmt.Sprintf(" LIMIT %d", n)
+	found, err := collect(ctx, w.Ledger.DB, d.rebind(query), args, w.Task.Row, false)
+	return found.rows, err
 }
 
 // Each reads the whole table, page by page, without the ledger, and changes nothing.
-func (w *Walker) Each(ctx context.Context, do func(rows []any) error) error {
+func (w *Walker) Each(ctx context.Context, do func(keys []Key, rows []any) error) error {
 	var at Key
 	for {
-		keys, rows, err := w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, at, nil, w.Config.MaxPage, w.Task.Row)
+		found, err := w.Task.Table.page(ctx, w.Ledger.DB, w.Ledger.Dialect, w.Task.Read, at, nil, w.Config.MaxPage, w.Task.Row)
 		if err != nil {
 			return err
 		}
-		if err := do(rows); err != nil {
+		if err := do(found.keys, found.rows); err != nil {
 			return err
 		}
-		if len(rows) < w.Config.MaxPage {
+		if len(found.rows) < w.Config.MaxPage {
 			return nil
 		}
-		at = keys[len(keys)-1]
+		at = found.keys[len(found.keys)-1]
 	}
 }

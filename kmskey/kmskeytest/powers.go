@@ -189,3 +189,48 @@ func (s *suite) refusesGenerating(t *testing.T, generate func(context.Context, k
 		})
 	}
 }
+
+// testRewrapAll asks for nothing of providers that take one key at a time.
+func testRewrapAll(t *testing.T, s *suite) {
+	b, ok := s.Provider.(kmskey.BatchRewrapper)
+	if !ok {
+		t.Log("not applicable: it takes one key at a time")
+		return
+	}
+	const rows = 40
+	deks, items := make([]kmskey.DEK, rows), make([]kmskey.RewrapItem, rows)
+	for i := range items {
+		deks[i] = kmskey.NewDEK()
+		from := patient(t, int64(i))
+		items[i] = kmskey.RewrapItem{Wrapped: wrap(t, s.Provider, deks[i], from), From: from, To: s.target(from, patient(t, int64(1000+i)))}
+	}
+	// One that is altered, one of another row, one of another service: each fails alone.
+	altered := items[3].Wrapped
+	altered.Blob = bytes.Clone(altered.Blob)
+	altered.Blob[len(altered.Blob)/2] ^= 1
+	items[3].Wrapped = altered
+	items[7].Wrapped = items[8].Wrapped
+	items[9].Wrapped.Service = "another"
+	wrong := map[int]error{3: kmskey.ErrContextMismatch, 7: kmskey.ErrContextMismatch, 9: kmskey.ErrForeignKey}
+	results := b.RewrapAll(t.Context(), s.Provider, items)
+	if len(results) != rows {
+		t.Fatalf("%d results for %d items", len(results), rows)
+	}
+	for i, r := range results {
+		if kind, bad := wrong[i]; bad {
+			refused(t, r.Err, kind, deks[i])
+			nothing(t, r.Wrapped)
+			continue
+		}
+		if r.Err != nil {
+			t.Fatalf("item %d: %v", i, r.Err)
+		}
+		same(t, deks[i], unwrap(t, s.Provider, r.Wrapped, items[i].To))
+	}
+	for _, r := range b.RewrapAll(t.Context(), stranger{}, items[:2]) {
+		refused(t, r.Err, kmskey.ErrNotRewrappable, deks[0])
+	}
+	if got := b.RewrapAll(t.Context(), s.Provider, nil); len(got) != 0 {
+		t.Errorf("%d results for nothing", len(got))
+	}
+}

@@ -127,6 +127,7 @@ func Run(t *testing.T, h Harness) {
 		{"rewrap_moves_a_key_to_another_context", testRewrap},
 		{"rewrap_moves_a_key_from_another_provider", testRewrapSibling},
 		{"rewrap_refuses_what_unwrap_refuses", testRewrapRefuses},
+		{"rewrapping_many_is_rewrapping_each", testRewrapAll},
 		{"it_knows_its_own_wraps_without_a_call", testOwner},
 		{"a_generated_key_is_as_if_it_had_been_wrapped", testGenerate},
 		{"a_key_may_be_generated_without_being_shown", testGenerateWrapped},

@@ -90,6 +90,25 @@ func (p *Provider) RewrapBatch(ctx context.Context, items []WrappedItem) []WrapR
 	return results
 }
 
+// RewrapAll is [Provider.RewrapBatch] for a keyring. It fails with [kmskey.ErrNotRewrappable], item by item, as Rewrap does.
+func (p *Provider) RewrapAll(ctx context.Context, source kmskey.Provider, items []kmskey.RewrapItem) []kmskey.RewrapResult {
+	results := make([]kmskey.RewrapResult, len(items))
+	var send []WrappedItem
+	var at []int
+	for i, item := range items {
+		if src, ok := source.(*Provider); !ok || src != p || !item.From.Equal(item.To) {
+			// Rewrap itself says why, and makes no request.
+			results[i].Wrapped, results[i].Err = p.Rewrap(ctx, source, item.Wrapped, item.From, item.To)
+			continue
+		}
+		send, at = append(send, WrappedItem{item.Wrapped, item.From}), append(at, i)
+	}
+	for n, r := range p.RewrapBatch(ctx, send) {
+		results[at[n]] = kmskey.RewrapResult(r)
+	}
+	return results
+}
+
 // entry is one item on its way: what is sent for it, or why it failed.
 type entry struct {
 	act    act

@@ -101,7 +101,9 @@ type Provider struct {
 var (
 	_ kmskey.Provider  = (*Provider)(nil)
 	_ kmskey.Rewrapper = (*Provider)(nil)
-	_ kmskey.Owner     = (*Provider)(nil)
+
+	_ kmskey.BatchRewrapper = (*Provider)(nil)
+	_ kmskey.Owner          = (*Provider)(nil)
 )
 
 const (
