@@ -341,6 +341,47 @@ func TestRotationWithoutDecrypt(t *testing.T) {
 	})
 }
 
+// TestRotationIsPaused: at the next page, not at the end of the range, and by any process.
+func TestRotationIsPaused(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		r := newRotating(t, kind, &RotText{})
+		const rows = 1200
+		var all []RotText
+		for i := range rows {
+			all = append(all, RotText{Code: fmt.Sprintf("c%05d", i), Name: "0"})
+		}
+		ok(t, r.w.db.CreateInBatches(&all, 500).Error)
+		for i, end := range []func(id string) error{
+			func(id string) error { return rotation.Pause(t.Context(), r.w.db, id, "lunch") },
+			func(id string) error { return rotation.Cancel(t.Context(), r.w.db, id, "enough") },
+		} {
+			once := sync.OnceFunc(func() {
+				runs, err := rotation.Runs(t.Context(), r.w.db)
+				ok(t, err)
+				ok(t, end(runs[0].ID))
+			})
+			report, err := rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{MaxPage: 50, Rate: 200, Progress: func(rotation.Progress) { once() }})
+			if i == 0 && !errors.Is(err, rotation.ErrPaused) || err == nil || !strings.Contains(err.Error(), []string{"(lunch)", "cancelled"}[i]) {
+				t.Fatal(err)
+			}
+			if report == nil || report.Seen == rows || report.Rewrapped == 0 {
+				t.Fatalf("%+v", report)
+			}
+			if i == 0 {
+				_, err = rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{})
+				fails(t, err, rotation.ErrPaused, "lunch")
+				ok(t, rotation.Resume(t.Context(), r.w.db, report.Run))
+			}
+		}
+		report, err := rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{})
+		ok(t, err)
+		addsUp(t, report)
+		if report.Current+report.Rewrapped != rows || report.Current == 0 {
+			t.Errorf("%+v", report)
+		}
+	})
+}
+
 // TestRotationSharesAndResumes: several programs at once on one run, each stopped again and again, with writers beside them.
 func TestRotationSharesAndResumes(t *testing.T) {
 	on(t, func(t *testing.T, kind string) {

@@ -181,6 +181,18 @@ func (k *Keyring) Current() int { return k.current }
 // Numbers lists the versions in ascending order.
 func (k *Keyring) Numbers() []int { return slices.Sorted(maps.Keys(k.versions)) }
 
+// Constants gives what a version adds to every encryption context: a copy of [Version].Constants.
+func (k *Keyring) Constants(version int) map[string]string {
+	constants := map[string]string{}
+	for _, p := range k.versions[version].constants {
+		constants[p.Name] = p.Value.String()
+	}
+	return constants
+}
+
+// Chooses reports whether the provider of a version is chosen row by row: [Version].Choose.
+func (k *Keyring) Chooses(version int) bool { return k.versions[version].choose != nil }
+
 // Namespace is [Config].Namespace.
 func (k *Keyring) Namespace() string { return k.namespace }
 

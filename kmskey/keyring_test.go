@@ -586,3 +586,19 @@ func TestKeyring_is_safe_for_concurrent_use(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+func TestKeyring_tells_of_its_versions(t *testing.T) {
+	p := &testProvider{ref: "r"}
+	k, err := kmskey.New(kmskey.Config{Current: 1, Versions: map[int]kmskey.Version{
+		1: {Provider: p, Constants: map[string]string{"environment": "test"}},
+		2: {Choose: func(kmskey.Row, kmskey.Context) (kmskey.Provider, error) { return p, nil }},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := k.Constants(1)
+	got["environment"] = "changed"
+	if k.Constants(1)["environment"] != "test" || len(k.Constants(2)) != 0 || k.Chooses(1) || !k.Chooses(2) || k.Chooses(3) {
+		t.Errorf("%v %v", k.Constants(1), k.Constants(2))
+	}
+}

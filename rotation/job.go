@@ -42,6 +42,7 @@ type job struct {
 	meters  map[string]*meter // by run
 
 	failing atomic.Bool               // some key failed here
+	halted  atomic.Bool               // the run was paused or cancelled: lanes end at the next page
 	over    atomic.Pointer[overdraft] // the run whose budget was found used up
 	good    atomic.Pointer[attempt]   // the last key that was moved: asked again where another's service does not answer
 }
@@ -69,6 +70,12 @@ type registered interface{ Registered() row.Registered }
 
 // bind finds the model, its keys and its declaration.
 func bind(ctx context.Context, db *gorm.DB, model any, keys *kmskey.Keyring) (*row.Model, error) {
+	if m, ok := model.(*ManifestModel); ok {
+		if keys == nil {
+			return nil, fmt.Errorf("rotation: model %s of the manifest: no keyring; set Config.Keys", m.Name)
+		}
+		return m.Bind(keys)
+	}
 	reg := row.Registered{Value: model}
 	if r, ok := model.(registered); ok {
 		reg = r.Registered()
@@ -341,6 +348,21 @@ func (j *job) answers(ctx context.Context, a *attempt) bool {
 	return err == nil && failure == nil && calls > 0
 }
 
+// counted is the keyring with its calls counted, and the data keys that they show.
+func (j *job) counted(made, seen *atomic.Int64) *kmskey.Keyring {
+	return j.keys.Observed(func(ctx context.Context, c kmskey.Call) (context.Context, func(kmskey.Result)) {
+		return ctx, func(res kmskey.Result) {
+			if errors.Is(res.Err, kmskey.ErrNotRewrappable) || errors.Is(res.Err, kmskey.ErrForeignKey) {
+				return // no request was made
+			}
+			made.Add(1)
+			if c.Op == "unwrap" && res.Err == nil {
+				seen.Add(1)
+			}
+		}
+	})
+}
+
 // moveTries bounds how often a key is tried whose service does not answer, before the page is put back.
 const moveTries = 5
 
@@ -360,19 +382,11 @@ func (j *job) move(ctx context.Context, g *row.Group, read *row.Read, text strin
 	// The observer is of this key alone: calls of several providers come at once.
 	var made, seen atomic.Int64
 	var paid atomic.Bool // one turn for a try, however many requests it takes, and none for a key that needs nothing
-	keys := j.keys.Observed(func(ctx context.Context, c kmskey.Call) (context.Context, func(kmskey.Result)) {
+	keys := j.counted(&made, &seen).Observed(func(ctx context.Context, c kmskey.Call) (context.Context, func(kmskey.Result)) {
 		if j.limit != nil && paid.CompareAndSwap(false, true) {
 			_ = turn(ctx, j.limit) // where ctx ends, the call says so
 		}
-		return ctx, func(res kmskey.Result) {
-			if errors.Is(res.Err, kmskey.ErrNotRewrappable) || errors.Is(res.Err, kmskey.ErrForeignKey) {
-				return // no request was made
-			}
-			made.Add(1)
-			if c.Op == "unwrap" && res.Err == nil {
-				seen.Add(1)
-			}
-		}
+		return ctx, nil
 	})
 	pause := newPause(100*time.Millisecond, 5*time.Second)
 	for try := 1; ; try++ {
@@ -405,15 +419,16 @@ func (j *job) move(ctx context.Context, g *row.Group, read *row.Read, text strin
 }
 
 // preflight moves the key of one row, and stores nothing: what is wrong with the target itself shows here. It looks at a few rows, since one may be damaged, and
-// at none that need nothing: a rotator may lack the right to move keys away from the target.
-func (j *job) preflight(ctx context.Context) error {
+// at none that need nothing: a rotator may lack the right to move keys away from the target. It gives the calls that the key took, and those of them that
+// showed it; 0 where no key was moved.
+func (j *job) preflight(ctx context.Context) (calls, exposed int64, err error) {
 	but := fmt.Sprintf("v%d:", j.keys.Current())
 	if j.cfg.All {
 		but = ""
 	}
 	rows, err := j.walker.Sample(ctx, 5, but)
 	if err != nil {
-		return fmt.Errorf("rotation: read %s: %w", j.table, err)
+		return 0, 0, fmt.Errorf("rotation: read %s: %w", j.table, err)
 	}
 	var first error
 	for _, r := range rows {
@@ -427,10 +442,11 @@ func (j *job) preflight(ctx context.Context) error {
 			if err != nil {
 				continue // the row's own trouble
 			}
-			_, err = j.keys.Refresh(ctx, env, kmsRow, kmsRow)
+			var made, seen atomic.Int64
+			_, err = j.counted(&made, &seen).Refresh(ctx, env, kmsRow, kmsRow)
 			switch {
 			case err == nil:
-				return nil
+				return made.Load(), seen.Load(), nil
 			case errors.Is(err, kmskey.ErrContextMismatch), errors.Is(err, kmskey.ErrCommitment), errors.Is(err, kmskey.ErrForeignKey), errors.Is(err, kmskey.ErrUnknownVersion):
 				continue // the row's own trouble
 			case first == nil:
@@ -439,7 +455,7 @@ func (j *job) preflight(ctx context.Context) error {
 		}
 	}
 	if first != nil {
-		return fmt.Errorf("rotation: %s: refused before the first row: %w", j.table, first)
+		return 0, 0, fmt.Errorf("rotation: %s: refused before the first row: %w", j.table, first)
 	}
-	return nil
+	return 0, 0, nil
 }

@@ -232,7 +232,7 @@ func (j *job) beginTx(ctx context.Context, tx walk.Execer) (walk.Run, error) {
 
 // survey tries the target, and counts rows by version.
 func (j *job) survey(ctx context.Context) ([]Group, error) {
-	if err := j.preflight(ctx); err != nil {
+	if _, _, err := j.preflight(ctx); err != nil {
 		return nil, err
 	}
 	before, err := j.groups(ctx)
@@ -329,6 +329,7 @@ func (j *job) work(ctx context.Context, id string, lanes int, stop func() bool) 
 	}()
 	var wg sync.WaitGroup
 	var left atomic.Bool
+	j.halted.Store(false)
 	errs := make([]error, lanes)
 	for i := range errs {
 		wg.Go(func() {
@@ -356,11 +357,14 @@ func (j *job) work(ctx context.Context, id string, lanes int, stop func() bool) 
 func (j *job) lane(ctx context.Context, id string, stop func() bool) (more bool, err error) {
 	wait := newPause(50*time.Millisecond, min(j.cfg.Lease/4, time.Second))
 	trouble := newPause(time.Second, 10*time.Second)
-	stops := func() bool { return stop() || j.overBudget(ctx, id) != nil }
+	stops := func() bool { return stop() || j.halted.Load() || j.overBudget(ctx, id) != nil }
 	for !stop() {
 		idle, more, err := j.step(ctx, id, stops)
 		if over := j.overBudget(ctx, id); over != nil {
 			return true, over
+		}
+		if err == nil && more && j.halted.Load() {
+			return true, walk.ErrStopped
 		}
 		switch {
 		case err == nil && !more:
@@ -408,6 +412,9 @@ func (j *job) watch(ctx context.Context, id string, cancel context.CancelCauseFu
 		p, err := j.tell(ctx, id, false)
 		if err != nil {
 			continue // the lanes meet the same
+		}
+		if p.State == walk.Paused || p.State == walk.Cancelled {
+			j.halted.Store(true)
 		}
 		if time.Since(minute) >= time.Minute {
 			minute = time.Now()

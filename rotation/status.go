@@ -28,7 +28,10 @@ type Held struct {
 // Status reads every envelope of a model and counts rows by version and key. It makes no call to a key service. A "pending" service counts rows whose insert never
 // finished.
 func Status(ctx context.Context, db *gorm.DB, model any, cfg Config) ([]Held, error) {
-	j, err := open(ctx, db, model, cfg)
+	if m, ok := model.(*ManifestModel); ok {
+		model = m.Counted()
+	}
+	j, err := reading(ctx, db, model, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -261,7 +261,10 @@ func (p part) convert(f reflect.Value) (kmskey.Value, error) {
 	}
 	if valuer, ok := f.Interface().(driver.Valuer); ok {
 		value, err := valuer.Value()
-		if err == nil && value != nil && reflect.TypeOf(value).Kind() != f.Kind() {
+		if err == nil && value == nil {
+			return kmskey.Value{}, fmt.Errorf("column %q is NULL", p.column.DBName)
+		}
+		if err == nil && reflect.TypeOf(value).Kind() != f.Kind() {
 			return p.convert(reflect.ValueOf(value))
 		}
 	}

@@ -99,7 +99,7 @@ func (l *Ledger) row(ctx context.Context, ex Execer, query string, args ...any) 
 
 // Check reports whether the tables are there.
 func (l *Ledger) Check(ctx context.Context) error {
-	if err := l.Dialect.check(); err != nil {
+	if err := l.Dialect.Check(); err != nil {
 		return err
 	}
 	var n int

@@ -20,7 +20,8 @@ type Dialect struct {
 	Quote func(string) string // of names of tables and columns
 }
 
-func (d Dialect) check() error {
+// Check refuses databases that no walk is written for.
+func (d Dialect) Check() error {
 	switch d.Name {
 	case "postgres", "mysql", "sqlite":
 		return nil
