@@ -5,6 +5,7 @@ package integration
 
 import (
 	"context"
+	"crypto/fips140"
 	"crypto/sha256"
 	"database/sql"
 	"errors"
@@ -327,11 +328,11 @@ func (k *killTable) write(t testing.TB, pool *sql.DB, version int, id uint64, wh
 	return nil
 }
 
-// TestRotationKilled is 200 kills, which take a good minute; 60 under the race detector, and 20 with -short.
+// TestRotationKilled is 200 kills, which take a good minute; 60 under the race detector, and 20 with -short or in FIPS mode, which changes nothing of what is killed.
 func TestRotationKilled(t *testing.T) {
 	kills, rows := int64(200), uint64(15_000) // two ranges
 	switch {
-	case testing.Short():
+	case testing.Short(), fips140.Enabled():
 		kills = 20
 	case raceDetector:
 		kills = 60

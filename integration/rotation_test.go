@@ -360,7 +360,11 @@ func TestRotationIsPaused(t *testing.T) {
 				ok(t, err)
 				ok(t, end(runs[0].ID))
 			})
-			report, err := rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{MaxPage: 50, Rate: 200, Progress: func(rotation.Progress) { once() }})
+			report, err := rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{MaxPage: 50, Rate: 200, Progress: func(p rotation.Progress) {
+				if p.Changed > 0 {
+					once()
+				}
+			}})
 			if i == 0 && !errors.Is(err, rotation.ErrPaused) || err == nil || !strings.Contains(err.Error(), []string{"(lunch)", "cancelled"}[i]) {
 				t.Fatal(err)
 			}
@@ -399,7 +403,8 @@ func TestRotationSharesAndResumes(t *testing.T) {
 			writers.Go(func() {
 				for n := i; !stop.Load(); n = (n + 17) % rows {
 					err := db.Model(&RotText{Code: fmt.Sprintf("c%05d", n)}).Update("name", "w").Error
-					if err != nil && !errors.Is(err, rowseal.ErrStaleKey) {
+					busy := err != nil && kind == sqliteGo && strings.Contains(err.Error(), "SQLITE_BUSY") // it has one writer at a time, and no queue for them
+					if err != nil && !busy && !errors.Is(err, rowseal.ErrStaleKey) {
 						t.Errorf("writer: %v", err)
 						return
 					}
