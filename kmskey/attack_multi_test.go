@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/rowseal/rowseal/kmskey"
@@ -19,7 +18,7 @@ import (
 
 // Reads take the turn of a provider that has rested and do not ask it, so that writes leave it out for good.
 func TestAttackMulti_reads_take_the_turn_of_writes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		a, b := newRegion("a"), newRegion("b")
 		k := keyring(t, 0, multi(t, kmskey.MultiConfig{Providers: []kmskey.Provider{a, b}, Quorum: 1}))
 		key := kmskey.NewDataKey()
@@ -43,7 +42,7 @@ func TestAttackMulti_reads_take_the_turn_of_writes(t *testing.T) {
 
 // A rotation that fills in a wrap drops that of a provider that rests.
 func TestAttackMulti_rewrap_keeps_the_wrap_of_a_provider_that_rests(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		a, b, c := newRegion("a"), newRegion("b"), newRegion("c")
 		k := keyring(t, 0, multi(t, kmskey.MultiConfig{Providers: []kmskey.Provider{a, b, c}, Quorum: 2}))
 		key := kmskey.NewDataKey()
@@ -68,7 +67,7 @@ func TestAttackMulti_rewrap_keeps_the_wrap_of_a_provider_that_rests(t *testing.T
 
 // A rotation to a new version while a provider is down: fewer wraps than before, and the prefix says that all is done.
 func TestAttackMulti_rewrap_to_a_new_version_loses_a_region(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		a, b := newRegion("a"), newRegion("b")
 		m := multi(t, kmskey.MultiConfig{Providers: []kmskey.Provider{a, b}, Quorum: 1})
 		one, two := keyring(t, 1, m), keyring(t, 2, m, m)
@@ -104,7 +103,7 @@ func TestAttackMulti_then_one_provider_that_is_no_owner(t *testing.T) {
 
 // A cancelled ctx gives an error that wraps ctx's: provider.go.
 func TestAttackMulti_cancelled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		a, b := newRegion("a"), newRegion("b")
 		k := keyring(t, 0, multi(t, both(a, b)))
 		key := kmskey.NewDataKey()

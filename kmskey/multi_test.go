@@ -2,6 +2,7 @@ package kmskey_test
 
 import (
 	"context"
+	"crypto/fips140"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
@@ -148,7 +150,7 @@ func TestMulti_wraps_under_every_key(t *testing.T) {
 
 func TestMulti_reads_through_an_outage(t *testing.T) {
 	key := kmskey.NewDataKey() // not in the bubble: in FIPS mode random bytes take a clock that runs
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		a, b := newRegion("a"), newRegion("b")
 		k := keyring(t, 0, multi(t, both(a, b)))
 		e := wrap(t, k, key, patient(1))
@@ -227,7 +229,7 @@ func TestMulti_what_a_row_is_to_blame_for_does_not_rest_a_region(t *testing.T) {
 
 func TestMulti_quorum(t *testing.T) {
 	key := kmskey.NewDataKey() // not in the bubble: in FIPS mode random bytes take a clock that runs
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		a, b, c := newRegion("a"), newRegion("b"), newRegion("c")
 		strict := keyring(t, 0, multi(t, both(a, b, c)))
 		k := keyring(t, 0, multi(t, kmskey.MultiConfig{Providers: []kmskey.Provider{a, b, c}, Quorum: 2}))
@@ -368,4 +370,12 @@ func TestMulti_as_a_plain_provider(t *testing.T) {
 	if got := fmt.Sprint(m); !strings.HasPrefix(got, "kmskey.Multi(") {
 		t.Error(got)
 	}
+}
+
+// bubble is synctest.Test. In FIPS mode Go gathers entropy from the jitter of the clock, and panics in a bubble, where the clock stands still.
+func bubble(t *testing.T, f func(t *testing.T)) {
+	if fips140.Enabled() {
+		cryptotest.SetGlobalRandom(t, 1)
+	}
+	synctest.Test(t, f)
 }
