@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
 
 	mysqldriver "gorm.io/driver/mysql"
 	postgresdriver "gorm.io/driver/postgres"
@@ -68,7 +69,7 @@ func TestCommandLineRotates(t *testing.T) {
 			return keys
 		}
 		app := func(keys *kmskey.Keyring) *gorm.DB {
-			db, err := gorm.Open(dialector, &gorm.Config{})
+			db, err := gorm.Open(dialector, &gorm.Config{Logger: logger.Discard})
 			ok(t, err)
 			plugin, err := rowseal.New(keys, rowseal.Config{Models: []any{&RotDoc{}}})
 			ok(t, err)

@@ -417,7 +417,8 @@ func TestRotationSharesAndResumes(t *testing.T) {
 			db := r.at(t, 2)
 			rotators.Go(func() {
 				for {
-					ctx, cancel := context.WithTimeout(t.Context(), 60*time.Millisecond)
+					// Longer each time, so that a slow machine comes to an end too.
+					ctx, cancel := context.WithTimeout(t.Context(), 60*time.Millisecond+time.Duration(stops.Load())*5*time.Millisecond)
 					report, err := rotation.RotateKMSKey(ctx, db, &RotText{}, rotation.Config{MaxPage: 50, Lease: 500 * time.Millisecond})
 					cancel()
 					if err == nil {
