@@ -195,7 +195,7 @@ func TestManifestRotatesAnyPrimaryKey(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
 		const n = 130
 		name := func(i int) string { return fmt.Sprint("name ", i) }
-		id := func(i int) uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceOID, []byte(fmt.Sprint(i))) }
+		id := numbered
 		byManifest(t, kind, n, func(i int) ManText {
 			return ManText{Code: fmt.Sprintf("k%c'\"\\{},%d é", 'a'+i%26, i), Name: name(i)}
 		}, func(i int, r ManText) bool { return r.Name == name(i) })
@@ -245,7 +245,7 @@ func TestManifestRotatesAnyContext(t *testing.T) {
 				const rows = 40
 				var all []ManFull
 				for i := range rows {
-					all = append(all, ManFull{Tenant: uuid.NewSHA1(uuid.NameSpaceOID, []byte{byte(i)}), Ward: new(fmt.Sprint("Ward é ", i)), Beds: int32(i - 20), Open: i%2 == 0, Mark: []byte{byte(i), 0, 0xFF},
+					all = append(all, ManFull{Tenant: numbered(i), Ward: new(fmt.Sprint("Ward é ", i)), Beds: int32(i - 20), Open: i%2 == 0, Mark: []byte{byte(i), 0, 0xFF},
 						Name: fmt.Sprint("name ", i), Phone: new(fmt.Sprint("phone ", i))})
 				}
 				ok(t, m.w.db.Create(&all).Error)
