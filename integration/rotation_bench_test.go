@@ -229,6 +229,8 @@ type heapOf struct {
 	Peak      uint64
 }
 
+func init() { children[benchDSN] = benchedRotator }
+
 // benchedRotator is the process that is looked at.
 func benchedRotator(dsn string) {
 	err := func() error {

@@ -121,6 +121,8 @@ func (k *killSwitch) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.Trace
 	}
 }
 
+func init() { children[killDSN] = killedRotator }
+
 // killedRotator is the program that is killed. It ends by itself only where something is wrong.
 func killedRotator(dsn string) {
 	k := &killSwitch{}
