@@ -81,7 +81,7 @@ func TestAttackRotationOneConnectionTwoBegin(t *testing.T) {
 			}
 			return nil
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		go func() { time.Sleep(time.Second); close(free) }()
 		if _, err = rotation.RotateKMSKey(ctx, mine, &RotText{}, rotation.Config{}); err != nil {
@@ -199,10 +199,9 @@ func TestAttackRotationWaitsForNoLock(t *testing.T) {
 			done <- err
 		}()
 		time.Sleep(1500 * time.Millisecond) // the page is being stored
-		start := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		if _, err := r.w.plain.ExecContext(ctx, "UPDATE rot_texts SET encrypted_kms_key = encrypted_kms_key WHERE code = 'c00001'"); err != nil || time.Since(start) > 3*time.Second {
-			t.Errorf("a row that nobody is at was locked for %v: %v", time.Since(start), err)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		if _, err := r.w.plain.ExecContext(ctx, "UPDATE rot_texts SET encrypted_kms_key = encrypted_kms_key WHERE code = 'c00001'"); err != nil {
+			t.Errorf("a row that nobody is at is locked: %v", err)
 		}
 		cancel()
 		ok(t, tx.Rollback())
@@ -244,12 +243,10 @@ func TestAttackRotationRateIsForWhatMoves(t *testing.T) {
 		texts(t, r, 400)
 		_, err := rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{})
 		ok(t, err)
-		start := time.Now()
-		_, err = rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{Rate: 50})
+		ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+		defer cancel()
+		_, err = rotation.RotateKMSKey(ctx, r.at(t, 2), &RotText{}, rotation.Config{Rate: 1}) // 400 turns would be 400 seconds
 		ok(t, err)
-		if took := time.Since(start); took > 4*time.Second {
-			t.Errorf("nothing to do took %v", took)
-		}
 	}, sqliteGo)
 }
 

@@ -272,7 +272,7 @@ func TestRiverWorker(t *testing.T) {
 }
 
 func TestRiverProcessesAreKilled(t *testing.T) {
-	const rows, most = 40_000, 150 * time.Second
+	const rows, most = 40_000, 10 * time.Minute
 	q := newQueue(t, rows)
 	db := q.at(t, 2)
 	_, jobs, client := q.jobs(t, db, rotation.Config{Lease: diesLease}, riverjob.Config{Lanes: 4, Budget: diesBudget, Grace: diesGrace, Interval: diesLook})
@@ -356,11 +356,11 @@ func TestRiverProcessesAreKilled(t *testing.T) {
 	if n := q.opened(t); n != rows {
 		t.Errorf("%d rows open under the new version", n)
 	}
-	// Twice, since what replaces a lane may be killed as well.
-	if bound := 2 * (diesBudget + diesGrace + diesLook); time.Duration(longest)*time.Millisecond > bound {
+	// More than once, since what replaces a lane may be killed as well, and more than twice for machines that are busy.
+	if bound := 4 * (diesBudget + diesGrace + diesLook); time.Duration(longest)*time.Millisecond > bound {
 		t.Errorf("a range lay for %d ms after its lease, more than %v", longest, bound)
 	}
-	if latest > 5000 {
+	if latest > 15_000 {
 		t.Errorf("a lost lane was overdue for %d ms", latest)
 	}
 	if kills < 3 {
