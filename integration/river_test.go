@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -285,7 +284,6 @@ func TestRiverProcessesAreKilled(t *testing.T) {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestRiverWorker$", "-test.timeout=10m")
 		cmd.Env = append(os.Environ(), "RIVER_TEST_DSN="+q.dsn, "RIVER_TEST_KEY="+q.file)
 		cmd.Stdout, cmd.Stderr = &output, &output
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		ok(t, cmd.Start())
 		return cmd
 	}
