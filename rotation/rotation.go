@@ -498,6 +498,22 @@ func ended(r *Report) error {
 	return fmt.Errorf("%w: it is %s (%s)", walk.ErrStopped, r.State, r.Reason)
 }
 
+// insist does what comes after the last page, which must not fail for an error that is gone the next time: several programs finish one run, and a database
+// whose default is SERIALIZABLE refuses all of them but one.
+func insist(ctx context.Context, do func() error) (err error) {
+	for pause := 50 * time.Millisecond; pause < 2*time.Second; pause *= 2 {
+		if err = do(); err == nil || ctx.Err() != nil || !transient(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+	}
+	return err
+}
+
 // finish ends a run that is complete, and gives its report.
 func (j *job) finish(ctx context.Context, id string, err error) (*Report, error) {
 	if ctx.Err() != nil {
@@ -507,12 +523,12 @@ func (j *job) finish(ctx context.Context, id string, err error) (*Report, error)
 		ctx = brief
 	}
 	if err == nil {
-		if _, err = j.closed(ctx, id); err != nil {
+		if err = insist(ctx, func() error { _, err := j.closed(ctx, id); return err }); err != nil {
 			return nil, err
 		}
 	}
-	report, rerr := j.report(ctx, id)
-	if rerr != nil {
+	var report *Report
+	if rerr := insist(ctx, func() (err error) { report, err = j.report(ctx, id); return err }); rerr != nil {
 		return nil, errors.Join(err, rerr)
 	}
 	if err == nil || errors.Is(err, walk.ErrStopped) {
@@ -522,7 +538,7 @@ func (j *job) finish(ctx context.Context, id string, err error) (*Report, error)
 	if report.State == walk.Done {
 		text, merr := json.Marshal(report)
 		if merr == nil {
-			merr = j.ledger.SetReport(ctx, id, string(text))
+			merr = insist(ctx, func() error { return j.ledger.SetReport(ctx, id, string(text)) })
 		}
 		if merr != nil {
 			return report, merr
