@@ -198,7 +198,11 @@ func TestAttackRotationWaitsForNoLock(t *testing.T) {
 			_, err := rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{})
 			done <- err
 		}()
-		time.Sleep(1500 * time.Millisecond) // the page is being stored
+		soon(t, "the page waits for one row", func() bool {
+			var stored int
+			ok(t, r.w.plain.QueryRow("SELECT count(*) FROM rot_texts WHERE encrypted_kms_key LIKE 'v2:%'").Scan(&stored))
+			return stored == 149
+		})
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		if _, err := r.w.plain.ExecContext(ctx, "UPDATE rot_texts SET encrypted_kms_key = encrypted_kms_key WHERE code = 'c00001'"); err != nil {
 			t.Errorf("a row that nobody is at is locked: %v", err)

@@ -421,7 +421,7 @@ func TestBox_shows_no_secret(t *testing.T) {
 	out.WriteString(printed(err))
 	for _, secret := range [][]byte{p.dek, []byte(message), []byte("9876543219876")} {
 		if forms := shows(out.String(), secret); forms != nil {
-			t.Errorf("%q is shown as %q", secret, forms)
+			t.Errorf("a secret of %d bytes is shown in %d forms", len(secret), len(forms))
 		}
 	}
 }
