@@ -72,7 +72,7 @@ func TestAttackRotationKeysOfEveryKind(t *testing.T) {
 		},
 		"text in bytes": func(t *testing.T, kind string) {
 			if !isMySQL(kind) {
-				t.Skip("MySQL's type")
+				t.Skip("only MySQL and MariaDB take Go text for a key of VARBINARY")
 			}
 			rotateKind(t, kind, &RotRaw{}, func(i int) RotRaw {
 				return RotRaw{ID: fmt.Sprintf("ab%d", i), Name: fmt.Sprint(i)}
@@ -80,7 +80,7 @@ func TestAttackRotationKeysOfEveryKind(t *testing.T) {
 		},
 		"unsigned": func(t *testing.T, kind string) {
 			if !isMySQL(kind) {
-				t.Skip("others have no such type")
+				t.Skip("only MySQL and MariaDB have unsigned integers")
 			}
 			rotateKind(t, kind, &RotBig{}, func(i int) RotBig {
 				return RotBig{ID: 1<<63 - 300 + uint64(i), Name: fmt.Sprint(i)}
@@ -93,7 +93,7 @@ func TestAttackRotationKeysOfEveryKind(t *testing.T) {
 		},
 		"decimal": func(t *testing.T, kind string) {
 			if isSQLite(kind) {
-				t.Skip("floats there")
+				t.Skip("SQLite makes floats of decimals, which are no primary keys")
 			}
 			rotateKind(t, kind, &RotDecimal{}, func(i int) RotDecimal {
 				return RotDecimal{ID: fmt.Sprintf("%d.%04d", i-300, i+1), Name: fmt.Sprint(i)}
