@@ -278,6 +278,13 @@ func TestRiverProcessesAreKilled(t *testing.T) {
 	run, err := jobs.Start(t.Context(), client, &RotText{})
 	ok(t, err)
 	began := time.Now()
+	// Whenever a range is taken that nobody had before: how long another lay free that somebody had lost.
+	q.exec(t, `CREATE TABLE passed_over (ms bigint)`)
+	q.exec(t, `CREATE FUNCTION passes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		INSERT INTO passed_over SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint) - lease_ms FROM rowseal_ranges
+			WHERE run_id = NEW.run_id AND n <> NEW.n AND n >= 0 AND done = 0 AND lease_ms > 0 AND lease_ms < extract(epoch FROM clock_timestamp()) * 1000;
+		RETURN NEW; END $$`)
+	q.exec(t, `CREATE TRIGGER passes BEFORE UPDATE OF fence ON rowseal_ranges FOR EACH ROW WHEN (OLD.lease_ms = 0 AND NEW.fence > OLD.fence) EXECUTE FUNCTION passes()`)
 
 	var output lockedBuffer
 	spawn := func() *exec.Cmd {
@@ -301,12 +308,13 @@ func TestRiverProcessesAreKilled(t *testing.T) {
 		}
 	}()
 
-	// How long ranges lay there that a killed process had held, and whether any other was let go of.
-	const lapsed = `SELECT COALESCE(MAX(CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint) - lease_ms), 0) FROM rowseal_ranges WHERE run_id = $1 AND done = 0 AND lease_ms > 0`
+	// How long ranges lay there that a killed process had held, and how long the lease of any other still is.
+	const lapsed = `SELECT COALESCE(MAX(CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint) - lease_ms), 0), COALESCE(MAX(lease_ms - CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)), 0)
+		FROM rowseal_ranges WHERE run_id = $1 AND done = 0 AND lease_ms > 0`
 	// How long a lane that was to be replaced was not.
 	const overdue = `SELECT COALESCE(MAX(extract(epoch FROM clock_timestamp() - attempted_at) * 1000 - $1), 0)::bigint FROM river_job
 		WHERE kind = 'rowseal_rotation_lane' AND state = 'running' AND NOT metadata ? 'cancel_attempted_at'`
-	var longest, latest int64
+	var longest, furthest, latest int64
 	var idle, nobody time.Duration // in which no lane held anything
 	kills, busiest := 0, 0
 	last := time.Now()
@@ -315,9 +323,9 @@ func TestRiverProcessesAreKilled(t *testing.T) {
 	next := time.Now().Add(2 * time.Second)
 	for {
 		<-tick.C
-		var ms int64
-		ok(t, q.pool.QueryRow(t.Context(), lapsed, run.ID).Scan(&ms))
-		longest = max(longest, ms)
+		var ms, ahead int64
+		ok(t, q.pool.QueryRow(t.Context(), lapsed, run.ID).Scan(&ms, &ahead))
+		longest, furthest = max(longest, ms), max(furthest, ahead)
 		var held int
 		ok(t, q.pool.QueryRow(t.Context(), `SELECT count(*) FROM rowseal_ranges WHERE run_id = $1 AND done = 0 AND lease_ms > extract(epoch FROM clock_timestamp()) * 1000`, run.ID).Scan(&held))
 		busiest = max(busiest, held)
@@ -354,12 +362,15 @@ func TestRiverProcessesAreKilled(t *testing.T) {
 	if n := q.opened(t); n != rows {
 		t.Errorf("%d rows open under the new version", n)
 	}
-	// More than once, since what replaces a lane may be killed as well, and more than twice for machines that are busy.
-	if bound := 4 * (diesBudget + diesGrace + diesLook); time.Duration(longest)*time.Millisecond > bound {
-		t.Errorf("a range lay for %d ms after its lease, more than %v", longest, bound)
+	// A range that was lost is stuck where its lease reaches too far, or where lanes take other work although it is free. How long all lanes were dead is
+	// River's matter and this machine's, and only told.
+	if time.Duration(furthest)*time.Millisecond > diesLease {
+		t.Errorf("a lease had %d ms to go, of %v", furthest, diesLease)
 	}
-	if latest > 15_000 {
-		t.Errorf("a lost lane was overdue for %d ms", latest)
+	var passed int64
+	ok(t, q.pool.QueryRow(t.Context(), `SELECT COALESCE(MAX(ms), 0) FROM passed_over`).Scan(&passed))
+	if time.Duration(passed)*time.Millisecond > diesLease/2 { // more than what lies between a look and a claim, even where processes wait for a processor
+		t.Errorf("a lane took other work while a range had been free for %d ms", passed)
 	}
 	if kills < 3 {
 		t.Errorf("%d kills: the run is too short to say anything", kills)
@@ -368,5 +379,5 @@ func TestRiverProcessesAreKilled(t *testing.T) {
 	ok(t, q.pool.QueryRow(t.Context(), `SELECT count(*), count(*) FILTER (WHERE metadata ? 'cancel_attempted_at') FROM river_job WHERE kind = 'rowseal_rotation_lane'`).Scan(&lanes, &replaced))
 	var claims int
 	ok(t, q.pool.QueryRow(t.Context(), `SELECT sum(fence) FROM rowseal_ranges WHERE run_id = $1`, run.ID).Scan(&claims))
-	t.Logf("%d rows in %v, %d kills; %d lane jobs, %d of them replaced; %d claims; at most %d ranges at once; a range lay at most %d ms after its lease, a lane was overdue for at most %d ms, and nobody was at work for at most %v", rows, took.Round(time.Millisecond), kills, lanes, replaced, claims, busiest, longest, latest, nobody.Round(time.Millisecond))
+	t.Logf("%d rows in %v, %d kills; %d lane jobs, %d of them replaced; %d claims; at most %d ranges at once; a range lay at most %d ms after its lease, and was passed over for at most %d; a lane was overdue for at most %d ms, and nobody was at work for at most %v", rows, took.Round(time.Millisecond), kills, lanes, replaced, claims, busiest, longest, passed, latest, nobody.Round(time.Millisecond))
 }
