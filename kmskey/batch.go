@@ -13,10 +13,11 @@ type RewrapRow struct {
 	Row      Row
 }
 
-// RewrappedRow is what became of it. Done is false where a batch cannot do it, or did not get an answer for it: [Keyring.Rewrap] can, and says what is wrong.
+// RewrappedRow is what became of it. Done is false where a batch cannot do it, or was refused it: [Keyring.Rewrap] can, or says what is wrong.
 type RewrappedRow struct {
 	Envelope Envelope
 	Done     bool
+	Err      error // of the service, where one was asked and did not do it
 }
 
 // Batches reports that the current version's service takes many keys in one request, so that [Keyring.RewrapAll] is worth its while.
@@ -59,8 +60,8 @@ func (k *Keyring) RewrapAll(ctx context.Context, rows []RewrapRow) []RewrappedRo
 		if len(m.source.legs.legs) != 1 || len(m.target.legs.legs) != 1 {
 			continue
 		}
-		if m.source.n == m.target.n && m.source.context.Equal(m.target.context) && m.target.legs.covers(m.key.wraps) && !m.target.legs.behind(m.key.wraps) {
-			out[i] = RewrappedRow{e, true} // nothing to do
+		if m.target.holds(m.key, m.source) {
+			out[i] = RewrappedRow{Envelope: e, Done: true} // nothing to do
 			continue
 		}
 		p := pair{m.source.legs.legs[0].Provider, m.target.legs.legs[0].Provider}
@@ -84,11 +85,12 @@ func (k *Keyring) RewrapAll(ctx context.Context, rows []RewrapRow) []RewrappedRo
 			w, err := m.target.checked(r.Wrapped, r.Err)
 			ends[n](Result{Service: w.Service, KeyRef: w.KeyRef, Err: err})
 			if err != nil {
+				out[m.at].Err = err
 				continue
 			}
 			m.target.legs.legs[0].used(w)
 			// The commitment is kept, since it holds nothing that changes.
-			out[m.at] = RewrappedRow{Envelope{rows[m.at].Envelope.unbound, []sealedKey{{m.key.id, uint32(k.current), m.key.commitment, []Wrapped{w}}}}, true}
+			out[m.at] = RewrappedRow{Envelope: Envelope{rows[m.at].Envelope.unbound, []sealedKey{{m.key.id, uint32(k.current), m.key.commitment, []Wrapped{w}}}}, Done: true}
 		}
 	}
 	return out

@@ -303,6 +303,11 @@ func (k *Keyring) at(n int, row Row) (place, error) {
 	return p, nil
 }
 
+// holds reports that a data key is where p would put it, which lies at source now.
+func (p place) holds(s sealedKey, source place) bool {
+	return p.n == source.n && p.context.Equal(source.context) && p.legs.covers(s.wraps) && !p.legs.behind(s.wraps)
+}
+
 // failed tells an error of a provider under which version and context names it happened.
 func (p place) failed(op string, err error) error {
 	e, ok := err.(*Error)
@@ -423,6 +428,20 @@ func (k *Keyring) knows(version uint32) error {
 	return nil
 }
 
+// UpToDate reports that [Keyring.Rewrap] would change nothing of a row's envelope, as far as that is known without a call: every data key is under the current version,
+// its context, and every key that the version has.
+func (k *Keyring) UpToDate(e Envelope, row Row) bool {
+	row, err := e.admit("rewrap", row)
+	if err != nil {
+		return false
+	}
+	target, err := k.at(k.current, row)
+	if err != nil {
+		return false
+	}
+	return !slices.ContainsFunc(e.keys, func(s sealedKey) bool { return int(s.version) != k.current || !target.holds(s, target) })
+}
+
 // Rewrap moves every data key of an envelope to the current version, and from one row's binding to another's where they differ
 // (a changed primary key or context). The data keys stay the same, so sealed fields stay valid. Where the service can do it
 // ([Rewrapper]) and the binding is the same, no data key is seen. Of a [Multi], wraps that are missing are made, which takes unwrapping one
@@ -481,7 +500,7 @@ func (k *Keyring) rewrap(ctx context.Context, s sealedKey, from, to Row, sameRow
 		return sealedKey{}, err
 	}
 	stays := source.n == target.n && source.context.Equal(target.context)
-	if stays && !fresh && target.legs.covers(s.wraps) && !target.legs.behind(s.wraps) {
+	if !fresh && target.holds(s, source) {
 		return s, nil
 	}
 	// The data key is unwrapped when the first leg needs it, and once.

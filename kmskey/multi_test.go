@@ -306,6 +306,10 @@ func TestMulti_regions_come_and_go_by_rotation(t *testing.T) {
 	}
 	opens(t, three, moved, patient(1), key)
 
+	if !three.UpToDate(moved, patient(1)) || three.UpToDate(grown, patient(1)) || keyring(t, 3, nil, nil, us).UpToDate(moved, patient(1)) {
+		t.Error("which envelopes a rotation would change is not told")
+	}
+
 	// A region less, under the same version: its wrap goes, without a call.
 	calls := eu.calls() + us.calls()
 	shrunk, err := keyring(t, 3, nil, nil, us).Rewrap(t.Context(), moved, patient(1), patient(1))

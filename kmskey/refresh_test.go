@@ -37,13 +37,22 @@ func TestKeyring_Rewrap_finds_what_the_service_has_left(t *testing.T) {
 	if out, err := k.Rewrap(t.Context(), e, patient(1), patient(1)); err != nil || out.String() != e.String() || p.calls() != calls {
 		t.Errorf("%v, %d calls", err, p.calls()-calls)
 	}
+	if !k.UpToDate(e, patient(1)) {
+		t.Error("it is behind what nobody knows of")
+	}
 	wrap(t, k, kmskey.NewDataKey(), patient(2)) // the answer tells
+	if k.UpToDate(e, patient(1)) {
+		t.Error("a key of the service's old version is up to date")
+	}
 	moved, err := k.Rewrap(t.Context(), e, patient(1), patient(1))
 	if err != nil || moved.Wraps()[0].KeyRef != "app:v2" || moved.Version() != 1 {
 		t.Fatalf("%v, %v", moved.Wraps(), err)
 	}
 	opens(t, k, moved, patient(1), key)
 	calls = p.calls()
+	if !k.UpToDate(moved, patient(1)) || k.UpToDate(kmskey.Envelope{}, patient(1)) {
+		t.Error("moved, it is not up to date; or the empty envelope is")
+	}
 	if out, err := k.Rewrap(t.Context(), moved, patient(1), patient(1)); err != nil || out.String() != moved.String() || p.calls() != calls {
 		t.Errorf("%v, %d calls", err, p.calls()-calls)
 	}

@@ -438,7 +438,8 @@ func (m *Model) pairs(version int, ids []kmskey.Value, v reflect.Value) ([]kmske
 		return m.ask(version, v)
 	}
 	d := m.declaredFor(version)
-	pairs := append([]kmskey.Pair{{Name: "model_name", Value: kmskey.Text(m.Name)}}, d.constants...)
+	pairs := make([]kmskey.Pair, 0, 1+len(d.constants)+len(m.ids)+len(d.columns))
+	pairs = append(append(pairs, kmskey.Pair{Name: "model_name", Value: kmskey.Text(m.Name)}), d.constants...)
 	if !d.omitID {
 		if len(ids) == 0 {
 			return nil, fmt.Errorf("%w, which is not known yet", ErrIdentity)
