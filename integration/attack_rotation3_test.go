@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"github.com/rowseal/rowseal/kmskey/awskms"
 	"github.com/rowseal/rowseal/kmskey/awskms/awskmstest"
 	"github.com/rowseal/rowseal/kmskey/kmskeytest"
+	"github.com/rowseal/rowseal/kmskey/localkey"
 	"github.com/rowseal/rowseal/migrations"
 	"github.com/rowseal/rowseal/rotation"
 )
@@ -148,16 +151,246 @@ func TestAttackRotationTargetDisabledMeanwhile(t *testing.T) {
 			}
 			return nil
 		}
-		report, err := rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{Budget: 20})
-		fails(t, err, rotation.ErrBudget)
-		if report.Failed > 1000 { // a page
-			t.Errorf("%d failures were written down, of a budget of 20", report.Failed)
+		report, err := rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{Budget: 20, MaxPage: 100})
+		fails(t, err, rotation.ErrPaused, "no key can be moved", "key disabled")
+		if addsUp(t, report); report.Failed != 0 || report.State != "paused" || !strings.Contains(report.Reason, "key disabled") || report.Rewrapped == 0 || report.Rewrapped > 500 {
+			t.Errorf("%+v", report)
 		}
-		if report.State != "failed" {
-			t.Errorf("%+v", report.State)
+		_, err = rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{})
+		fails(t, err, rotation.ErrPaused)
+		r.new.Before = nil
+		ok(t, rotation.Resume(t.Context(), r.w.db, report.Run))
+		report, err = rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{})
+		ok(t, err)
+		if addsUp(t, report); report.Rewrapped != 3000 || r.opened(t) != 3000 {
+			t.Errorf("%+v", report)
 		}
-		addsUp(t, report)
 	})
+}
+
+// TestAttackRotationTargetDisabledAtTheService: the service moves keys by itself, and its answer does not say which of the two keys is disabled.
+func TestAttackRotationTargetDisabledAtTheService(t *testing.T) {
+	on(t, func(t *testing.T, kind string) {
+		fake := awskmstest.New(t, awskmstest.Config{})
+		oldARN, nextARN := fake.CreateKey(), fake.CreateKey()
+		old, err := awskms.New(fake.Client(), oldARN, awskms.Config{})
+		ok(t, err)
+		aws, err := awskms.New(fake.Client(), nextARN, awskms.Config{})
+		ok(t, err)
+		next := kmskeytest.NewCounter(aws)
+		keys := func(current int) *kmskey.Keyring {
+			k, err := kmskey.New(kmskey.Config{Current: current, Versions: map[int]kmskey.Version{1: {Provider: old}, 2: {Provider: next.Provider()}}})
+			ok(t, err)
+			return k
+		}
+		w := openWith(t, kind, keys(1), rowseal.Config{Models: []any{&RotText{}}}, &gorm.Config{})
+		_, err = migrations.Up(t.Context(), w.db)
+		ok(t, err)
+		var all []RotText
+		for i := range 120 {
+			all = append(all, RotText{Code: fmt.Sprintf("c%05d", i), Name: "x"})
+		}
+		ok(t, w.db.Create(&all).Error)
+		var once sync.Once
+		next.Before = func(context.Context, kmskeytest.Call) error {
+			if next.Count("rewrap") > 60 {
+				once.Do(func() { ok(t, fake.DisableKey(nextARN)) })
+			}
+			return nil
+		}
+		cfg := rotation.Config{Keys: keys(2), MaxPage: 20, Budget: 5, Calls: 4}
+		report, err := rotation.RotateKMSKey(t.Context(), w.db, &RotText{}, cfg)
+		fails(t, err, rotation.ErrPaused, "key disabled")
+		if addsUp(t, report); report.Failed != 0 || report.Rewrapped == 0 || report.Rewrapped >= 120 || report.Exposed != 0 {
+			t.Errorf("%+v", report)
+		}
+		ok(t, fake.EnableKey(nextARN))
+		ok(t, rotation.Resume(t.Context(), w.db, report.Run))
+		report, err = rotation.RotateKMSKey(t.Context(), w.db, &RotText{}, cfg)
+		ok(t, err)
+		if addsUp(t, report); report.Rewrapped != 120 {
+			t.Errorf("%+v", report)
+		}
+	}, sqliteGo, postgres)
+}
+
+// TestAttackRotationATenantsKeyIsItsOwnTrouble: where a version has a key for each tenant, one that is disabled stops nobody else.
+func TestAttackRotationATenantsKeyIsItsOwnTrouble(t *testing.T) {
+	on(t, func(t *testing.T, kind string) {
+		old := localkey.NewInsecure()
+		own := map[string]*kmskeytest.Counter{}
+		for _, tenant := range []string{"acme", "other"} {
+			p, err := localkey.Generate(t.TempDir() + "/" + tenant)
+			ok(t, err)
+			own[tenant] = kmskeytest.NewCounter(p)
+		}
+		own["acme"].Before = func(context.Context, kmskeytest.Call) error {
+			return &kmskey.Error{Op: "wrap", Service: "local", Kind: kmskey.ErrDisabled}
+		}
+		keys := func(current int) *kmskey.Keyring {
+			k, err := kmskey.New(kmskey.Config{Current: current, Versions: map[int]kmskey.Version{1: {Provider: old}, 2: {Choose: func(_ kmskey.Row, c kmskey.Context) (kmskey.Provider, error) {
+				tenant, _ := c.Get("tenant_id")
+				return own[tenant.String()].Provider(), nil
+			}}}})
+			ok(t, err)
+			return k
+		}
+		model := rowseal.Model{Value: &RotTenant{}, Context: rowseal.Columns("tenant_id")}
+		w := openWith(t, kind, keys(1), rowseal.Config{Models: []any{model}}, &gorm.Config{})
+		_, err := migrations.Up(t.Context(), w.db)
+		ok(t, err)
+		var all []RotTenant
+		for i := range 100 {
+			tenant := "other"
+			if i%10 == 3 {
+				tenant = "acme"
+			}
+			all = append(all, RotTenant{TenantID: tenant, Name: "x"})
+		}
+		ok(t, w.db.Create(&all).Error)
+		report, err := rotation.RotateKMSKey(t.Context(), w.db, model, rotation.Config{Keys: keys(2)})
+		if _, partly := errors.AsType[*rotation.PartialError](err); !partly {
+			t.Fatal(err)
+		}
+		if addsUp(t, report); report.State != "done" || report.Rewrapped != 90 || report.Failed != 10 || report.Failures[0].Class != "disabled" {
+			t.Errorf("%+v", report)
+		}
+	}, sqliteGo)
+}
+
+// TestAttackRotationACallThatHangs: it is given up, and tried again.
+func TestAttackRotationACallThatHangs(t *testing.T) {
+	on(t, func(t *testing.T, kind string) {
+		r := newRotating(t, kind, &RotText{})
+		texts(t, r, 300)
+		var hangs atomic.Int64
+		r.new.Before = func(ctx context.Context, c kmskeytest.Call) error {
+			if c.Op == "wrap" && of(c, "c00123") && hangs.Add(1) <= 3 {
+				<-ctx.Done() // for ever, but for the rotation's own patience
+				return ctx.Err()
+			}
+			return nil
+		}
+		report, err := rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{Timeout: 50 * time.Millisecond, MaxPage: 50})
+		ok(t, err)
+		if addsUp(t, report); report.Rewrapped != 300 || hangs.Load() != 4 || r.opened(t) != 300 {
+			t.Errorf("%d tries, %+v", hangs.Load(), report)
+		}
+	}, sqliteGo, postgres)
+}
+
+// together is a service that moves many keys in a request, and can be away.
+type together struct {
+	*localkey.Provider
+	old      *localkey.Provider
+	away     atomic.Int64 // requests that fail
+	requests atomic.Int64
+	alone    atomic.Int64 // keys that were not asked for together
+}
+
+func (p *together) Rewrap(ctx context.Context, source kmskey.Provider, w kmskey.Wrapped, from, to kmskey.Context) (kmskey.Wrapped, error) {
+	p.alone.Add(1)
+	return p.one(ctx, source, w, from, to)
+}
+
+func (p *together) one(ctx context.Context, source kmskey.Provider, w kmskey.Wrapped, from, to kmskey.Context) (kmskey.Wrapped, error) {
+	if source != kmskey.Provider(p.old) && source != kmskey.Provider(p) {
+		return kmskey.Wrapped{}, kmskey.ErrNotRewrappable
+	}
+	dek, err := source.Unwrap(ctx, w, from)
+	if err != nil {
+		return kmskey.Wrapped{}, err
+	}
+	defer dek.Destroy()
+	return p.Wrap(ctx, dek, to)
+}
+
+func (p *together) RewrapAll(ctx context.Context, source kmskey.Provider, items []kmskey.RewrapItem) []kmskey.RewrapResult {
+	out := make([]kmskey.RewrapResult, len(items))
+	away := p.requests.Add(1) <= p.away.Load()
+	for i, item := range items {
+		if away {
+			out[i].Err = &kmskey.Error{Op: "rewrap", Service: "together", Kind: kmskey.ErrThrottled}
+			continue
+		}
+		out[i].Wrapped, out[i].Err = p.one(ctx, source, item.Wrapped, item.From, item.To)
+	}
+	return out
+}
+
+// TestAttackRotationOfBatchesBesideAnOutage: a service that takes pages as one request must not get a request for each key when it is away, and what
+// needs nothing is not charged to the rate.
+func TestAttackRotationOfBatchesBesideAnOutage(t *testing.T) {
+	on(t, func(t *testing.T, kind string) {
+		old := localkey.NewInsecure()
+		next, err := localkey.Generate(t.TempDir() + "/next")
+		ok(t, err)
+		service := &together{Provider: next, old: old}
+		keys := func(current int) *kmskey.Keyring {
+			k, err := kmskey.New(kmskey.Config{Current: current, Versions: map[int]kmskey.Version{1: {Provider: old}, 2: {Provider: service}}})
+			ok(t, err)
+			return k
+		}
+		w := openWith(t, kind, keys(1), rowseal.Config{Models: []any{&RotText{}}}, &gorm.Config{})
+		_, err = migrations.Up(t.Context(), w.db)
+		ok(t, err)
+		var all []RotText
+		for i := range 400 {
+			all = append(all, RotText{Code: fmt.Sprintf("c%05d", i), Name: "x"})
+		}
+		ok(t, w.db.Create(&all).Error)
+		service.away.Store(3)
+		report, err := rotation.RotateKMSKey(t.Context(), w.db, &RotText{}, rotation.Config{Keys: keys(2), MaxPage: 100})
+		ok(t, err)
+		// The one that is moved alone is the trial before the first row.
+		if addsUp(t, report); report.Rewrapped != 400 || service.requests.Load() > 10 || service.alone.Load() != 1 {
+			t.Errorf("%d requests, %d keys alone, %+v", service.requests.Load(), service.alone.Load(), report)
+		}
+		began := time.Now()
+		report, err = rotation.RotateKMSKey(t.Context(), w.db, &RotText{}, rotation.Config{Keys: keys(2), Rate: 5})
+		ok(t, err)
+		if addsUp(t, report); report.Current != 400 || time.Since(began) > 30*time.Second { // charged, they would take 80
+			t.Errorf("%v, %+v", time.Since(began), report)
+		}
+	}, sqliteGo)
+}
+
+// TestAttackRotationPoliciesHideRows: what a rotation cannot see it cannot move, and must not call done.
+func TestAttackRotationPoliciesHideRows(t *testing.T) {
+	r := newRotating(t, postgres, &RotText{})
+	texts(t, r, 20)
+	role := fmt.Sprintf("clerk%d", time.Now().UnixNano())
+	r.w.plain.SetMaxOpenConns(1)
+	for _, q := range []string{"CREATE ROLE " + role, "GRANT SELECT, UPDATE ON rot_texts TO " + role, "GRANT SELECT, INSERT, UPDATE, DELETE ON rowseal_runs, rowseal_ranges, rowseal_failures, rowseal_events TO " + role,
+		"ALTER TABLE rot_texts ENABLE ROW LEVEL SECURITY", "CREATE POLICY clerks ON rot_texts USING (code < 'c00010')", "SET ROLE " + role} {
+		r.w.tamper(t, q)
+	}
+	for name, look := range map[string]func() error{
+		"rotate": func() error {
+			_, err := rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{})
+			return err
+		},
+		"status": func() error {
+			_, err := rotation.Status(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{})
+			return err
+		},
+		"verify": func() error {
+			_, err := rotation.Verify(t.Context(), r.at(t, 2), &RotText{}, 0, rotation.Config{})
+			return err
+		},
+	} {
+		if err := look(); err == nil || !strings.Contains(err.Error(), "row-level security of table \"rot_texts\" may hide rows") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, q := range []string{"RESET ROLE", "DROP OWNED BY " + role, "DROP ROLE " + role} {
+		r.w.tamper(t, q)
+	}
+	_, err := rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{}) // who owns the table sees it all
+	ok(t, err)
+	if n := r.opened(t); n != 20 {
+		t.Errorf("%d rows", n)
+	}
 }
 
 // TestAttackRotationOneRowIsUnavailable: one tenant's key store is away for good, and everything else is well.

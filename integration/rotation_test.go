@@ -509,6 +509,11 @@ func TestRotationVerify(t *testing.T) {
 		r.w.tamper(t, "UPDATE rot_docs SET encrypted_kms_key = NULL WHERE id = ?", docs[6].ID)
 		r.w.tamper(t, "UPDATE rot_docs SET name = ? WHERE id = ?", []byte("plain text"), docs[7].ID)
 		before := r.w.dump(t, "rot_docs")
+		held, err := rotation.Status(t.Context(), r.only(t), &RotDoc{}, rotation.Config{})
+		ok(t, err)
+		if len(held) != 3 || held[0].Service != "orphan" || held[0].Version != 0 || held[0].Rows != 1 || held[1].Rows != 399 {
+			t.Errorf("%+v", held)
+		}
 		v := verify(r.only(t), 0)
 		found := map[string]string{}
 		for _, f := range v.Failures {

@@ -136,7 +136,8 @@ func (r *Rotator) Active(ctx context.Context) ([]Run, error) {
 // should be called again; false, that the run has ended or is paused. Between two calls nothing is held, and a call that is killed is only a call that
 // others need not wait for longer than [Config].Lease. When budget is used up, the page that is at work is still stored.
 //
-// A service or database that fails for a while is waited for. An error is one that this process cannot get over: [ErrElsewhere] where it lacks the model or has another
+// A service or database that fails for a while is waited for. Where the key that rows go to is disabled or closed to this program, the run is paused, with
+// the reason; [Resume] lets it go on. An error is one that this process cannot get over: [ErrElsewhere] where it lacks the model or has another
 // current version. Rows that fail are none: they are in the run's report, see [ReportOf].
 func (r *Rotator) Lane(ctx context.Context, id string, budget time.Duration) (more bool, err error) {
 	until := time.Now().Add(budget)
@@ -160,7 +161,11 @@ func (r *Rotator) drive(ctx context.Context, id string, lanes int, stop func() b
 		return true, err
 	}
 	more, err = j.work(ctx, id, lanes, stop)
+	closed, _ := errors.AsType[*targetError](err)
 	switch {
+	case closed != nil:
+		r.cfg.Logger.ErrorContext(ctx, "rotation is paused", "run", id, "error", closed)
+		return false, nil
 	case errors.Is(err, walk.ErrStopped):
 		return false, nil
 	case errors.Is(err, ErrBudget), errors.Is(err, errRefused):

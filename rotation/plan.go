@@ -38,9 +38,11 @@ func Plan(ctx context.Context, db *gorm.DB, model any, cfg Config) (*Planned, er
 		return nil, err
 	}
 	p := &Planned{Target: j.target, Model: j.model.Name, Version: j.keys.Current(), All: j.cfg.All}
-	if p.Before, err = j.groups(ctx); err != nil {
+	before, err := j.groups(ctx)
+	if err != nil {
 		return nil, err
 	}
+	p.Before = append([]Group{}, before...)
 	if err := j.known(p.Before); err != nil {
 		return nil, err
 	}

@@ -126,7 +126,8 @@ func (j *job) report(ctx context.Context, id string) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.After, err = j.groups(ctx)
+	after, err := j.groups(ctx)
+	r.After = append(r.After, after...)
 	return r, err
 }
 
@@ -149,14 +150,18 @@ func reportOf(ctx context.Context, l *walk.Ledger, run walk.Run) (*Report, error
 	}
 	r := &Report{
 		Run: run.ID, Target: run.Target, Model: s.Model, State: run.State, Reason: run.Reason, Version: s.Version, StartedBy: run.StartedBy,
-		Started: run.Created, Ended: run.Ended, Before: append([]Group{}, s.Before...), Failures: []Failure{},
+		Started: run.Created, Ended: run.Ended, Before: append([]Group{}, s.Before...), After: []Group{}, Failures: []Failure{},
 		Seen: c.Seen, Rewrapped: c.Changed, Current: c.Current, Raced: c.Raced, Gone: c.Gone, Failed: c.Failed, Calls: c.Calls, Exposed: c.Exposed,
 	}
 	until := run.Ended
-	if until.IsZero() {
+	switch {
+	case !until.IsZero():
+	case run.State == walk.Paused:
 		until = run.Updated
+	default:
+		until = time.Now() // by another clock than the database's, which is as good for this
 	}
-	r.Seconds = until.Sub(run.Created).Seconds()
+	r.Seconds = max(0, until.Sub(run.Created).Seconds())
 	failures, err := l.Failures(ctx, run.ID, mostFailures)
 	for _, f := range failures {
 		r.Failures = append(r.Failures, Failure{f.Key.Display(), f.Column, f.Class, f.Version, f.Message})

@@ -41,6 +41,10 @@ type Config struct {
 	// more. Defaults to 64.
 	Calls int
 
+	// Timeout is how long one call to a key service may take. One that takes longer counts as a service that is away: it is tried again, and then its
+	// page is. Defaults to 30 seconds.
+	Timeout time.Duration
+
 	// Rate bounds the data keys that are moved in a second, in this process. Set it to leave the rest of a quota to the application. Defaults to
 	// no bound.
 	Rate float64
@@ -78,14 +82,15 @@ const (
 	defaultPageTime = 50 * time.Millisecond
 	defaultBudget   = 100
 	defaultLease    = 30 * time.Second
+	defaultTimeout  = 30 * time.Second
 	minLease        = 10 * time.Millisecond
 	longestOwner    = 255 // characters, in the ledger
 	rangeSize       = 10_000
 )
 
 func (c Config) withDefaults() (Config, error) {
-	if c.Calls < 0 || c.Lanes < 0 || c.MaxPage < 0 || c.Rate < 0 || c.PageTime < 0 || c.Lease < 0 || c.Budget < -1 {
-		return c, errors.New("rotation: Config: Calls, Lanes, MaxPage, Rate, PageTime and Lease cannot be negative, and Budget is -1 at the least; leave them zero for the defaults")
+	if c.Calls < 0 || c.Lanes < 0 || c.MaxPage < 0 || c.Rate < 0 || c.PageTime < 0 || c.Lease < 0 || c.Timeout < 0 || c.Budget < -1 {
+		return c, errors.New("rotation: Config: Calls, Timeout, Lanes, MaxPage, Rate, PageTime and Lease cannot be negative, and Budget is -1 at the least; leave them zero for the defaults")
 	}
 	if c.Lease != 0 && c.Lease < minLease {
 		return c, fmt.Errorf("rotation: Config.Lease: %v is too short to be kept up; the least is %v", c.Lease, minLease)
@@ -103,6 +108,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Lease == 0 {
 		c.Lease = defaultLease
+	}
+	if c.Timeout == 0 {
+		c.Timeout = defaultTimeout
 	}
 	if c.Budget == 0 {
 		c.Budget = defaultBudget
@@ -132,7 +140,8 @@ func (c Config) withDefaults() (Config, error) {
 // processes may call it at once and share the work. The tables of the ledger are made by package migrations.
 //
 // Rows that cannot be moved are recorded with their cause and passed over: the report lists them, and the error is a [*PartialError]. Whatever would fail for every
-// row is refused before the first: a key that is disabled, a version that the keyring lacks, tables that are missing.
+// row is refused before the first: a key that is disabled, a version that the keyring lacks, tables that are missing. Where the key that rows go to is
+// disabled or closed to this program on the way, the run is paused ([ErrPaused]) and no row recorded as failed.
 func RotateKMSKey(ctx context.Context, db *gorm.DB, model any, cfg Config) (*Report, error) {
 	j, err := open(ctx, db, model, cfg)
 	if err != nil {
@@ -158,7 +167,7 @@ type spec struct {
 }
 
 func (j *job) spec() spec {
-	return spec{Table: j.table, Columns: j.reading.Keys(), Model: j.model.Name, Version: j.keys.Current(), All: j.cfg.All}
+	return spec{Table: j.table, Columns: j.columns, Model: j.model.Name, Version: j.keys.Current(), All: j.cfg.All}
 }
 
 // ledgerRun is a run of the job as it is written down.
@@ -182,7 +191,8 @@ func total(groups []Group) (n int64) {
 // begin finds the run of the target or makes one.
 func (j *job) begin(ctx context.Context) (walk.Run, error) {
 	for {
-		run, err := j.ledger.FindActive(ctx, j.ledger.DB, j.target)
+		var run walk.Run
+		err := insist(ctx, func() (err error) { run, err = j.ledger.FindActive(ctx, j.ledger.DB, j.target); return err })
 		if err == nil {
 			return run, j.joins(run)
 		}
@@ -190,19 +200,17 @@ func (j *job) begin(ctx context.Context) (walk.Run, error) {
 			return run, err
 		}
 		want := j.spec()
-		if want.Before, err = j.survey(ctx); err != nil {
+		if err = insist(ctx, func() (err error) { want.Before, err = j.survey(ctx); return err }); err != nil {
 			return run, err
 		}
 		if run, err = j.ledgerRun(want); err != nil {
 			return run, err
 		}
-		if err := j.create(ctx, run); err != nil {
-			if errors.Is(err, walk.ErrActive) {
-				continue // another process was faster
-			}
-			if _, ferr := j.ledger.FindActive(ctx, j.ledger.DB, j.target); ferr == nil && transient(err) {
-				continue // it was, and the database said so by a deadlock
-			}
+		err = insist(ctx, func() error { return j.create(ctx, run) })
+		if errors.Is(err, walk.ErrActive) {
+			continue // another process was faster
+		}
+		if err != nil {
 			return run, err
 		}
 		j.cfg.Logger.InfoContext(ctx, "rotation begins", "run", run.ID, "target", run.Target, "version", want.Version, "keys", run.Estimate)
@@ -366,6 +374,11 @@ func (j *job) lane(ctx context.Context, id string, stop func() bool) (more bool,
 		if err == nil && more && j.halted.Load() {
 			return true, walk.ErrStopped
 		}
+		if closed, ok := errors.AsType[*targetError](err); ok {
+			if _, merr := j.ledger.Move(ctx, id, walk.Paused, closed.Error(), walk.Running); merr != nil {
+				err = errors.Join(err, merr)
+			}
+		}
 		switch {
 		case err == nil && !more:
 			return false, nil
@@ -498,8 +511,8 @@ func ended(r *Report) error {
 	return fmt.Errorf("%w: it is %s (%s)", walk.ErrStopped, r.State, r.Reason)
 }
 
-// insist does what comes after the last page, which must not fail for an error that is gone the next time: several programs finish one run, and a database
-// whose default is SERIALIZABLE refuses all of them but one.
+// insist does what comes before the first page and after the last, which must not fail for an error that is gone the next time: several programs begin and finish
+// one run, and a database whose default is SERIALIZABLE refuses all of them but one.
 func insist(ctx context.Context, do func() error) (err error) {
 	for pause := 50 * time.Millisecond; pause < 2*time.Second; pause *= 2 {
 		if err = do(); err == nil || ctx.Err() != nil || !transient(err) {

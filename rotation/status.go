@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"sort"
 	"strconv"
+	"strings"
 
 	"gorm.io/gorm"
 
@@ -26,7 +27,7 @@ type Held struct {
 }
 
 // Status reads every envelope of a model and counts rows by version and key. It makes no call to a key service. A "pending" service counts rows whose insert never
-// finished.
+// finished, an "orphan" one rows that have sealed values and no key, where the database user may read those columns.
 func Status(ctx context.Context, db *gorm.DB, model any, cfg Config) ([]Held, error) {
 	if m, ok := model.(*ManifestModel); ok {
 		model = m.Counted()
@@ -39,7 +40,7 @@ func Status(ctx context.Context, db *gorm.DB, model any, cfg Config) ([]Held, er
 	err = j.walker.Each(ctx, func(_ []walk.Key, rows []any) error {
 		for _, r := range rows {
 			for i, text := range r.(*row.Read).Texts {
-				column := j.reading.Keys()[i]
+				column := j.columns[i]
 				if text == "" {
 					counts[Held{Column: column}]++
 					continue
@@ -56,6 +57,11 @@ func Status(ctx context.Context, db *gorm.DB, model any, cfg Config) ([]Held, er
 		}
 		return nil
 	})
+	for i, g := range j.owned {
+		if err == nil {
+			err = j.orphans(ctx, g, counts, Held{Column: j.columns[i]})
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("rotation: status of %s: %w", j.table, err)
 	}
@@ -77,9 +83,34 @@ func Status(ctx context.Context, db *gorm.DB, model any, cfg Config) ([]Held, er
 	return out, nil
 }
 
+// orphans tells rows that have no key and need none from those with sealed values that nobody can open.
+func (j *job) orphans(ctx context.Context, g *row.Group, counts map[Held]int64, none Held) error {
+	if len(g.Fields) == 0 || counts[none] == 0 {
+		return nil
+	}
+	quote := j.ledger.Dialect.Quote
+	var any []string
+	for _, f := range g.Fields {
+		any = append(any, quote(f.Column.DBName)+" IS NOT NULL")
+	}
+	var n int64
+	query := fmt.Sprintf("SELECT COUNT(*) FROM %s WHERE %s IS NULL AND (%s)", j.quoted, quote(none.Column), strings.Join(any, " OR "))
+	switch err := j.ledger.DB.QueryRowContext(ctx, query).Scan(&n); {
+	case err != nil && strings.Contains(err.Error(), "denied"):
+		return nil // a rotator need not be allowed to read sealed columns, and then cannot tell
+	case err != nil || n == 0:
+		return err
+	}
+	counts[Held{Column: none.Column, Service: "orphan"}] = n
+	if counts[none] -= n; counts[none] <= 0 {
+		delete(counts, none)
+	}
+	return nil
+}
+
 // groups counts by version in the database itself, by the prefix of the envelopes.
 func (j *job) groups(ctx context.Context) (out []Group, err error) {
-	for _, column := range j.reading.Keys() {
+	for _, column := range j.columns {
 		quoted := j.ledger.Dialect.Quote(column)
 		prefix := map[string]string{
 			"postgres": "split_part(" + quoted + ", ':', 1)",

@@ -24,7 +24,7 @@ type Verification struct {
 	Of      int64 `json:"of"`      // keys in the table, counted when it began
 	Keys    int64 `json:"keys"`    // that unwrapped and belong to their row
 	Fields  int64 `json:"fields"`  // that authenticated
-	Behind  int64 `json:"behind"`  // keys under another version than the current one
+	Behind  int64 `json:"behind"`  // keys that a rotation would move: under another version than the current one, another key of it, or not in all of its regions
 	Orphans int64 `json:"orphans"` // rows with sealed values and no key
 	Failed  int64 `json:"failed"`  // keys, fields and orphans that nobody can open
 
@@ -38,7 +38,10 @@ func (v *Verification) Clean() bool { return v.Failed == 0 && v.Behind == 0 }
 // holds the new version alone it shows that the old one is not needed. sample looks at about so many rows, drawn at random: where none of n fails, fewer than 3/n of all do, with 95 %
 // confidence; 0 looks at all. It costs a call for each data key.
 func Verify(ctx context.Context, db *gorm.DB, model any, sample int, cfg Config) (*Verification, error) {
-	j, err := open(ctx, db, model, cfg)
+	if sample < 0 {
+		return nil, fmt.Errorf("rotation: verify: a sample of %d rows; 0 is for all", sample)
+	}
+	j, err := reading(ctx, db, model, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -47,14 +50,18 @@ func Verify(ctx context.Context, db *gorm.DB, model any, sample int, cfg Config)
 		return nil, err
 	}
 	out := &Verification{Failures: []Failure{}}
+	var rows int64 // those without a key too
 	for _, g := range groups {
-		out.Of += g.Rows
+		if rows += g.Rows; g.Version != 0 {
+			out.Of += g.Rows
+		}
 	}
 	chance := 1.0
-	if rows := out.Of / int64(len(j.owned)); sample > 0 && rows > int64(sample) {
+	if rows /= int64(len(j.owned)); sample > 0 && rows > int64(sample) {
 		chance = float64(sample) / float64(rows)
 	}
 	whole := j.reading.Whole()
+	j.walker.Config.MaxPage = min(j.walker.Config.MaxPage, verifyPage) // sealed values may be long
 	j.walker.Task.Read, j.walker.Task.Row = whole.Columns(), reader(whole, false)
 	err = j.walker.Each(ctx, func(keys []walk.Key, rows []any) error {
 		var mu sync.Mutex
@@ -90,6 +97,9 @@ func Verify(ctx context.Context, db *gorm.DB, model any, sample int, cfg Config)
 	return out, nil
 }
 
+// verifyPage is how many rows Verify reads at once.
+const verifyPage = 100
+
 func (v *Verification) add(o *Verification) {
 	v.Rows += o.Rows
 	v.Keys += o.Keys
@@ -123,7 +133,7 @@ func (j *job) authenticate(ctx context.Context, key walk.Key, read *row.Read) (*
 			fail(g, 0, kmskey.Outcome(err), err)
 			continue
 		}
-		if env.Version() != j.keys.Current() {
+		if r, err := j.model.Row(g, read.Value); err != nil || !j.keys.UpToDate(env, r) {
 			out.Behind++
 		}
 		fields, errs, err := j.opened(ctx, g, read, i)
@@ -160,8 +170,13 @@ func (j *job) opened(ctx context.Context, g *row.Group, read *row.Read, i int) (
 		if err := j.pace.acquire(ctx); err != nil {
 			return 0, nil, err
 		}
-		fields, errs = j.model.Authenticate(ctx, g, read.Value, read.Texts[i], read.Cells[i])
+		call, cancel := context.WithTimeout(ctx, j.cfg.Timeout)
+		fields, errs = j.model.Authenticate(call, g, read.Value, read.Texts[i], read.Cells[i])
 		err := errors.Join(errs...)
+		if err != nil && call.Err() != nil {
+			err = fmt.Errorf("no answer within %v: %w: %w", j.cfg.Timeout, kmskey.ErrUnavailable, err)
+		}
+		cancel()
 		j.pace.release(errors.Is(err, kmskey.ErrThrottled))
 		switch {
 		case ctx.Err() != nil:

@@ -436,8 +436,15 @@ func (l *Ledger) open(ctx context.Context, run string) (open, free int64, err er
 	return open, free, err
 }
 
-// inTx runs do in a transaction.
-func (l *Ledger) inTx(ctx context.Context, do func(tx *sql.Tx) error) error {
+// How long a transaction waits for a lock on Postgres. The first is about what storing a page takes, and shorter than the second after which Postgres looks
+// for deadlocks: the application's transaction is never the victim.
+const (
+	briefly  = "100ms"
+	patience = "1s"
+)
+
+// inTx runs do in a transaction, which waits for locks that long.
+func (l *Ledger) inTx(ctx context.Context, locks string, do func(tx *sql.Tx) error) error {
 	var opts *sql.TxOptions
 	if l.Dialect.Name == "postgres" {
 		// Each UPDATE compares the newest rows with what was read. Under a stricter default of the database's a whole page would fail for one row that is busy.
@@ -450,7 +457,7 @@ func (l *Ledger) inTx(ctx context.Context, do func(tx *sql.Tx) error) error {
 	defer func() { _ = tx.Rollback() }() // nothing after a commit
 	if l.Dialect.Name == "postgres" {
 		// One row that somebody holds must not keep the others of its page from everyone for as long.
-		if _, err := tx.ExecContext(ctx, "SET LOCAL lock_timeout = '1s'"); err != nil {
+		if _, err := tx.ExecContext(ctx, "SET LOCAL lock_timeout = '"+locks+"'"); err != nil {
 			return err
 		}
 	}

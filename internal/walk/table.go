@@ -56,7 +56,9 @@ func (d Dialect) now() string {
 	case "postgres":
 		return "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"
 	case "mysql":
-		return "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)"
+		// In UTC: local time has an hour twice a year that comes again. It is the time at which the statement began, so a lease that is taken by it is
+		// rather too short than too long.
+		return "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000)"
 	}
 	return "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 }
@@ -268,6 +270,17 @@ func (t Table) look(ctx context.Context, db Execer, d Dialect, bare, schema stri
 	if d.Name == "sqlite" {
 		return types{key: make([]string, len(t.Key)), changed: make([]string, len(changed))}, nil
 	}
+	if d.Name == "postgres" {
+		// Rows that a policy hides are rows that nobody would hear of.
+		var hides bool
+		err := db.QueryRowContext(ctx, `SELECT COALESCE(row_security_active(to_regclass($1)), false)`, t.Name).Scan(&hides)
+		if err != nil {
+			return out, err
+		}
+		if hides {
+			return out, fmt.Errorf("walk: row-level security of table %s may hide rows from this database user; take one that owns the table or has BYPASSRLS", t.Name)
+		}
+	}
 	if d.Name == "mysql" {
 		var version string
 		if err := db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
@@ -326,15 +339,15 @@ func mysqlType(kind, charset, collation string) string {
 }
 
 // store writes one column of many rows in one statement, each where the old text still stands and the pinned columns are what they were, and gives the
-// positions of those that were not written: another writer was faster, or deleted the row.
-func (t Table) store(ctx context.Context, db Execer, d Dialect, ty types, column string, changes []Change) (missed []int, err error) {
+// positions of those that were not written: another writer was faster, or deleted the row. With busy, rows that others hold are not waited for.
+func (t Table) store(ctx context.Context, db Execer, d Dialect, ty types, column string, changes []Change, busy bool) (missed []int, err error) {
 	var n int
 	var done map[int]bool
 	switch {
 	case t.awkward(d, ty, changes):
 		return t.storeEach(ctx, db, d, column, changes)
 	case d.Name == "postgres":
-		n, done, err = t.storePostgres(ctx, db, d, ty, column, changes)
+		n, done, err = t.storePostgres(ctx, db, d, ty, column, changes, busy)
 	case d.Name == "mysql":
 		n, done, err = t.storeMySQL(ctx, db, d, ty, column, changes)
 	default:
@@ -413,7 +426,7 @@ func (t Table) storeEach(ctx context.Context, db Execer, d Dialect, column strin
 }
 
 // storePostgres passes arrays as text, which every driver takes, and has the database give them their types.
-func (t Table) storePostgres(ctx context.Context, db Execer, d Dialect, ty types, column string, changes []Change) (int, map[int]bool, error) {
+func (t Table) storePostgres(ctx context.Context, db Execer, d Dialect, ty types, column string, changes []Change, busy bool) (int, map[int]bool, error) {
 	arrays := make([]strings.Builder, len(t.Key)+4)
 	for i, c := range changes {
 		sep := byte(',')
@@ -441,17 +454,30 @@ func (t Table) storePostgres(ctx context.Context, db Execer, d Dialect, ty types
 	}
 	n := len(t.Key)
 	casts = append(casts, fmt.Sprintf("CAST($%d AS text[])", n+1), fmt.Sprintf("CAST($%d AS text[])", n+2), fmt.Sprintf("CAST($%d AS text[])", n+3), fmt.Sprintf("CAST($%d AS int[])", n+4))
+	same := strings.Join(match, " AND ")
 	match = append(match, fmt.Sprintf("t.%s = v.old", d.Quote(column)))
 	if len(t.Pins) > 0 {
 		match = append(match, d.pin("t.", t.Pins)+" = v.pin")
 	}
-	on := strings.Join(match, " AND ")
-	// A row that somebody holds is left for later: to wait for it would keep all others of the page from everyone.
-	query := fmt.Sprintf(`WITH rowseal_page AS (SELECT * FROM unnest(%s) AS v(%s, old, new, pin, n)),
-		rowseal_free AS (SELECT v.n FROM %s AS t JOIN rowseal_page AS v ON %s FOR NO KEY UPDATE OF t SKIP LOCKED)
-		UPDATE %s AS t SET %s = v.new FROM rowseal_page AS v JOIN rowseal_free AS free ON free.n = v.n WHERE %s RETURNING v.n`,
-		strings.Join(casts, ", "), strings.Join(names, ", "), t.Name, on, t.Name, d.Quote(column), on)
-	return positions(ctx, db, query, args)
+	still := strings.Join(match, " AND ")
+	page := fmt.Sprintf("unnest(%s) AS v(%s, old, new, pin, n)", strings.Join(casts, ", "), strings.Join(names, ", "))
+	if busy {
+		// A row that somebody holds is left for later: to wait for it would keep all others of the page from everyone.
+		return positions(ctx, db, fmt.Sprintf(`WITH rowseal_page AS (SELECT * FROM %s),
+			rowseal_free AS (SELECT v.n FROM %s AS t JOIN rowseal_page AS v ON %s FOR NO KEY UPDATE OF t SKIP LOCKED)
+			UPDATE %s AS t SET %s = v.new FROM rowseal_page AS v JOIN rowseal_free AS free ON free.n = v.n WHERE %s RETURNING v.n`,
+			page, t.Name, still, t.Name, d.Quote(column), still), args)
+	}
+	result, err := db.ExecContext(ctx, fmt.Sprintf("UPDATE %s AS t SET %s = v.new FROM %s WHERE %s", t.Name, d.Quote(column), page, still), args...)
+	if err != nil {
+		return 0, nil, err
+	}
+	affected, err := result.RowsAffected()
+	if err != nil || int(affected) == len(changes) {
+		return int(affected), nil, err
+	}
+	// It does not say which. What it wrote nobody else could have: no two wraps are alike.
+	return positions(ctx, db, fmt.Sprintf("SELECT v.n FROM %s JOIN %s AS t ON %s WHERE t.%s = v.new", page, t.Name, same, d.Quote(column)), args)
 }
 
 func arrayElement(b *strings.Builder, v any) {

@@ -176,7 +176,7 @@ func (w *Walker) plan(ctx context.Context, r Run) (more bool, err error) {
 	if last {
 		planned = 1
 	}
-	err = l.inTx(ctx, func(tx *sql.Tx) error {
+	err = l.inTx(ctx, patience, func(tx *sql.Tx) error {
 		n, err := l.exec(ctx, tx, "UPDATE rowseal_runs SET plan_cursor = ?, planned = ?, ranges_planned = ranges_planned + ? WHERE id = ? AND ranges_planned = ? AND planned = 0",
 			keyText(lo), planned, len(ranges), r.ID, r.Ranges)
 		if err != nil || n == 0 {
@@ -308,10 +308,13 @@ func (w *Walker) change(ctx context.Context, rows []any) ([]Result, error) {
 
 // stored commits a page, and tries again while others hold its rows: what key services did for it is not to be asked for twice.
 func (w *Walker) stored(ctx context.Context, c claim, b batch) error {
-	for try := 1; ; try++ {
-		err := w.commit(ctx, c, b)
+	for try := 0; ; try++ {
+		err := w.commit(ctx, c, b, try > 0)
 		if try == lockTries || !contended(err) || ctx.Err() != nil {
 			return err
+		}
+		if try == 0 {
+			continue // with those left out that others hold
 		}
 		timer := time.NewTimer(200 * time.Millisecond)
 		select {
@@ -342,11 +345,15 @@ func contended(err error) bool {
 	return strings.Contains(text, "Deadlock found") || strings.Contains(text, "Lock wait timeout") || strings.Contains(text, "database is locked")
 }
 
-// commit stores a page: rows, cursor and counters in one transaction, or nothing.
-func (w *Walker) commit(ctx context.Context, c claim, b batch) error {
+// commit stores a page: rows, cursor and counters in one transaction, or nothing. busy says that others hold rows of it.
+func (w *Walker) commit(ctx context.Context, c claim, b batch, busy bool) error {
 	start := time.Now()
 	n := 0
-	err := w.Ledger.inTx(ctx, func(tx *sql.Tx) error {
+	locks := briefly
+	if busy {
+		locks = patience
+	}
+	err := w.Ledger.inTx(ctx, locks, func(tx *sql.Tx) error {
 		if err := w.Ledger.hold(ctx, tx, c, w.Config.Lease); err != nil {
 			return err
 		}
@@ -368,7 +375,7 @@ func (w *Walker) commit(ctx context.Context, c claim, b batch) error {
 			}
 		}
 		n = len(changes)
-		missed, err := w.store(ctx, tx, changes)
+		missed, err := w.store(ctx, tx, changes, busy)
 		if err != nil {
 			return err
 		}
@@ -393,7 +400,7 @@ func (w *Walker) commit(ctx context.Context, c claim, b batch) error {
 const raced = "raced"
 
 // store writes changes, column by column, and gives those that were not written.
-func (w *Walker) store(ctx context.Context, tx *sql.Tx, changes []Change) (missed []Change, err error) {
+func (w *Walker) store(ctx context.Context, tx *sql.Tx, changes []Change, busy bool) (missed []Change, err error) {
 	for column, name := range w.Task.Writes {
 		var own []Change
 		for _, ch := range changes {
@@ -405,7 +412,7 @@ func (w *Walker) store(ctx context.Context, tx *sql.Tx, changes []Change) (misse
 			continue
 		}
 		ty := w.types
-		at, err := w.Task.Table.store(ctx, tx, w.Ledger.Dialect, ty, name, own)
+		at, err := w.Task.Table.store(ctx, tx, w.Ledger.Dialect, ty, name, own, busy)
 		if err != nil {
 			return nil, err
 		}
@@ -443,7 +450,7 @@ func (w *Walker) settle(ctx context.Context, c claim, stop func() bool) error {
 			return err
 		}
 		if len(open) == 0 {
-			return l.inTx(ctx, func(tx *sql.Tx) error {
+			return l.inTx(ctx, patience, func(tx *sql.Tx) error {
 				if err := l.hold(ctx, tx, c, w.Config.Lease); err != nil {
 					return err
 				}
@@ -487,7 +494,7 @@ func (w *Walker) again(ctx context.Context, c claim, open []Failure) (still int,
 	if err != nil {
 		return 0, err
 	}
-	err = l.inTx(ctx, func(tx *sql.Tx) error {
+	err = l.inTx(ctx, patience, func(tx *sql.Tx) error {
 		if err := l.hold(ctx, tx, c, w.Config.Lease); err != nil {
 			return err
 		}
@@ -521,7 +528,7 @@ func (w *Walker) again(ctx context.Context, c claim, open []Failure) (still int,
 			default:
 				change.Key, change.pin = f.Key, pins[i]
 				var missed []Change
-				if missed, err = w.store(ctx, tx, []Change{*change}); err != nil {
+				if missed, err = w.store(ctx, tx, []Change{*change}, true); err != nil {
 					break
 				}
 				if len(missed) == 0 {
