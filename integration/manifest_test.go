@@ -75,7 +75,7 @@ type (
 		Open   bool
 		Mark   []byte
 		Name   string  `gorm:"serializer:rowseal"`
-		Phone  *string `gorm:"serializer:rowseal" rowseal:"key=PhoneKey"`
+		Phone  *string `gorm:"serializer:rowseal" rowseal:"key=PhoneKey,text"`
 		rowseal.RowKey
 		PhoneKey rowseal.Key `gorm:"column:encrypted_kms_key_phone" rowseal:"name=telephone" json:"-"`
 	}
@@ -180,6 +180,11 @@ func byManifest[T any](t *testing.T, kind string, rows int, row func(i int) T, h
 		if report.Rewrapped != int64(rows) || report.Model != model.Name {
 			t.Errorf("%+v", report)
 		}
+		found, err := rotation.Verify(t.Context(), m.bare(t), model, 0, rotation.Config{Keys: m.keys(t, 2, 2)})
+		ok(t, err)
+		if !found.Clean() || found.Keys != int64(rows) || found.Fields != int64(rows) {
+			t.Errorf("%+v", found)
+		}
 		db := m.only(t, new(T))
 		for i := range rows {
 			got := row(i)
@@ -263,6 +268,11 @@ func TestManifestRotatesAnyContext(t *testing.T) {
 				addsUp(t, report)
 				if report.Seen != 2*rows || report.Rewrapped != 2*rows || planned.Active == nil || planned.Active.ID != report.Run || planned.PerKey != 2 || planned.Keys+planned.Current != 2*rows {
 					t.Errorf("%+v %+v", report, planned)
+				}
+				found, err := rotation.Verify(t.Context(), m.bare(t), m.manifest(t), 0, rotation.Config{Keys: m.keys(t, 2, 2)})
+				ok(t, err)
+				if !found.Clean() || found.Keys != 2*rows || found.Fields != 2*rows {
+					t.Errorf("%+v", found)
 				}
 				var got []ManFull
 				ok(t, m.only(t, model).Order("id").Find(&got).Error)

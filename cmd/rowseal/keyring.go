@@ -60,8 +60,22 @@ func (f keyFlags) constants() (map[int]map[string]string, error) {
 	return out, nil
 }
 
-// keyring opens the keys. The caller closes.
-func (f keyFlags) keyring(ctx context.Context, m *rotation.Manifest) (keys *kmskey.Keyring, shut func() error, err error) {
+// versions are those that a manifest would list, for a model that is described by flags.
+func (f keyFlags) versions() (map[int]rotation.ManifestVersion, error) {
+	texts, err := f.texts()
+	if err != nil {
+		return nil, err
+	}
+	constants, err := f.constants()
+	versions := map[int]rotation.ManifestVersion{}
+	for n := range texts {
+		versions[n] = rotation.ManifestVersion{Constants: constants[n]}
+	}
+	return versions, err
+}
+
+// keyring opens the keys, and asks the services about them where that can be done. The caller closes.
+func (f keyFlags) keyring(a *app, m *rotation.Manifest) (keys *kmskey.Keyring, shut func() error, err error) {
 	texts, err := f.texts()
 	if err != nil {
 		return nil, nil, err
@@ -92,11 +106,18 @@ func (f keyFlags) keyring(ctx context.Context, m *rotation.Manifest) (keys *kmsk
 	}
 	cfg := kmskey.Config{Current: f.Current, Namespace: m.Namespace, Versions: map[int]kmskey.Version{}}
 	for _, n := range numbers {
-		c, err := kmsurl.Open(ctx, texts[n])
+		c, err := kmsurl.Open(a.ctx, texts[n])
 		if err != nil {
 			return nil, nil, errors.Join(fmt.Errorf("--key %d: %w", n, err), shut())
 		}
 		open = append(open, c)
+		switch err := c.Check(a.ctx); {
+		case err == nil, errors.Is(err, kmskey.ErrDenied): // who may rotate need not be allowed to ask
+		case n == f.Current || len(texts) == 1:
+			return nil, nil, errors.Join(fmt.Errorf("--key %d: %w", n, err), shut())
+		default: // perhaps no row is under it any more
+			fmt.Fprintf(a.stderr, "--key %d: %v\n", n, err)
+		}
 		constants := given[n]
 		if constants == nil {
 			constants = m.Versions[n].Constants

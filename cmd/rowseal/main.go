@@ -32,6 +32,7 @@ type commands struct {
 
 	Rotate  rotateCommand  `cmd:"" group:"Rotation" help:"Move the keys of whole tables to another key, version or context, while the application runs."`
 	Status  statusCommand  `cmd:"" group:"Rotation" help:"Count the rows under each version and key."`
+	Verify  verifyCommand  `cmd:"" group:"Rotation" help:"Open rows for nobody to see: every key must unwrap, and every field authenticate."`
 	Runs    runsCommand    `cmd:"" group:"Rotation" help:"List rotations, the latest first."`
 	Report  reportCommand  `cmd:"" group:"Rotation" help:"Print what became of a rotation."`
 	Pause   pauseCommand   `cmd:"" group:"Rotation" help:"Stop a rotation, wherever it runs, until it is resumed."`

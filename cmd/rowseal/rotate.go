@@ -28,7 +28,11 @@ type rotateCommand struct {
 	Rate   float64  `group:"Pace and extent" placeholder:"N" help:"Data keys in a second, at most, to leave the rest of a quota to the application. Default: no bound."`
 	Calls  int      `group:"Pace and extent" placeholder:"N" help:"Calls to key services in flight at once. Default: 64."`
 	Lanes  int      `group:"Pace and extent" placeholder:"N" help:"Parts of a table that are worked on at once. Default: 1."`
-	Budget int64    `group:"Pace and extent" placeholder:"N" help:"Keys that may fail before the rotation stops; --budget=-1 goes on whatever fails. Default: 100."`
+
+	Timeout time.Duration `group:"Pace and extent" placeholder:"DURATION" help:"For one call to a key service; what takes longer is tried again. Default: 30s."`
+	Lease   time.Duration `group:"Pace and extent" placeholder:"DURATION" help:"After which others take over what this program was at, where it is gone. Default: 30s."`
+
+	Budget int64 `group:"Pace and extent" placeholder:"N" help:"Keys that may fail before the rotation stops; --budget=-1 goes on whatever fails. Default: 100."`
 
 	DryRun bool    `group:"Output" help:"Say what is to do, how many calls it takes, what they cost and how long. One key is moved for a trial and not stored; nothing is written."`
 	Price  float64 `group:"Output" default:"0.03" placeholder:"USD" help:"Of 10,000 calls, for --dry-run. Default: 0.03, which AWS takes."`
@@ -55,18 +59,7 @@ const (
 )
 
 func (c *rotateCommand) Run(a *app) error {
-	m, err := c.manifest(func() (map[int]rotation.ManifestVersion, error) {
-		texts, err := c.texts()
-		if err != nil {
-			return nil, err
-		}
-		constants, err := c.constants()
-		versions := map[int]rotation.ManifestVersion{}
-		for n := range texts {
-			versions[n] = rotation.ManifestVersion{Constants: constants[n]}
-		}
-		return versions, err
-	})
+	m, err := c.manifest(c.versions)
 	if err != nil {
 		return err
 	}
@@ -74,7 +67,7 @@ func (c *rotateCommand) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	keys, shut, err := c.keyring(a.ctx, m)
+	keys, shut, err := c.keyring(a, m)
 	if err != nil {
 		return err
 	}
@@ -84,7 +77,7 @@ func (c *rotateCommand) Run(a *app) error {
 		return err
 	}
 	defer closeDB()
-	cfg := rotation.Config{Keys: keys, Columns: c.Column, All: c.All, Rate: c.Rate, Calls: c.Calls, Lanes: c.Lanes, Budget: c.Budget}
+	cfg := rotation.Config{Keys: keys, Columns: c.Column, All: c.All, Rate: c.Rate, Calls: c.Calls, Timeout: c.Timeout, Lanes: c.Lanes, Budget: c.Budget, Lease: c.Lease}
 	if c.DryRun {
 		return c.plan(a, db, models, cfg)
 	}

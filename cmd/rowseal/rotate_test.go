@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/glebarez/sqlite"
 	"gorm.io/gorm"
@@ -329,35 +330,140 @@ func TestDialectorOf(t *testing.T) {
 	}
 }
 
+// begin starts a rotation in a process of its own, which is under way when begin returns: it has shown progress.
+func (c *clinic) begin(t *testing.T, more ...string) (cmd *exec.Cmd, stderr *bytes.Buffer, run string) {
+	t.Helper()
+	self, err := os.Executable()
+	must(t, err)
+	cmd = exec.CommandContext(t.Context(), self, c.rotate(more...)...)
+	cmd.Env = append(os.Environ(), "ROWSEAL_TEST_PROCESS=1")
+	pipe, err := cmd.StderrPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	stderr = &bytes.Buffer{}
+	buf := make([]byte, 4096)
+	for !bytes.Contains(stderr.Bytes(), []byte("\n")) {
+		n, err := pipe.Read(buf)
+		stderr.Write(buf[:n])
+		must(t, err)
+	}
+	rest := make(chan struct{})
+	go func() { _, _ = stderr.ReadFrom(pipe); close(rest) }()
+	t.Cleanup(func() { <-rest })
+	return cmd, stderr, regexp.MustCompile(`\d{8}-\d{6}-[0-9a-f]{8}`).FindString(stderr.String())
+}
+
+// TestRotateIsKilled: what was stored is kept, and the next call goes on as soon as the lease has run out.
+func TestRotateIsKilled(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no SIGKILL to send")
+	}
+	const patients = 1500
+	c := newClinic(t, patients)
+	var first string
+	for range 3 {
+		cmd, _, run := c.begin(t, "--rate", "1500", "--model", "Patient", "--lease", "300ms")
+		must(t, cmd.Process.Kill())
+		_ = cmd.Wait()
+		if first == "" {
+			first = run
+		}
+		if run != first {
+			t.Errorf("run %s after %s", run, first)
+		}
+	}
+	out := prints(t, c.rotate("--quiet", "--lease", "300ms")...)
+	if !strings.Contains(out, first) || !strings.Contains(out, fmt.Sprintf("keys seen              %d", 2*patients)) || !strings.Contains(out, fmt.Sprintf("  rewrapped            %d", 2*patients)) {
+		t.Error(out)
+	}
+	c.readable(t, patients)
+}
+
+// TestRotateEndsAtTheSecondSignal: whatever it waits for.
+func TestRotateEndsAtTheSecondSignal(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no SIGINT to send")
+	}
+	c := newClinic(t, 300)
+	cmd, _, _ := c.begin(t, "--rate", "100", "--model", "Patient")
+	db, shut := c.app(t, c.keys)
+	defer shut()
+	pool, err := db.DB()
+	must(t, err)
+	held, err := pool.Conn(t.Context())
+	must(t, err)
+	defer held.Close()
+	_, err = held.ExecContext(t.Context(), "BEGIN EXCLUSIVE") // so that no report can be read
+	must(t, err)
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	for signals := 0; ; signals++ {
+		_ = cmd.Process.Signal(os.Interrupt)
+		select {
+		case <-ended:
+		case <-time.After(100 * time.Millisecond):
+			continue
+		}
+		if status, is := cmd.ProcessState.Sys().(syscall.WaitStatus); !is || !status.Signaled() || signals == 0 {
+			t.Errorf("after %d signals it ended as %v", signals+1, cmd.ProcessState)
+		}
+		break
+	}
+	_, err = held.ExecContext(t.Context(), "ROLLBACK")
+	must(t, err)
+	prints(t, c.rotate("--quiet")...)
+	c.readable(t, 300)
+}
+
+// TestVerify: fields as well as keys, with the new key alone.
+func TestVerify(t *testing.T) {
+	c := newClinic(t, 30)
+	verify := func(more ...string) result {
+		t.Helper()
+		return rowseal(t, c.args("verify", more...)...)
+	}
+	if r := verify("--key", "1=insecure-test-key"); r.code != 0 || !strings.Contains(r.stdout, "keys that unwrap          60 of 60 in the table") || !strings.Contains(r.stdout, "fields that authenticate  60") {
+		t.Errorf("%+v", r)
+	}
+	if r := verify(c.keyArgs()...); r.code != 1 || !strings.Contains(r.stderr, "62 keys are not where version 2 puts them; rowseal rotate moves them") {
+		t.Errorf("%+v", r)
+	}
+	prints(t, c.rotate("--quiet")...)
+	next := []string{"--key", "2=local:file:" + c.next}
+	if r := verify(next...); r.code != 0 || strings.Count(r.stdout, "do not open               0") != 2 {
+		t.Errorf("%+v", r)
+	}
+	if r := verify(append(next, "--sample", "5", "--model", "Patient", "--json")...); r.code != 0 || !json.Valid([]byte(r.stdout)) || !strings.Contains(r.stdout, `"failed": 0`) || !strings.Contains(r.stdout, `"of": 60`) {
+		t.Errorf("%+v", r)
+	}
+	byFlags := append([]string{"verify", "--database", "sqlite:" + c.file, "--table", "visits", "--name", "Visit", "--id", "clinic:text", "--id", "n:integer", "--namespace", "clinic/test", "--constant", "2:environment=test"}, next...)
+	if r := rowseal(t, byFlags...); r.code != 0 || !strings.Contains(r.stdout, "only a manifest names them") || !strings.Contains(r.stdout, "keys that unwrap  2 of 2") {
+		t.Errorf("%+v", r)
+	}
+	if r := verify("--key", "2=local:file:"+c.next, "--sample=-1"); r.code != 1 || !strings.Contains(r.stderr, "a sample of -1 rows") {
+		t.Errorf("%+v", r)
+	}
+	db, shut := c.app(t, c.keys)
+	pool, err := db.DB()
+	must(t, err)
+	_, err = pool.Exec("UPDATE patients SET name = (SELECT name FROM patients WHERE id = 1) WHERE id = 2")
+	must(t, err)
+	shut()
+	if r := verify(next...); r.code != exitPartial || !strings.Contains(r.stdout, "encrypted_kms_key  2  field  field: open Patient.name") || !strings.Contains(r.stderr, "1 keys or fields do not open") || strings.Contains(r.stdout+r.stderr, canary) {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestRotateIsPausedAndStopped: by other processes, and by signals.
 func TestRotateIsPausedAndStopped(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no SIGINT to send")
 	}
-	self, err := os.Executable()
-	must(t, err)
 	const patients = 1500
 	c := newClinic(t, patients)
 	begin := func() (*exec.Cmd, *bytes.Buffer, string) {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), self, c.rotate("--rate", "400", "--model", "Patient")...)
-		cmd.Env = append(os.Environ(), "ROWSEAL_TEST_PROCESS=1")
-		pipe, err := cmd.StderrPipe()
-		must(t, err)
-		must(t, cmd.Start())
-		// The first line of progress says that it is under way.
-		var stderr bytes.Buffer
-		buf := make([]byte, 4096)
-		for !bytes.Contains(stderr.Bytes(), []byte("\n")) {
-			n, err := pipe.Read(buf)
-			stderr.Write(buf[:n])
-			must(t, err)
-		}
-		rest := make(chan struct{})
-		go func() { _, _ = stderr.ReadFrom(pipe); close(rest) }()
-		t.Cleanup(func() { <-rest })
-		run := regexp.MustCompile(`\d{8}-\d{6}-[0-9a-f]{8}`).FindString(stderr.String())
-		return cmd, &stderr, run
+		return c.begin(t, "--rate", "400", "--model", "Patient")
 	}
 	wait := func(cmd *exec.Cmd, code int) {
 		t.Helper()

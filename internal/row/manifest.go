@@ -67,6 +67,15 @@ type ManifestColumn struct {
 type ManifestKey struct {
 	Column string `json:"column"`
 	Name   string `json:"name"` // logical
+	// Fields are sealed under it. A manifest may leave them out: they are verified with their key, and no rotation needs them.
+	Fields []ManifestField `json:"fields,omitempty"`
+}
+
+// ManifestField is a sealed column.
+type ManifestField struct {
+	Column string `json:"column"`
+	Name   string `json:"name"`           // logical
+	Text   bool   `json:"text,omitempty"` // stored as text, not bytes
 }
 
 // ManifestContext is a declared context.
@@ -140,7 +149,11 @@ func (m *Model) manifest() *ManifestModel {
 		out.PrimaryKey = append(out.PrimaryKey, column(p))
 	}
 	for _, g := range m.Plan.Groups {
-		out.Keys = append(out.Keys, ManifestKey{g.Column.DBName, g.Name})
+		key := ManifestKey{Column: g.Column.DBName, Name: g.Name}
+		for _, f := range g.Fields {
+			key.Fields = append(key.Fields, ManifestField{f.Column.DBName, f.Name, f.Text})
+		}
+		out.Keys = append(out.Keys, key)
 	}
 	out.Context = declare(m.context)
 	for _, n := range slices.Sorted(maps.Keys(m.contexts)) {
@@ -403,7 +416,7 @@ func (m *ManifestModel) check() error {
 	case m.Assigned && len(m.PrimaryKey) > 1:
 		return errors.New("assigned_by_database: of a primary key of several columns none is")
 	}
-	seen, names := map[string]bool{}, map[string]bool{}
+	seen, names, fields := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	column := func(place string, c ManifestColumn) error {
 		switch {
 		case c.Column == "":
@@ -436,6 +449,18 @@ func (m *ManifestModel) check() error {
 			return fmt.Errorf("keys: the name %q is there twice", k.Name)
 		}
 		names[k.Name] = true
+		for _, f := range k.Fields {
+			if f.Column == "" || f.Name == "" {
+				return fmt.Errorf("keys: column %q: a field without a column or name", k.Column)
+			}
+			if err := unique("keys: column \""+k.Column+"\": fields", f.Column); err != nil {
+				return err
+			}
+			if fields[f.Name] {
+				return fmt.Errorf("keys: column %q: fields: the name %q is there twice", k.Column, f.Name)
+			}
+			fields[f.Name] = true
+		}
 	}
 	columns := map[string]Kind{}
 	context := func(place string, d ManifestContext) error {
@@ -444,7 +469,7 @@ func (m *ManifestModel) check() error {
 				return err
 			}
 			if seen[fold(c.Column)] {
-				return fmt.Errorf("%s: column %q is a primary key or key column", place, c.Column)
+				return fmt.Errorf("%s: column %q is a primary key, key column or sealed column", place, c.Column)
 			}
 			if was, ok := columns[c.Column]; ok && was != c.Kind {
 				return fmt.Errorf("%s: column %q is of kind %q, and of kind %q elsewhere", place, c.Column, c.Kind, was)

@@ -135,6 +135,11 @@ func (m *ManifestModel) plan() (*Plan, error) {
 		g := &Group{Plan: p, Name: k.Name, Column: add(k.Column, reflect.TypeFor[Key]()), pos: len(p.Groups)}
 		p.Groups = append(p.Groups, g)
 		p.keys[fold(k.Column)] = g
+		for _, f := range k.Fields {
+			sealed := &Field{Group: g, Name: f.Name, Column: add(f.Column, reflect.TypeFor[[]byte]()), Text: f.Text, pos: len(g.Fields)}
+			g.Fields = append(g.Fields, sealed)
+			p.byColumn[fold(f.Column)] = sealed
+		}
 	}
 	s.ModelType = reflect.StructOf(fields)
 	return p, nil

@@ -39,7 +39,18 @@ const someManifest = `{
         },
         {
           "column": "encrypted_kms_key_phone",
-          "name": "phone"
+          "name": "phone",
+          "fields": [
+            {
+              "column": "phone",
+              "name": "telephone",
+              "text": true
+            },
+            {
+              "column": "fax",
+              "name": "fax"
+            }
+          ]
         }
       ],
       "context": {
@@ -108,21 +119,26 @@ func TestParseManifest_refuses(t *testing.T) {
 		{`"format": 1`, `"format": 2`, "it is of format 2, and this program knows 1; take a newer one"},
 		{`"format": 1`, `"format": 0`, "format: 0 is none"},
 		{`"format": 1`, `"format": "1"`, `line 2: "format" is a string`},
-		{`"unbound": true`, `"unbound": 1`, `line 49: "models.unbound" is a number`},
+		{`"unbound": true`, `"unbound": 1`, `line 60: "models.unbound" is a number`},
 		{`"unbound": true`, `"unbounded": true`, `unknown field "unbounded"`},
-		{`"unbound": true`, `"unbound": true,`, "line 50: invalid character"},
+		{`"unbound": true`, `"unbound": true,`, "line 61: invalid character"},
 		{`"kind": "uuid"`, `"kind": "float"`, `models[0] (Patient): contexts: version 2: column "tenant_id": kind "float" is none of [integer text uuid bytes bool]`},
 		{`"kind": "uuid"`, `"kind": ""`, `kind "" is none of`},
-		{`"column": "tenant_id"`, `"column": "ID"`, `contexts: version 2: column "ID" is a primary key or key column`},
+		{`"column": "tenant_id"`, `"column": "ID"`, `contexts: version 2: column "ID" is a primary key, key column or sealed column`},
 		{`"column": "n"`, `"column": "Tenant"`, `models[1] (Visit): primary_key: column "Tenant" is there twice`},
 		{`"name": "Visit"`, `"name": "Patient"`, "models[1] (Patient): the name is there twice"},
 		{`"name": "phone"`, `"name": "encrypted_kms_key"`, `keys: the name "encrypted_kms_key" is there twice`},
 		{`"table": "patients"`, `"table": ""`, "table: empty"},
 		{`"1": {},`, `"1": {}, "2": {},`, `line 6: "2" is there twice`},
-		{`"unbound": true`, `"unbound": true, "unbound": false`, `line 49: "unbound" is there twice`},
+		{`"unbound": true`, `"unbound": true, "unbound": false`, `line 60: "unbound" is there twice`},
 		{`"1": {},`, `"0": {},`, "versions: 0 is no version"},
 		{`"1": {},`, `"one": {},`, "one"},
 		{`"k",`, `"",`, "keys: a column without"},
+		{`"column": "fax"`, `"column": ""`, `keys: column "encrypted_kms_key_phone": a field without`},
+		{`"column": "fax"`, `"column": "Phone"`, `column "Phone" is there twice`},
+		{`"column": "fax"`, `"column": "id"`, `column "id" is there twice`},
+		{`"name": "fax"`, `"name": "telephone"`, `fields: the name "telephone" is there twice`},
+		{`"column": "tenant_id"`, `"column": "fax"`, `column "fax" is a primary key, key column or sealed column`},
 	} {
 		text := strings.Replace(someManifest, tt.old, tt.new, 1)
 		if text == someManifest {
@@ -133,7 +149,7 @@ func TestParseManifest_refuses(t *testing.T) {
 			t.Errorf("%s: got %v", tt.new, err)
 		}
 	}
-	for text, says := range map[string]string{"": "unexpected end", "[]": "line 1", "null": `no "format"`, someManifest + "{}": "line 7", `{"format":1,"versions":{"1":{}}}`: "models: none", `{"format":1}`: "models: none", `{"format":1,"versions":{"1":{}},"models":[null]}`: "models[0]: null"} {
+	for text, says := range map[string]string{"": "unexpected end", "[]": "line 1", "null": `no "format"`, someManifest + "{}": "line 86", `{"format":1,"versions":{"1":{}}}`: "models: none", `{"format":1}`: "models: none", `{"format":1,"versions":{"1":{}},"models":[null]}`: "models[0]: null"} {
 		if _, err := ParseManifest([]byte(text)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%.40s: got %v", text, err)
 		}
