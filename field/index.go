@@ -1,0 +1,133 @@
+// index.go owns blind indexes: keyed hashes by which equal values find each other without being opened. docs/format.md, section 14.
+
+package field
+
+import (
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"log/slog"
+	"sync"
+
+	"github.com/rowseal/rowseal/internal/canon"
+)
+
+// IndexSize is the length of a blind index in bytes. 128 bits are wide enough for a unique index: among 10^9 different values two have the same
+// index with a probability of 10^-21 (birthday bound), so a duplicate that it refuses is one.
+const IndexSize = 16
+
+// ErrIndex: a value of this kind has no blind index. A truth value has two, and an index would be the value itself; floating point numbers that print alike may
+// differ; JSON has many spellings.
+var ErrIndex = errors.New("values of this kind have no blind index")
+
+// IndexPlace is what a blind index is of. Its names are logical: they stay when a Go type, table or column is renamed.
+type IndexPlace struct {
+	Namespace string // application and environment
+	Model     string
+	Field     string // the sealed field
+	Name      string // of the index among those of the field
+	Version   int    // of the index key, from 1
+}
+
+// IndexKey computes the blind indexes of one place. It is safe for concurrent use.
+//
+// Equal values have equal indexes, which is what an index is for and what it tells whoever reads the table: how often each value occurs, and which
+// rows share one. Without the key it does not tell which value that is. With the key, values are found by trying them: HMAC-SHA-256 is
+// fast, and a field that few values are possible for hides nothing from whoever has it.
+type IndexKey struct {
+	// Behind a pointer of its own, as in Key: fmt would follow it into the key.
+	state *indexState
+}
+
+type indexState struct {
+	place  IndexPlace
+	hashes sync.Pool // of *indexHash, keyed: a new one hashes two blocks of key first
+}
+
+type indexHash struct {
+	hash.Hash
+	kind [1]byte
+	sum  [sha256.Size]byte
+}
+
+// NewIndexKey derives the key of a place from an index key of [KeySize] bytes.
+func NewIndexKey(root []byte, p IndexPlace) (*IndexKey, error) {
+	switch {
+	case len(root) != KeySize:
+		return nil, fmt.Errorf("field: an index key has %d bytes, not %d", KeySize, len(root))
+	case p.Version < 1 || p.Model == "" || p.Field == "" || p.Name == "":
+		return nil, errors.New("field: an index needs a model, a field, a name and a version from 1") // what it gives would be another's
+	}
+	info := canon.Append(canon.AppendText(nil, "rowseal/index-key"), canon.Uint(suiteAESGCM))
+	for _, name := range []string{p.Namespace, p.Model, p.Field, p.Name} {
+		info = canon.AppendText(info, name)
+	}
+	info = canon.Append(info, canon.Int(int64(p.Version)))
+	// Expand alone, without Extract: an index key is uniformly random (RFC 5869, section 3.3).
+	sub, err := hkdf.Expand(sha256.New, root, string(info), KeySize)
+	if err != nil {
+		return nil, fmt.Errorf("field: derive the key of an index: %w", err)
+	}
+	s := &indexState{place: p}
+	s.hashes.New = func() any { return &indexHash{Hash: hmac.New(sha256.New, sub)} }
+	return &IndexKey{s}, nil
+}
+
+// Place is what the key's indexes are of.
+func (k *IndexKey) Place() IndexPlace { return k.state.place }
+
+// Append appends the index of a value to dst, [IndexSize] bytes. plaintext is the value as [Codec.Append] writes it. A column may change its Go type as
+// long as its values stay what they are: texts and bytes of the same bytes have one index, so have integers of the same number and times of the same instant. It fails
+// with [ErrIndex] for values that have none.
+func (k *IndexKey) Append(dst, plaintext []byte) ([]byte, error) {
+	if len(plaintext) == 0 {
+		return nil, fmt.Errorf("%w: it has no kind", ErrIndex)
+	}
+	kind, payload := plaintext[0], plaintext[1:]
+	switch kind {
+	case kindString, kindBytes, kindText:
+		kind = kindString
+	case kindInt, kindUint:
+		if kind == kindUint && len(payload) == 8 && payload[0] < 0x80 {
+			kind = kindInt
+		}
+	case kindTime:
+		if len(payload) < instantSize {
+			return nil, fmt.Errorf("%w: %w", ErrIndex, ErrMalformed)
+		}
+		payload = payload[:instantSize]
+	default:
+		return nil, fmt.Errorf("%w: %s", ErrIndex, kindName(kind))
+	}
+	h := k.state.hashes.Get().(*indexHash)
+	defer k.state.hashes.Put(h)
+	h.Reset()
+	h.kind[0] = kind
+	h.Write(h.kind[:])
+	h.Write(payload)
+	return append(dst, h.Sum(h.sum[:0])[:IndexSize]...), nil
+}
+
+// instantSize is the part of a time's payload that says when, not where: seconds and nanoseconds.
+const instantSize = 12
+
+const redactedIndexKey = "field.IndexKey(***)"
+
+// Format prints "field.IndexKey(***)" for every verb.
+func (k *IndexKey) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redactedIndexKey) }
+
+// String prints "field.IndexKey(***)".
+func (k *IndexKey) String() string { return redactedIndexKey }
+
+// GoString prints "field.IndexKey(***)".
+func (k *IndexKey) GoString() string { return redactedIndexKey }
+
+// LogValue logs "field.IndexKey(***)".
+func (k *IndexKey) LogValue() slog.Value { return slog.StringValue(redactedIndexKey) }
+
+// MarshalText writes "field.IndexKey(***)"; JSON and other encoders use it.
+func (k *IndexKey) MarshalText() ([]byte, error) { return []byte(redactedIndexKey), nil }
