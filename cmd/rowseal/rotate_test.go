@@ -330,27 +330,46 @@ func TestDialectorOf(t *testing.T) {
 	}
 }
 
-// begin starts a rotation in a process of its own, which is under way when begin returns: it has shown progress.
-func (c *clinic) begin(t *testing.T, more ...string) (cmd *exec.Cmd, stderr *bytes.Buffer, run string) {
+// rotating is a rotation in a process of its own, which is under way: it has shown progress.
+type rotating struct {
+	*exec.Cmd
+	run    string
+	stderr bytes.Buffer // complete once it has ended
+	ended  chan struct{}
+}
+
+func (c *clinic) begin(t *testing.T, more ...string) *rotating {
 	t.Helper()
 	self, err := os.Executable()
 	must(t, err)
-	cmd = exec.CommandContext(t.Context(), self, c.rotate(more...)...)
-	cmd.Env = append(os.Environ(), "ROWSEAL_TEST_PROCESS=1")
-	pipe, err := cmd.StderrPipe()
+	r := &rotating{Cmd: exec.CommandContext(t.Context(), self, c.rotate(more...)...), ended: make(chan struct{})}
+	r.Env = append(os.Environ(), "ROWSEAL_TEST_PROCESS=1")
+	pipe, err := r.StderrPipe()
 	must(t, err)
-	must(t, cmd.Start())
-	stderr = &bytes.Buffer{}
+	must(t, r.Start())
 	buf := make([]byte, 4096)
-	for !bytes.Contains(stderr.Bytes(), []byte("\n")) {
+	for !bytes.Contains(r.stderr.Bytes(), []byte("\n")) {
 		n, err := pipe.Read(buf)
-		stderr.Write(buf[:n])
+		r.stderr.Write(buf[:n])
 		must(t, err)
 	}
-	rest := make(chan struct{})
-	go func() { _, _ = stderr.ReadFrom(pipe); close(rest) }()
-	t.Cleanup(func() { <-rest })
-	return cmd, stderr, regexp.MustCompile(`\d{8}-\d{6}-[0-9a-f]{8}`).FindString(stderr.String())
+	r.run = regexp.MustCompile(`\d{8}-\d{6}-[0-9a-f]{8}`).FindString(r.stderr.String())
+	go func() {
+		defer close(r.ended)
+		_, _ = r.stderr.ReadFrom(pipe)
+		_ = r.Wait()
+	}()
+	t.Cleanup(func() { <-r.ended })
+	return r
+}
+
+// ends waits for the end, which must come with this code.
+func (r *rotating) ends(t *testing.T, code int) {
+	t.Helper()
+	<-r.ended
+	if got := r.ProcessState.ExitCode(); got != code {
+		t.Errorf("it ended with %d, not %d: %s", got, code, r.stderr.String())
+	}
 }
 
 // TestRotateIsKilled: what was stored is kept, and the next call goes on as soon as the lease has run out.
@@ -362,14 +381,14 @@ func TestRotateIsKilled(t *testing.T) {
 	c := newClinic(t, patients)
 	var first string
 	for range 3 {
-		cmd, _, run := c.begin(t, "--rate", "1500", "--model", "Patient", "--lease", "300ms")
-		must(t, cmd.Process.Kill())
-		_ = cmd.Wait()
+		r := c.begin(t, "--rate", "1500", "--model", "Patient", "--lease", "300ms")
+		must(t, r.Process.Kill())
+		<-r.ended
 		if first == "" {
-			first = run
+			first = r.run
 		}
-		if run != first {
-			t.Errorf("run %s after %s", run, first)
+		if r.run != first {
+			t.Errorf("run %s after %s", r.run, first)
 		}
 	}
 	out := prints(t, c.rotate("--quiet", "--lease", "300ms")...)
@@ -385,7 +404,7 @@ func TestRotateEndsAtTheSecondSignal(t *testing.T) {
 		t.Skip("Windows has no SIGINT to send")
 	}
 	c := newClinic(t, 300)
-	cmd, _, _ := c.begin(t, "--rate", "100", "--model", "Patient")
+	r := c.begin(t, "--rate", "100", "--model", "Patient")
 	db, shut := c.app(t, c.keys)
 	defer shut()
 	pool, err := db.DB()
@@ -395,17 +414,15 @@ func TestRotateEndsAtTheSecondSignal(t *testing.T) {
 	defer held.Close()
 	_, err = held.ExecContext(t.Context(), "BEGIN EXCLUSIVE") // so that no report can be read
 	must(t, err)
-	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }()
 	for signals := 0; ; signals++ {
-		_ = cmd.Process.Signal(os.Interrupt)
+		_ = r.Process.Signal(os.Interrupt)
 		select {
-		case <-ended:
+		case <-r.ended:
 		case <-time.After(100 * time.Millisecond):
 			continue
 		}
-		if status, is := cmd.ProcessState.Sys().(syscall.WaitStatus); !is || !status.Signaled() || signals == 0 {
-			t.Errorf("after %d signals it ended as %v", signals+1, cmd.ProcessState)
+		if status, is := r.ProcessState.Sys().(syscall.WaitStatus); !is || !status.Signaled() || signals == 0 {
+			t.Errorf("after %d signals it ended as %v", signals+1, r.ProcessState)
 		}
 		break
 	}
@@ -461,41 +478,33 @@ func TestRotateIsPausedAndStopped(t *testing.T) {
 	}
 	const patients = 1500
 	c := newClinic(t, patients)
-	begin := func() (*exec.Cmd, *bytes.Buffer, string) {
+	begin := func() *rotating {
 		t.Helper()
 		return c.begin(t, "--rate", "400", "--model", "Patient")
 	}
-	wait := func(cmd *exec.Cmd, code int) {
-		t.Helper()
-		_ = cmd.Wait()
-		if got := cmd.ProcessState.ExitCode(); got != code {
-			t.Errorf("it ended with %d, not %d", got, code)
-		}
-	}
-	cmd, stderr, run := begin()
-	must(t, cmd.Process.Signal(os.Interrupt))
-	wait(cmd, exitStopped)
-	if !strings.Contains(stderr.String(), "all of it is kept; the same command goes on there (run "+run+")") {
-		t.Error(stderr)
+	r := begin()
+	run := r.run
+	must(t, r.Process.Signal(os.Interrupt))
+	if r.ends(t, exitStopped); !strings.Contains(r.stderr.String(), "all of it is kept; the same command goes on there (run "+run+")") {
+		t.Error(r.stderr.String())
 	}
 
-	cmd, _, again := begin()
-	if again != run {
-		t.Errorf("run %s after %s", again, run)
+	if r = begin(); r.run != run {
+		t.Errorf("run %s after %s", r.run, run)
 	}
 	if out := prints(t, "pause", "--database", "sqlite:"+c.file, run, "--reason", "lunch"); !strings.Contains(out, "to go on: rowseal resume "+run) {
 		t.Error(out)
 	}
-	wait(cmd, exitPaused)
+	r.ends(t, exitPaused)
 	if r := rowseal(t, c.rotate("--quiet", "--model", "Patient")...); r.code != exitPaused || !strings.Contains(r.stderr, "lunch") {
 		t.Errorf("%+v", r)
 	}
 	if out := prints(t, "resume", "--database", "sqlite:"+c.file, run); !strings.Contains(out, "may go on") {
 		t.Error(out)
 	}
-	cmd, _, _ = begin()
-	must(t, cmd.Process.Signal(syscall.SIGTERM))
-	wait(cmd, exitStopped)
+	r = begin()
+	must(t, r.Process.Signal(syscall.SIGTERM))
+	r.ends(t, exitStopped)
 	out := prints(t, c.rotate("--quiet")...)
 	if !strings.Contains(out, run) || !strings.Contains(out, fmt.Sprintf("keys seen              %d", 2*patients)) {
 		t.Errorf("%s", out)
