@@ -53,7 +53,7 @@ type Config struct {
 	// keys are wrapped locally, at the price of longer row locks. Defaults to 1.
 	Lanes int
 
-	// MaxPage bounds the rows of one UPDATE; the number follows PageTime below that. Defaults to 1,000.
+	// MaxPage bounds the rows of one UPDATE; the number follows PageTime below that. Defaults to 500, past which nothing is gained.
 	MaxPage int
 
 	// PageTime is what storing one page should take: row locks are held about that long. Defaults to 50 ms.
@@ -78,7 +78,7 @@ type Config struct {
 
 const (
 	defaultCalls    = 64
-	defaultMaxPage  = 1000
+	defaultMaxPage  = 500
 	defaultPageTime = 50 * time.Millisecond
 	defaultBudget   = 100
 	defaultLease    = 30 * time.Second

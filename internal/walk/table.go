@@ -427,7 +427,18 @@ func (t Table) storeEach(ctx context.Context, db Execer, d Dialect, column strin
 
 // storePostgres passes arrays as text, which every driver takes, and has the database give them their types.
 func (t Table) storePostgres(ctx context.Context, db Execer, d Dialect, ty types, column string, changes []Change, busy bool) (int, map[int]bool, error) {
-	arrays := make([]strings.Builder, len(t.Key)+4)
+	texts := 2 // old and new
+	if len(t.Pins) > 0 {
+		texts = 3
+	}
+	arrays := make([]strings.Builder, len(t.Key)+texts)
+	for i := range arrays {
+		size := 24
+		if text := i - len(t.Key); text >= 0 && len(changes) > 0 {
+			size = len([]string{changes[0].Old, changes[0].New, changes[0].pin}[text]) + 24
+		}
+		arrays[i].Grow(len(changes) * size) // envelopes of a table are about as long as each other
+	}
 	for i, c := range changes {
 		sep := byte(',')
 		if i == 0 {
@@ -437,9 +448,9 @@ func (t Table) storePostgres(ctx context.Context, db Execer, d Dialect, ty types
 			arrays[k].WriteByte(sep)
 			arrayElement(&arrays[k], v)
 		}
-		for k, v := range []any{c.Old, c.New, c.pin, int64(i)} {
+		for k, v := range []string{c.Old, c.New, c.pin}[:texts] {
 			arrays[len(t.Key)+k].WriteByte(sep)
-			arrayElement(&arrays[len(t.Key)+k], v)
+			arrayText(&arrays[len(t.Key)+k], v)
 		}
 	}
 	args := make([]any, len(arrays))
@@ -452,20 +463,21 @@ func (t Table) storePostgres(ctx context.Context, db Execer, d Dialect, ty types
 		casts, names = append(casts, fmt.Sprintf("CAST($%d AS %s[])", i+1, ty.key[i])), append(names, fmt.Sprintf("k%d", i))
 		match = append(match, fmt.Sprintf("t.%s = v.k%d", d.Quote(c), i))
 	}
-	n := len(t.Key)
-	casts = append(casts, fmt.Sprintf("CAST($%d AS text[])", n+1), fmt.Sprintf("CAST($%d AS text[])", n+2), fmt.Sprintf("CAST($%d AS text[])", n+3), fmt.Sprintf("CAST($%d AS int[])", n+4))
+	for i, name := range []string{"old", "new", "pin"}[:texts] {
+		casts, names = append(casts, fmt.Sprintf("CAST($%d AS text[])", len(t.Key)+i+1)), append(names, name)
+	}
 	same := strings.Join(match, " AND ")
 	match = append(match, fmt.Sprintf("t.%s = v.old", d.Quote(column)))
 	if len(t.Pins) > 0 {
 		match = append(match, d.pin("t.", t.Pins)+" = v.pin")
 	}
 	still := strings.Join(match, " AND ")
-	page := fmt.Sprintf("unnest(%s) AS v(%s, old, new, pin, n)", strings.Join(casts, ", "), strings.Join(names, ", "))
+	page := fmt.Sprintf("unnest(%s) WITH ORDINALITY AS v(%s, n)", strings.Join(casts, ", "), strings.Join(names, ", "))
 	if busy {
 		// A row that somebody holds is left for later: to wait for it would keep all others of the page from everyone.
 		return positions(ctx, db, fmt.Sprintf(`WITH rowseal_page AS (SELECT * FROM %s),
 			rowseal_free AS (SELECT v.n FROM %s AS t JOIN rowseal_page AS v ON %s FOR NO KEY UPDATE OF t SKIP LOCKED)
-			UPDATE %s AS t SET %s = v.new FROM rowseal_page AS v JOIN rowseal_free AS free ON free.n = v.n WHERE %s RETURNING v.n`,
+			UPDATE %s AS t SET %s = v.new FROM rowseal_page AS v JOIN rowseal_free AS free ON free.n = v.n WHERE %s RETURNING v.n - 1`,
 			page, t.Name, still, t.Name, d.Quote(column), still), args)
 	}
 	result, err := db.ExecContext(ctx, fmt.Sprintf("UPDATE %s AS t SET %s = v.new FROM %s WHERE %s", t.Name, d.Quote(column), page, still), args...)
@@ -477,7 +489,7 @@ func (t Table) storePostgres(ctx context.Context, db Execer, d Dialect, ty types
 		return int(affected), nil, err
 	}
 	// It does not say which. What it wrote nobody else could have: no two wraps are alike.
-	return positions(ctx, db, fmt.Sprintf("SELECT v.n FROM %s JOIN %s AS t ON %s WHERE t.%s = v.new", page, t.Name, same, d.Quote(column)), args)
+	return positions(ctx, db, fmt.Sprintf("SELECT v.n - 1 FROM %s JOIN %s AS t ON %s WHERE t.%s = v.new", page, t.Name, same, d.Quote(column)), args)
 }
 
 func arrayElement(b *strings.Builder, v any) {
@@ -485,19 +497,28 @@ func arrayElement(b *strings.Builder, v any) {
 	case []byte:
 		b.WriteString(`"\\x` + hex.EncodeToString(v) + `"`)
 	case string:
-		b.WriteByte('"')
-		for i := range len(v) {
-			if v[i] == '"' || v[i] == '\\' {
-				b.WriteByte('\\')
-			}
-			b.WriteByte(v[i])
-		}
-		b.WriteByte('"')
+		arrayText(b, v)
 	case time.Time:
 		b.WriteString(`"` + v.Format("2006-01-02 15:04:05.999999Z07:00") + `"`)
 	default:
 		fmt.Fprint(b, v)
 	}
+}
+
+func arrayText(b *strings.Builder, s string) {
+	b.WriteByte('"')
+	for {
+		i := strings.IndexAny(s, `"\`)
+		if i < 0 {
+			break
+		}
+		b.WriteString(s[:i])
+		b.WriteByte('\\')
+		b.WriteByte(s[i])
+		s = s[i+1:]
+	}
+	b.WriteString(s)
+	b.WriteByte('"')
 }
 
 // storeSQLite passes one JSON text: the number of parameters is bounded.
