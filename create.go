@@ -102,6 +102,12 @@ func (p *Plugin) prepareCreate(db *gorm.DB) {
 		}
 	}
 	keep(db, c)
+	if len(m.Plan.Indexed()) > 0 {
+		if _, err := p.indexKeys(stmt, m); err != nil { // now, since no key can be made in the transaction
+			_ = db.AddError(err)
+			return
+		}
+	}
 	if err := meet(db, c, false); err != nil {
 		_ = db.AddError(err)
 		return

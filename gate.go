@@ -17,10 +17,14 @@ import (
 
 // gate wraps the clause builders, in front of what the dialect put there.
 func (p *Plugin) gate(db *gorm.DB) {
-	checks := map[string]func(clause.Clause, *gorm.Statement) error{
+	// Each gives what is to be built in the clause's place, nil for the clause itself.
+	checks := map[string]func(clause.Clause, *gorm.Statement) (clause.Expression, error){
 		"VALUES":      p.checkValues,
 		"SET":         p.checkSet,
 		"ON CONFLICT": p.checkConflict,
+	}
+	if p.searchable {
+		checks["WHERE"] = p.checkWhere
 	}
 	if db.ClauseBuilders == nil {
 		db.ClauseBuilders = map[string]clause.ClauseBuilder{}
@@ -33,7 +37,10 @@ func (p *Plugin) gate(db *gorm.DB) {
 				b.AddVar(b, row.Poison{Err: fmt.Errorf("rowseal: %s: %w: a builder that is no *gorm.Statement", name, ErrUnsupported)})
 				return
 			}
-			err := check(c, stmt)
+			instead, err := check(c, stmt)
+			if instead != nil {
+				c.Expression = instead
+			}
 			if conflict, ok := c.Expression.(clause.OnConflict); ok && err == nil {
 				switch m := p.model(stmt); {
 				case m == nil:
@@ -59,16 +66,18 @@ func (p *Plugin) gate(db *gorm.DB) {
 }
 
 // checkValues seals the rows of an INSERT.
-func (p *Plugin) checkValues(c clause.Clause, stmt *gorm.Statement) error {
+func (p *Plugin) checkValues(c clause.Clause, stmt *gorm.Statement) (clause.Expression, error) {
 	m := p.model(stmt)
 	values, ok := c.Expression.(clause.Values)
 	if m == nil || !ok {
-		return nil
+		return nil, nil
 	}
 	names := make([]string, len(values.Columns))
 	sealed := false
 	for i, column := range values.Columns {
-		names[i] = column.Name
+		if names[i] = column.Name; m.Plan.LookupIndex(column.Name) != nil {
+			return nil, fmt.Errorf("rowseal: insert %s, column %s: %w", m.Plan.Schema.Name, column.Name, ErrIndexColumn)
+		}
 		sealed = sealed || m.Plan.Lookup(column.Name) != nil || m.Plan.LookupKey(column.Name) != nil
 	}
 	if l := lookOf(stmt); l != nil {
@@ -76,18 +85,21 @@ func (p *Plugin) checkValues(c clause.Clause, stmt *gorm.Statement) error {
 	}
 	if stmt.DB.DryRun {
 		poison(values, m)
-		return nil
+		return nil, nil
 	}
 	if !sealed {
-		return nil
+		return nil, nil
 	}
 	columns := m.InsertColumns(names)
 	for _, v := range values.Values {
 		if err := columns.Check(v); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	if len(m.Plan.Indexed()) == 0 {
+		return nil, nil
+	}
+	return p.indexRows(stmt, m, values)
 }
 
 // poison makes the text of a dry run, which has no keys, impossible to run.
@@ -109,49 +121,72 @@ func dryValue(m *row.Model, column string) row.Poison {
 }
 
 // checkSet seals the values of an UPDATE.
-func (p *Plugin) checkSet(c clause.Clause, stmt *gorm.Statement) error {
+func (p *Plugin) checkSet(c clause.Clause, stmt *gorm.Statement) (clause.Expression, error) {
 	m := p.model(stmt)
 	set, ok := c.Expression.(clause.Set)
 	if m == nil || !ok {
-		return nil
+		return nil, nil
 	}
 	l := lookOf(stmt)
 	for i, a := range set {
 		name := a.Column.Name
 		f, g := m.Plan.Lookup(name), m.Plan.LookupKey(name)
 		switch {
+		case m.Plan.LookupIndex(name) != nil:
+			return nil, fmt.Errorf("rowseal: update %s, column %s: %w", m.Plan.Schema.Name, name, ErrIndexColumn)
 		case f != nil && a.Value != nil:
 			if by, ok := a.Value.(*byKey); ok && by.of(f) {
 				if err := by.seal(); err != nil {
-					return err
+					return nil, err
 				}
 				break
 			}
 			v, ok := a.Value.(*row.Value)
 			if !ok || v.Field() != f {
-				return fmt.Errorf("rowseal: update %s, column %s: %w; use db.Model(&row) with the row's primary key", m.Plan.Schema.Name, name, ErrPlaintext)
+				return nil, fmt.Errorf("rowseal: update %s, column %s: %w; use db.Model(&row) with the row's primary key", m.Plan.Schema.Name, name, ErrPlaintext)
 			}
 			if stmt.DB.DryRun {
 				set[i].Value = dryValue(m, name)
 			} else if err := v.Seal(); err != nil {
-				return err
+				return nil, err
 			}
 		case g != nil:
 			if by, ok := a.Value.(*byKey); ok && by.group == g && by.keys != nil {
 				break
 			}
 			if k, ok := a.Value.(*row.KeyValue); !ok || k.Group() != g || !k.Armed() {
-				return fmt.Errorf("rowseal: update %s, column %s: %w", m.Plan.Schema.Name, name, ErrKeyColumn)
+				return nil, fmt.Errorf("rowseal: update %s, column %s: %w", m.Plan.Schema.Name, name, ErrKeyColumn)
 			}
 		case slices.Contains(folded(m.Needed()), columnName(name)):
 			c, ok := kept[change](stmt.DB)
 			if !ok || c.model != m || !c.bound(stmt, a) {
-				return fmt.Errorf("rowseal: update %s, column %s: %w; create the row anew under the new one, and delete this one", m.Plan.Schema.Name, name, ErrIdentity)
+				return nil, fmt.Errorf("rowseal: update %s, column %s: %w; create the row anew under the new one, and delete this one", m.Plan.Schema.Name, name, ErrIdentity)
 			}
 		}
 		l.admit(m, columnName(name))
 	}
-	return nil
+	if len(m.Plan.Indexed()) == 0 {
+		return nil, nil
+	}
+	return p.indexSet(stmt, m, set)
+}
+
+// checkWhere has conditions on sealed fields look at their indexes.
+func (p *Plugin) checkWhere(c clause.Clause, stmt *gorm.Statement) (clause.Expression, error) {
+	w, ok := c.Expression.(clause.Where)
+	if !ok || isInside(stmt) {
+		return nil, nil
+	}
+	exprs, changed, err := p.searched(stmt, w.Exprs)
+	if err != nil || !changed {
+		return nil, err
+	}
+	if r, reads := kept[reading](stmt.DB); reads && r.model != nil && stmt.DB.Statement == stmt {
+		h := &hunt{sought: map[*row.Index][]*row.IndexValue{}}
+		h.note(stmt, r.model, exprs)
+		keep(stmt.DB, h)
+	}
+	return clause.Where{Exprs: exprs}, nil
 }
 
 // columnName is the bare name of a column, as a caller may have written it.
@@ -177,12 +212,19 @@ func column(s *schema.Schema, name string) *schema.Field {
 
 // checkConflict admits three kinds of upsert: one that leaves sealed and key columns alone, one by primary key that replaces all of a group
 // together with its key, and one whose rows were looked up (upsert.go). In any other the row that exists would keep one of the two.
-func (p *Plugin) checkConflict(c clause.Clause, stmt *gorm.Statement) error {
+func (p *Plugin) checkConflict(c clause.Clause, stmt *gorm.Statement) (clause.Expression, error) {
 	m := p.model(stmt)
 	conflict, ok := c.Expression.(clause.OnConflict)
 	if m == nil || !ok || conflict.DoNothing {
-		return nil
+		return nil, nil
 	}
+	if err := checkUpdates(stmt, m, conflict); err != nil || len(m.Plan.Indexed()) == 0 {
+		return nil, err
+	}
+	return p.indexConflict(stmt, m, conflict), nil
+}
+
+func checkUpdates(stmt *gorm.Statement, m *row.Model, conflict clause.OnConflict) error {
 	l := lookOf(stmt)
 	updated := map[string]bool{}
 	refuse := func(column string, err error, advice string) error {
@@ -190,6 +232,9 @@ func (p *Plugin) checkConflict(c clause.Clause, stmt *gorm.Statement) error {
 	}
 	for _, a := range conflict.DoUpdates {
 		name := columnName(a.Column.Name)
+		if m.Plan.LookupIndex(name) != nil {
+			return refuse(name, ErrIndexColumn, "leave it out of DoUpdates")
+		}
 		updated[name] = true
 		l.admit(m, name)
 		from, ok := a.Value.(clause.Column)

@@ -331,7 +331,7 @@ func (l *look) judge(u sqltext.Use) error {
 	if own, table := l.own(); own != nil && table == u.Table.Table {
 		m = own
 	}
-	sealed, key := m.Plan.Lookup(u.Column) != nil, m.Plan.LookupKey(u.Column) != nil
+	sealed, key, index := m.Plan.Lookup(u.Column) != nil, m.Plan.LookupKey(u.Column) != nil, m.Plan.LookupIndex(u.Column) != nil
 	refuse := func(act string, err error, advice string) error {
 		place := m.Plan.Schema.Name
 		if u.Column != "" {
@@ -347,13 +347,15 @@ func (l *look) judge(u sqltext.Use) error {
 			return refuse("insert", ErrPlaintext, "create rows from structs of the model")
 		case key:
 			return refuse("insert", ErrKeyColumn, "create rows from structs of the model")
+		case index:
+			return refuse("insert", ErrIndexColumn, "create rows from structs of the model")
 		}
 	case sqltext.InsertedAll:
 		return refuse("insert", ErrPlaintext, "without a column list it may fill sealed columns; create rows from structs of the model")
 	case sqltext.SetAgain:
 		return refuse("update", ErrPlaintext, "it is assigned twice, and the second value was not seen; assign it once")
 	case sqltext.Defaulted:
-		if sealed || key {
+		if sealed || key || index {
 			return refuse("alter", ErrPlaintext, "a default or check would hold plaintext; set the value in Go")
 		}
 	case sqltext.Set:
@@ -363,10 +365,16 @@ func (l *look) judge(u sqltext.Use) error {
 			return refuse("update", ErrPlaintext, "use db.Model(&row) with the row's primary key")
 		case key:
 			return refuse("update", ErrKeyColumn, "rowseal.Rotate moves a row to another key")
+		case index:
+			return refuse("update", ErrIndexColumn, "write the field")
 		default:
 			return refuse("update", ErrIdentity, "rows' keys are bound to it; load the row and save it")
 		}
 	case sqltext.Compared:
+		if f := m.Plan.Lookup(u.Column); f != nil && f.Index != nil {
+			return refuse("query", ErrCondition, fmt.Sprintf("it has a blind index, which is found by db.Where(&%s{%s: v}), db.Where(%q, v), a map, or rowseal.Eq(%q, v), for equal values alone",
+				m.Plan.Schema.Name, f.Column.BindName(), f.Column.DBName, f.Column.BindName()))
+		}
 		if sealed {
 			return refuse("query", ErrCondition, "compare it in Go after loading, or look the row up by another column, such as a blind index, "+u.Column+"_bidx, that holds a keyed hash of it; if another table's column is meant, write that table's name in front of it")
 		}
@@ -434,7 +442,7 @@ func (p *Plugin) lookup(table string) *sqltext.Columns { return p.columns[table]
 func columnsOf(m *row.Model, table string) *sqltext.Columns {
 	bound := folded(m.Needed())
 	return &sqltext.Columns{Table: table, Has: func(column string) bool {
-		return m.Plan.Lookup(column) != nil || m.Plan.LookupKey(column) != nil || slices.Contains(bound, column)
+		return m.Plan.Lookup(column) != nil || m.Plan.LookupKey(column) != nil || m.Plan.LookupIndex(column) != nil || slices.Contains(bound, column)
 	}}
 }
 

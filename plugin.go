@@ -81,6 +81,9 @@ type Plugin struct {
 
 	leading sync.Map // *schema.Schema to whether its relations lead to a sealed model
 
+	indexes    sync.Map // *indexed, by model
+	searchable bool     // some model has an index
+
 	denied atomic.Bool // the key service refused to unwrap for a merge of data keys: it is not asked for that again
 
 	checks  []*check
@@ -153,6 +156,9 @@ func (p *Plugin) register(db *gorm.DB) error {
 		return err
 	}
 	p.models, p.tables, p.columns = models, tables, map[string]*sqltext.Columns{}
+	for _, m := range models {
+		p.searchable = p.searchable || len(m.Plan.Indexed()) > 0
+	}
 	for name, m := range tables {
 		p.columns[name] = columnsOf(m, name)
 	}

@@ -88,9 +88,25 @@ type (
 		Name string `gorm:"serializer:rowseal" rowseal:"sealed"`
 		rowseal.RowKey
 	}
-	indexWord struct {
+	indexOfBool struct {
+		ID   uint
+		Name bool `gorm:"serializer:rowseal" rowseal:"index"`
+		rowseal.RowKey
+	}
+	indexOfJSON struct {
+		ID   uint
+		Name []string `gorm:"serializer:rowseal" rowseal:"json,unique"`
+		rowseal.RowKey
+	}
+	indexTaken struct {
+		ID       uint
+		Name     string `gorm:"serializer:rowseal" rowseal:"index"`
+		NameBidx string
+		rowseal.RowKey
+	}
+	indexOfSecret struct {
 		ID   uint64
-		Name string `gorm:"serializer:rowseal" rowseal:"index"`
+		Name rowseal.Secret[string] `rowseal:"index"`
 		rowseal.RowKey
 	}
 	wrongKeyName struct {
@@ -188,7 +204,10 @@ func TestUseRefusesADeclaration(t *testing.T) {
 		"with_two_keys_and_no_choice":      {&twoKeys{}, []string{"twoKeys", "Name", `rowseal:"key=A"`}},
 		"with_two_RowKeys":                 {&twoRowKeys{}, []string{"twoRowKeys", "encrypted_kms_key", "column of its own"}},
 		"with_an_unknown_word":             {&unknownWord{}, []string{"unknownWord", "Name", `"sealed"`, "key=Field"}},
-		"with_a_word_of_a_later_release":   {&indexWord{}, []string{"indexWord", "Name", "reserved"}},
+		"with_an_index_of_a_truth_value":   {&indexOfBool{}, []string{"indexOfBool", "Name", "no blind index"}},
+		"with_an_index_of_JSON":            {&indexOfJSON{}, []string{"indexOfJSON", "Name", "no blind index"}},
+		"with_an_index_of_a_Secret":        {&indexOfSecret{}, []string{"indexOfSecret", "Name", "Secret"}},
+		"with_the_column_of_an_index":      {&indexTaken{}, []string{"indexTaken", "Name", "name_bidx", "[]byte"}},
 		"with_a_key_that_is_not_there":     {&wrongKeyName{}, []string{"wrongKeyName", "Name", "key=Phone"}},
 		"with_an_unsupported_type":         {&badType{}, []string{"badType", "Name", `rowseal:"json"`}},
 		"without_a_primary_key":            {&noPrimaryKey{}, []string{"noPrimaryKey", "primaryKey"}},

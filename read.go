@@ -27,6 +27,7 @@ type reading struct {
 func (p *Plugin) beforeQuery(db *gorm.DB) {
 	stmt := db.Statement
 	forget[reading](db)
+	forget[hunt](db)
 	if db.Error != nil {
 		return
 	}
@@ -213,7 +214,12 @@ func (p *Plugin) afterQuery(db *gorm.DB) {
 	if epoch == nil || db.Error != nil || db.DryRun {
 		return
 	}
-	_ = db.AddError(p.reveal(stmt, epoch, p.leaves(stmt), p.targets(stmt)))
+	targets := p.targets(stmt)
+	if err := p.reveal(stmt, epoch, p.leaves(stmt), targets); err != nil || r.model == nil || p.leaves(stmt) {
+		_ = db.AddError(err)
+		return
+	}
+	_ = db.AddError(p.confirm(db, r.model, targets))
 }
 
 // reveal opens what a statement scanned, or leaves it sealed.

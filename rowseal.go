@@ -73,6 +73,14 @@ var (
 	ErrCondition = row.ErrCondition
 	// ErrKeyColumn: something else than the plugin would write a key column.
 	ErrKeyColumn = row.ErrKeyColumn
+	// ErrIndexKey: a blind index has no key yet, and the statement, which is in a transaction, cannot make one; see [Plugin.MakeIndexKeys].
+	ErrIndexKey = row.ErrIndexKey
+	// ErrIndexColumn: something else than the plugin would write the column of a blind index.
+	ErrIndexColumn = row.ErrIndexColumn
+	// ErrIndexIncomplete: a search by an index that rows from before it lack.
+	ErrIndexIncomplete = row.ErrIndexIncomplete
+	// ErrIndexMismatch: a row was found by the index of a value that it does not have.
+	ErrIndexMismatch = row.ErrIndexMismatch
 	// ErrStaleKey: another writer changed the row's key while it was being written. Load the row and try again.
 	ErrStaleKey = row.ErrStaleKey
 	// ErrNotLoaded: a field's value is not in memory: it was not selected, or could not be opened.

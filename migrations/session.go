@@ -228,6 +228,9 @@ func (s *session) guard(ctx context.Context, discard bool) (unlock func() error,
 	switch {
 	case s.dialect == "postgres":
 		err = s.exec(ctx, "LOCK TABLE rowseal_runs IN ACCESS EXCLUSIVE MODE")
+		if err == nil && slices.Contains(names, "rowseal_index_keys") {
+			err = s.exec(ctx, "LOCK TABLE rowseal_index_keys IN ACCESS EXCLUSIVE MODE")
+		}
 	case s.dialect == "mysql" && len(names) == len(tables):
 		// With some of them gone nothing has run since, and what is not there could not be dropped under this lock, IF EXISTS or not.
 		err = s.exec(ctx, "LOCK TABLES "+strings.Join(tables, " WRITE, ")+" WRITE")
@@ -236,8 +239,11 @@ func (s *session) guard(ctx context.Context, discard bool) (unlock func() error,
 	if err != nil {
 		return unlock, fmt.Errorf("lock the ledger: %w", err)
 	}
-	var runs, active int
+	var runs, active, keys int
 	err = s.conn.QueryRowContext(ctx, "SELECT count(*), count(active) FROM rowseal_runs").Scan(&runs, &active)
+	if err == nil && slices.Contains(names, "rowseal_index_keys") {
+		err = s.conn.QueryRowContext(ctx, "SELECT count(*) FROM rowseal_index_keys").Scan(&keys)
+	}
 	switch {
 	case err != nil:
 		err = fmt.Errorf("look for runs: %w", err)
@@ -245,6 +251,8 @@ func (s *session) guard(ctx context.Context, discard bool) (unlock func() error,
 		err = fmt.Errorf("%w: %d of %d have not ended; cancel them first", ErrRuns, active, runs)
 	case runs > 0 && !discard:
 		err = fmt.Errorf("%w: all %d have ended; migrations.Discard loses them", ErrRuns, runs)
+	case keys > 0 && !discard:
+		err = fmt.Errorf("%w: %d; no index finds anything without its key; migrations.Discard loses them", ErrIndexKeys, keys)
 	}
 	if err != nil {
 		return unlock, errors.Join(err, unlock())

@@ -22,6 +22,14 @@ var (
 	ErrCondition = errors.New("refused: a sealed column cannot be compared or ordered")
 	// ErrKeyColumn: something else than the plugin would write a key column.
 	ErrKeyColumn = errors.New("refused: a key column is written by the plugin alone")
+	// ErrIndexKey: a blind index has no key yet, and the statement, which is in a transaction, cannot make one.
+	ErrIndexKey = errors.New("there is none yet, and it cannot be made in a transaction; call Plugin.MakeIndexKeys when the program starts")
+	// ErrIndexColumn: something else than the plugin would write the column of a blind index.
+	ErrIndexColumn = errors.New("refused: the column of a blind index is written by the plugin alone, wherever its field is")
+	// ErrIndexIncomplete: a search by an index that rows from before it lack.
+	ErrIndexIncomplete = errors.New("rows have the field and not its index, so that a search would pass over them")
+	// ErrIndexMismatch: a row was found by an index that is not its value's.
+	ErrIndexMismatch = errors.New("its blind index is not that of its value (altered, or written by a program without the index); save the field again to mend it")
 	// ErrStaleKey: another writer changed the row's key while it was being written. Load the row and try again.
 	ErrStaleKey = errors.New("the row's key was changed by another writer")
 	// ErrNotLoaded: a field's value is not in memory: it was not selected, or could not be opened.

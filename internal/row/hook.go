@@ -117,6 +117,9 @@ func (p *Plan) adopt() {
 				f.Column.DataType, f.Column.GORMDataType = schema.String, schema.String
 			}
 			f.adopt()
+			if f.Index != nil {
+				f.Index.adopt(p.Schema)
+			}
 		}
 	}
 }

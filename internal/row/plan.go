@@ -29,6 +29,7 @@ type Plan struct {
 
 	byColumn map[string]*Field
 	keys     map[string]*Group // by key column
+	indexes  map[string]*Index // by column
 	bound    bool              // it is that of a registered model
 }
 
@@ -48,9 +49,10 @@ type Field struct {
 	Name   string // logical, in the associated data
 	Column *schema.Field
 	Codec  *field.Codec
-	Text   bool // stored as text, not bytes
-	JSON   bool // sealed as JSON
-	Secret bool // a Secret[T], opened only on request
+	Text   bool   // stored as text, not bytes
+	JSON   bool   // sealed as JSON
+	Secret bool   // a Secret[T], opened only on request
+	Index  *Index // nil for none
 
 	path   []step
 	pos    int    // in Group.Fields
@@ -115,7 +117,7 @@ func isKey(f *schema.Field) bool { return f.FieldType == reflect.TypeFor[Key]() 
 
 // newPlan reads a schema while GORM still builds it: fields and their setters exist, relations do not yet.
 func newPlan(s *schema.Schema) *Plan {
-	p := &Plan{Schema: s, byColumn: map[string]*Field{}, keys: map[string]*Group{}}
+	p := &Plan{Schema: s, byColumn: map[string]*Field{}, keys: map[string]*Group{}, indexes: map[string]*Index{}}
 	var errs []error
 	fail := func(f *schema.Field, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("rowseal: model %s, field %s: %w", s.Name, f.BindName(), fmt.Errorf(format, args...)))
@@ -141,7 +143,7 @@ func (p *Plan) addKey(f *schema.Field, fail failFunc) {
 	switch {
 	case err != nil:
 		fail(f, "tag rowseal: %w", err)
-	case t.key != "" || t.json || t.text:
+	case t.key != "" || t.json || t.text || t.index:
 		fail(f, "tag rowseal: a key column takes only name=logical")
 	case p.Schema.FieldsByDBName[f.DBName] != f || p.keys[fold(f.DBName)] != nil:
 		fail(f, "two fields have the column %q, and GORM keeps only one; give each key a column of its own, as in gorm:\"column:encrypted_kms_key_phone\"", f.DBName)
@@ -202,6 +204,11 @@ func (p *Plan) addField(f *schema.Field, fail failFunc) {
 	}
 	g.Fields = append(g.Fields, sealed)
 	p.byColumn[fold(f.DBName)] = sealed
+	if t.index {
+		if err := p.addIndex(sealed, t); err != nil {
+			fail(f, "%w", err)
+		}
+	}
 }
 
 // checkField refuses settings that GORM would carry out with the plaintext, or that ciphertext makes void.

@@ -1,7 +1,7 @@
 // tag.go owns the grammar of the rowseal struct tag. It is a public promise: words are added, never changed.
 //
 //	tag   = word { "," word }
-//	word  = "key=" GoField | "name=" logical | "json" | "text"
+//	word  = "key=" GoField | "name=" logical | "json" | "text" | "index" | "unique"
 //
 // Spaces around words are allowed. The gorm tag beside it must name the serializer rowseal; see checkField in plan.go.
 
@@ -19,6 +19,9 @@ type tag struct {
 	name string // logical name, where the column was renamed; "" is the column's name
 	json bool   // seal as JSON
 	text bool   // store as text
+
+	index  bool // keep a blind index
+	unique bool // one whose values are unique
 }
 
 // CheckTag holds the text of a rowseal tag to the grammar, for tools that read source code. key is the Go name of the key field that
@@ -57,11 +60,13 @@ func parseTag(s string) (tag, error) {
 		case "text":
 			t.text = true
 		case "index":
-			return tag{}, errors.New(`"index" is reserved for blind indexes, which this release does not have yet`)
+			t.index = true
+		case "unique":
+			t.index, t.unique = true, true
 		case "":
 			return tag{}, errors.New("an empty word; check the commas")
 		default:
-			return tag{}, fmt.Errorf("unknown word %q; the words are key=Field, name=logical, json and text", word)
+			return tag{}, fmt.Errorf("unknown word %q; the words are key=Field, name=logical, json, text, index and unique", word)
 		}
 		if hasValue {
 			return tag{}, fmt.Errorf("%q takes no value", name)

@@ -32,7 +32,8 @@ func TestParseTag(t *testing.T) {
 		"name=two words": "needs a value without spaces",
 		"json=true":      "takes no value",
 		"text=":          "takes no value",
-		"index":          "reserved",
+		"index=16":       "takes no value",
+		"unique,unique":  "twice",
 	} {
 		if _, err := parseTag(text); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("parseTag(%q): error %v does not say %q", text, err, says)
@@ -42,7 +43,7 @@ func TestParseTag(t *testing.T) {
 
 // What parses means something, and means the same again when it is written in the plainest way.
 func FuzzParseTag(f *testing.F) {
-	for _, seed := range []string{"", "json", "key=PhoneKey,text", " name=a ,json", "key==", "=", "key=a=b", "json,", "index", "\x00", "key=\t"} {
+	for _, seed := range []string{"", "json", "key=PhoneKey,text", " name=a ,json", "key==", "=", "key=a=b", "json,", "index", "unique,index", "\x00", "key=\t"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -65,6 +66,12 @@ func FuzzParseTag(f *testing.F) {
 		}
 		if got.text {
 			words = append(words, "text")
+		}
+		switch {
+		case got.unique:
+			words = append(words, "unique")
+		case got.index:
+			words = append(words, "index")
 		}
 		again, err := parseTag(strings.Join(words, ","))
 		if err != nil || again != got {

@@ -75,6 +75,15 @@ CREATE TABLE IF NOT EXISTS rowseal_events (
 	CONSTRAINT rowseal_events_run FOREIGN KEY (run_id) REFERENCES rowseal_runs (id) ON DELETE CASCADE
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
+-- The keys of blind indexes, wrapped. Whoever inserts first has made the key, and nobody replaces one.
+CREATE TABLE IF NOT EXISTS rowseal_index_keys (
+	model varchar(255) NOT NULL,
+	version int NOT NULL,
+	sealed mediumtext NOT NULL,
+	created_ms bigint NOT NULL,
+	PRIMARY KEY (model, version)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
 INSERT INTO rowseal_migrations (version, name, applied_ms)
 VALUES (1, 'ledger', CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED))
 ON DUPLICATE KEY UPDATE version = version;

@@ -1,5 +1,6 @@
--- Loses every run that the ledger holds.
+-- Loses every run that the ledger holds, and the keys of blind indexes, without which no index finds anything.
 DROP TABLE rowseal_migrations;
+DROP TABLE rowseal_index_keys;
 DROP TABLE rowseal_events;
 DROP TABLE rowseal_failures;
 DROP TABLE rowseal_ranges;

@@ -76,5 +76,14 @@ CREATE TABLE rowseal_events (
 	CONSTRAINT rowseal_events_run FOREIGN KEY (run_id) REFERENCES rowseal_runs (id) ON DELETE CASCADE
 );
 
+-- The keys of blind indexes, wrapped. Whoever inserts first has made the key, and nobody replaces one.
+CREATE TABLE rowseal_index_keys (
+	model varchar(255) NOT NULL,
+	version int NOT NULL,
+	sealed text NOT NULL,
+	created_ms bigint NOT NULL,
+	PRIMARY KEY (model, version)
+);
+
 INSERT INTO rowseal_migrations (version, name, applied_ms)
 VALUES (1, 'ledger', CAST((julianday('now') - 2440587.5) * 86400000 AS integer));

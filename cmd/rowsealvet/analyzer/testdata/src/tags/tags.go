@@ -14,8 +14,7 @@ type Account struct {
 	Bare     string                 `gorm:"rowseal"`                                // want `field Bare would be stored in plaintext: "rowseal"`
 	OwnKey   string                 `serializer:"rowseal"`                          // want `field OwnKey would be stored in plaintext: serializer:"rowseal"`
 	Other    string                 `gorm:"serializer:json" rowseal:"json"`         // want `field Other has a rowseal tag and another serializer`
-	Unknown  string                 `gorm:"serializer:rowseal" rowseal:"txt"`       // want `field Unknown: tag rowseal: unknown word "txt"; the words are key=Field, name=logical, json and text`
-	Reserved string                 `gorm:"serializer:rowseal" rowseal:"index"`     // want `field Reserved: tag rowseal: "index" is reserved`
+	Unknown  string                 `gorm:"serializer:rowseal" rowseal:"txt"`       // want `field Unknown: tag rowseal: unknown word "txt"; the words are key=Field, name=logical, json, text, index and unique`
 	Wrong    string                 `gorm:"serializer:rowseal" rowseal:"key=Phone"` // want `model Account, field Wrong: key=Phone names no field of type rowseal.Key in this struct or around it`
 	Right    string                 `gorm:"serializer:rowseal" rowseal:"key=PhoneKey"`
 	Trailing string                 `gorm:"size:10;" rowseal:"text"`       // want `field Trailing has a rowseal tag but would be stored in plaintext`

@@ -1,0 +1,579 @@
+// index.go owns blind indexes in GORM: their keys, their columns in every statement that writes a field, and conditions, which become a look at those columns.
+
+package rowseal
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
+
+	"github.com/rowseal/rowseal/internal/row"
+	"github.com/rowseal/rowseal/kmskey"
+)
+
+// indexVersion is that of every index key so far.
+const indexVersion = 1
+
+// indexAge is how long a process remembers index keys before it asks the key service again: so long may a revoked one be used.
+const indexAge = time.Hour
+
+// indexed is what a process knows of a model's indexes.
+type indexed struct {
+	turn chan struct{} // holds one: who has it may look and change
+
+	keys     row.IndexKeys
+	since    time.Time
+	complete map[*row.Index]bool
+}
+
+func (p *Plugin) indexedOf(m *row.Model) *indexed {
+	known, ok := p.indexes.Load(m)
+	if !ok {
+		fresh := &indexed{turn: make(chan struct{}, 1), complete: map[*row.Index]bool{}}
+		known, _ = p.indexes.LoadOrStore(m, fresh)
+	}
+	return known.(*indexed)
+}
+
+// begin waits for a turn, no longer than ctx.
+func (i *indexed) begin(ctx context.Context) (end func(), err error) {
+	select {
+	case i.turn <- struct{}{}:
+		return func() { <-i.turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// MakeIndexKeys makes the keys of blind indexes that models lack, and moves those that are not under the keyring's current version to it, so that an old version can be
+// taken out when rows are rotated too. Call it when the program starts, after migrations.Up, on a db that is no transaction. It makes a call to the key service for each
+// model, and one more for each key that moves. A key that is missing is otherwise made by the first statement that needs it, unless that runs in a
+// transaction: it must not go with one that is rolled back. Any number of processes may call it at once.
+func (p *Plugin) MakeIndexKeys(ctx context.Context, db *gorm.DB) error {
+	stmt := db.WithContext(ctx).Statement
+	if inTransaction(stmt) {
+		return fmt.Errorf("rowseal: make index keys: %w: in a transaction", ErrUnsupported)
+	}
+	for _, m := range p.models {
+		if len(m.Plan.Indexed()) == 0 {
+			continue
+		}
+		if _, err := p.indexKeys(stmt, m); err != nil {
+			return err
+		}
+		if err := p.moveIndexKey(stmt, m); err != nil {
+			return fmt.Errorf("rowseal: index key of model %s: %w", m.Plan.Schema.Name, err)
+		}
+	}
+	return nil
+}
+
+// moveIndexKey moves a key to the current version, unless another process has.
+func (p *Plugin) moveIndexKey(stmt *gorm.Statement, m *row.Model) error {
+	sealed, err := readIndexKey(stmt, m)
+	if err != nil {
+		return err
+	}
+	box, ec, err := p.indexBox(m)
+	if err != nil {
+		return err
+	}
+	moved, err := box.Rewrap(stmt.Context, sealed, ec, ec)
+	if err != nil || moved == sealed {
+		return err
+	}
+	_, err = poolOf(stmt).ExecContext(stmt.Context, bindings(stmt.DB, "UPDATE rowseal_index_keys SET sealed = ? WHERE model = ? AND version = ? AND sealed = ?"), moved, m.Name, indexVersion, sealed)
+	return err
+}
+
+// indexBox is what a model's index key is sealed in, and under which context: one that permits to find rows, and none of them to be opened.
+func (p *Plugin) indexBox(m *row.Model) (*kmskey.Box, []kmskey.Pair, error) {
+	box, err := kmskey.NewBox(p.keys, "rowseal/index-keys")
+	return box, []kmskey.Pair{{Name: "purpose", Value: kmskey.Text("rowseal/index")}, {Name: "model_name", Value: kmskey.Text(m.Name)}, {Name: "index_version", Value: kmskey.Int(indexVersion)}}, err
+}
+
+// indexKeys gives the keys of a model's indexes: one call to the key service for a process and its time.
+func (p *Plugin) indexKeys(stmt *gorm.Statement, m *row.Model) (row.IndexKeys, error) {
+	i := p.indexedOf(m)
+	end, err := i.begin(stmt.Context)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	if i.keys != nil && time.Since(i.since) < indexAge {
+		return i.keys, nil
+	}
+	fail := func(err error) (row.IndexKeys, error) {
+		return nil, fmt.Errorf("rowseal: index key of model %s: %w", m.Plan.Schema.Name, err)
+	}
+	sealed, err := readIndexKey(stmt, m)
+	if err != nil {
+		return fail(err)
+	}
+	box, ec, err := p.indexBox(m)
+	if err != nil {
+		return fail(err)
+	}
+	if sealed == "" {
+		if inTransaction(stmt) {
+			return fail(ErrIndexKey)
+		}
+		// A data key is 32 random bytes, as an index key is.
+		fresh := kmskey.NewDEK()
+		defer fresh.Destroy()
+		made, err := box.Seal(stmt.Context, fresh.Bytes(), ec...)
+		if err != nil {
+			return fail(err)
+		}
+		if sealed, err = keepIndexKey(stmt, m, made); err != nil {
+			return fail(err)
+		}
+	}
+	root, err := box.Open(stmt.Context, sealed, ec...)
+	if err != nil {
+		return fail(err)
+	}
+	defer clear(root)
+	keys, err := m.IndexKeys(root, indexVersion)
+	if err != nil {
+		return fail(err)
+	}
+	i.keys, i.since = keys, time.Now()
+	return keys, nil
+}
+
+// poolOf is the connection of a statement, without the last look.
+func poolOf(stmt *gorm.Statement) gorm.ConnPool {
+	switch pool := stmt.ConnPool.(type) {
+	case lookingPool:
+		return pool.ConnPool
+	case lookingTx:
+		return pool.ConnPool
+	}
+	return stmt.ConnPool
+}
+
+// bindings writes ? as the database does.
+func bindings(db *gorm.DB, query string) string {
+	if db.Name() != "postgres" {
+		return query
+	}
+	for n := 1; strings.Contains(query, "?"); n++ {
+		query = strings.Replace(query, "?", fmt.Sprintf("$%d", n), 1)
+	}
+	return query
+}
+
+// readIndexKey gives "" where there is none.
+func readIndexKey(stmt *gorm.Statement, m *row.Model) (sealed string, err error) {
+	rows, err := poolOf(stmt).QueryContext(stmt.Context, bindings(stmt.DB, "SELECT sealed FROM rowseal_index_keys WHERE model = ? AND version = ?"), m.Name, indexVersion)
+	if err != nil {
+		return "", fmt.Errorf("read it: %w; the table is made by migrations.Up", err)
+	}
+	defer rows.Close()
+	if rows.Next() {
+		err = rows.Scan(&sealed)
+	}
+	return sealed, errors.Join(err, rows.Err())
+}
+
+// keepIndexKey stores a key unless there is one, and gives the one that is there then.
+func keepIndexKey(stmt *gorm.Statement, m *row.Model, made string) (string, error) {
+	query := "INSERT INTO rowseal_index_keys (model, version, sealed, created_ms) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+	if isMySQL(stmt.DB) {
+		query = "INSERT IGNORE INTO rowseal_index_keys (model, version, sealed, created_ms) VALUES (?, ?, ?, ?)"
+	}
+	if _, err := poolOf(stmt).ExecContext(stmt.Context, bindings(stmt.DB, query), m.Name, indexVersion, made, time.Now().UnixMilli()); err != nil {
+		return "", fmt.Errorf("store it: %w", err)
+	}
+	sealed, err := readIndexKey(stmt, m)
+	if err == nil && sealed == "" {
+		err = errors.New("it was stored, and is not there")
+	}
+	return sealed, err
+}
+
+// filled makes sure that no row has the field and not its index: a search would pass over it. What was once complete stays so, as long as every writer knows the
+// index.
+func (p *Plugin) filled(stmt *gorm.Statement, m *row.Model, x *row.Index) error {
+	i := p.indexedOf(m)
+	end, err := i.begin(stmt.Context)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if i.complete[x] {
+		return nil
+	}
+	query := fmt.Sprintf("SELECT 1 FROM %s WHERE %s IS NOT NULL AND %s IS NULL LIMIT 1", stmt.Quote(m.Plan.Schema.Table), stmt.Quote(x.Field.Column.DBName), stmt.Quote(x.Column))
+	var one int
+	switch err := poolOf(stmt).QueryRowContext(stmt.Context, query).Scan(&one); {
+	case errors.Is(err, sql.ErrNoRows):
+		i.complete[x] = true
+		return nil
+	case err != nil:
+		return fmt.Errorf("rowseal: index %s: look whether it is complete: %w", x.Field.Place(), err)
+	}
+	return fmt.Errorf("rowseal: index %s: %w; load the rows where %s is NULL and save them", x.Field.Place(), ErrIndexIncomplete, x.Column)
+}
+
+// indexValue is the index of a Go value.
+func (p *Plugin) indexValue(stmt *gorm.Statement, m *row.Model, x *row.Index, plain any) (*row.IndexValue, error) {
+	keys, err := p.indexKeys(stmt, m)
+	if err != nil {
+		return nil, err
+	}
+	return keys.Value(x, plain)
+}
+
+// indexOf is what is written to an index column beside a value of its field. nil is NULL.
+func (p *Plugin) indexOf(stmt *gorm.Statement, m *row.Model, x *row.Index, value any) (any, error) {
+	switch v := value.(type) {
+	case nil:
+		return nil, nil
+	case *byKey: // one value for many rows, each under its own key
+		return p.indexOf(stmt, m, x, v.values[0])
+	case *row.Value:
+		if v.Null() {
+			return nil, nil
+		}
+		return p.indexValue(stmt, m, x, v.Plain())
+	case row.Poison:
+		return v, nil // a dry run
+	}
+	return nil, fmt.Errorf("rowseal: index %s: %w", x.Field.Place(), ErrPlaintext)
+}
+
+// indexRows adds index columns to the rows of an INSERT.
+func (p *Plugin) indexRows(stmt *gorm.Statement, m *row.Model, values clause.Values) (clause.Values, error) {
+	for at, column := range values.Columns {
+		f := m.Plan.Lookup(column.Name)
+		if f == nil || f.Index == nil {
+			continue
+		}
+		values.Columns = append(values.Columns[:len(values.Columns):len(values.Columns)], clause.Column{Name: f.Index.Column})
+		rows := make([][]any, len(values.Values))
+		for i, v := range values.Values {
+			sum, err := p.indexOf(stmt, m, f.Index, v[at])
+			if err != nil {
+				return values, err
+			}
+			rows[i] = append(v[:len(v):len(v)], sum)
+		}
+		values.Values = rows
+	}
+	return values, nil
+}
+
+// indexSet adds index columns to the SET of an UPDATE.
+func (p *Plugin) indexSet(stmt *gorm.Statement, m *row.Model, set clause.Set) (clause.Set, error) {
+	out := set[:len(set):len(set)]
+	for _, a := range set {
+		f := m.Plan.Lookup(a.Column.Name)
+		if f == nil || f.Index == nil {
+			continue
+		}
+		sum, err := p.indexOf(stmt, m, f.Index, a.Value)
+		if err != nil {
+			return set, err
+		}
+		out = append(out, clause.Assignment{Column: clause.Column{Name: f.Index.Column}, Value: sum})
+		lookOf(stmt).admit(m, columnName(f.Index.Column))
+	}
+	return out, nil
+}
+
+// indexConflict adds index columns to what an upsert takes from its rows.
+func (p *Plugin) indexConflict(stmt *gorm.Statement, m *row.Model, conflict clause.OnConflict) clause.OnConflict {
+	updates := conflict.DoUpdates[:len(conflict.DoUpdates):len(conflict.DoUpdates)]
+	for _, a := range conflict.DoUpdates {
+		f := m.Plan.Lookup(a.Column.Name)
+		if f == nil || f.Index == nil {
+			continue
+		}
+		updates = append(updates, clause.Assignment{Column: clause.Column{Name: f.Index.Column}, Value: clause.Column{Table: "excluded", Name: f.Index.Column}})
+		lookOf(stmt).admit(m, columnName(f.Index.Column))
+	}
+	conflict.DoUpdates = updates
+	return conflict
+}
+
+// Eq is the condition that a field, by its Go name or its column, has a value: for a sealed field with an index, in db.Where(rowseal.Eq("Email", v)). Values of a slice are
+// alternatives, and nil is NULL.
+func Eq(field string, value any) clause.Expression { return eq{field, value} }
+
+type eq struct {
+	field string
+	value any
+}
+
+func (e eq) as(s *schema.Schema) clause.Eq {
+	name := e.field
+	if s != nil {
+		if f := s.LookUpField(name); f != nil && f.DBName != "" {
+			name = f.DBName
+		}
+	}
+	return clause.Eq{Column: clause.Column{Table: clause.CurrentTable, Name: name}, Value: e.value}
+}
+
+// Build is for a statement whose conditions nobody looked through.
+func (e eq) Build(b clause.Builder) {
+	var s *schema.Schema
+	if stmt, ok := b.(*gorm.Statement); ok {
+		s = stmt.Schema
+	}
+	e.as(s).Build(b)
+}
+
+// searched is a copy of conditions in which those on sealed fields with an index are conditions on the index. The statement's own stay what they are: GORM reads them for
+// FirstOrCreate.
+func (p *Plugin) searched(stmt *gorm.Statement, exprs []clause.Expression) (out []clause.Expression, changed bool, err error) {
+	for i, e := range exprs {
+		next, other, err := p.searchedOne(stmt, e)
+		if err != nil {
+			return nil, false, err
+		}
+		if other && !changed {
+			out, changed = slices.Clone(exprs), true
+		}
+		if other {
+			out[i] = next
+		}
+	}
+	return out, changed, nil
+}
+
+func (p *Plugin) searchedOne(stmt *gorm.Statement, e clause.Expression) (instead clause.Expression, changed bool, err error) {
+	switch e := e.(type) {
+	case eq:
+		if instead, changed, err = p.searchedOne(stmt, e.as(stmt.Schema)); err == nil && !changed {
+			instead, changed = e.as(stmt.Schema), true // it knows the Go name
+		}
+		return instead, changed, err
+	case clause.Eq:
+		values, list, found, err := p.sums(stmt, e.Column, e.Value)
+		switch {
+		case err != nil || found == nil:
+			return nil, false, err
+		case list:
+			return clause.IN{Column: found.column, Values: values}, true, nil
+		}
+		return clause.Eq{Column: found.column, Value: values[0]}, true, nil
+	case clause.Neq:
+		values, list, found, err := p.sums(stmt, e.Column, e.Value)
+		switch {
+		case err != nil || found == nil:
+			return nil, false, err
+		case list:
+			return clause.Not(clause.IN{Column: found.column, Values: values}), true, nil
+		}
+		return clause.Neq{Column: found.column, Value: values[0]}, true, nil
+	case clause.IN:
+		values, _, found, err := p.sums(stmt, e.Column, e.Values)
+		if err != nil || found == nil {
+			return nil, false, err
+		}
+		return clause.IN{Column: found.column, Values: values}, true, nil
+	case clause.AndConditions:
+		inner, changed, err := p.searched(stmt, e.Exprs)
+		return clause.AndConditions{Exprs: inner}, changed, err
+	case clause.OrConditions:
+		inner, changed, err := p.searched(stmt, e.Exprs)
+		return clause.OrConditions{Exprs: inner}, changed, err
+	case clause.NotConditions:
+		inner, changed, err := p.searched(stmt, e.Exprs)
+		return clause.NotConditions{Exprs: inner}, changed, err
+	case clause.Where:
+		inner, changed, err := p.searched(stmt, e.Exprs)
+		return clause.Where{Exprs: inner}, changed, err
+	case bracketed:
+		inner, changed, err := p.searchedOne(stmt, e.Expression)
+		return bracketed{inner}, changed, err
+	}
+	return nil, false, nil
+}
+
+// hunt is what a statement seeks, as far as every row that it finds must have it.
+type hunt struct {
+	sought map[*row.Index][]*row.IndexValue
+}
+
+// note takes down the conditions on the statement's own model that stand beside all others: with an OR next to one, a row need not meet it.
+func (h *hunt) note(stmt *gorm.Statement, m *row.Model, exprs []clause.Expression) {
+	for _, e := range exprs {
+		if _, or := e.(clause.OrConditions); or {
+			return
+		}
+	}
+	add := func(column any, values ...any) {
+		c, ok := column.(clause.Column)
+		if !ok || c.Table != "" && c.Table != clause.CurrentTable && !strings.EqualFold(bareName(c.Table), bareName(stmt.Table)) {
+			return
+		}
+		x := m.Plan.LookupIndex(c.Name)
+		if x == nil || h.sought[x] != nil {
+			return
+		}
+		var sums []*row.IndexValue
+		for _, v := range values {
+			if sum, ours := v.(*row.IndexValue); ours {
+				sums = append(sums, sum)
+			}
+		}
+		if len(sums) == len(values) && len(sums) > 0 {
+			h.sought[x] = sums
+		}
+	}
+	for _, e := range exprs {
+		switch e := e.(type) {
+		case clause.Eq:
+			add(e.Column, e.Value)
+		case clause.IN:
+			add(e.Column, e.Values...)
+		case clause.AndConditions:
+			h.note(stmt, m, e.Exprs)
+		case clause.Where:
+			h.note(stmt, m, e.Exprs)
+		}
+	}
+}
+
+// confirm holds rows that were opened to what was sought: an index column says what its writer wrote, and the value is authentic.
+func (p *Plugin) confirm(db *gorm.DB, m *row.Model, targets []row.Target) error {
+	h, ok := kept[hunt](db)
+	if !ok || len(h.sought) == 0 {
+		return nil
+	}
+	forget[hunt](db)
+	keys, err := p.indexKeys(db.Statement, m)
+	if err != nil {
+		return err
+	}
+	for x, sought := range h.sought {
+		for _, t := range targets {
+			if t.Model != m {
+				continue
+			}
+			fits, err := keys.Fits(x, t.Value, sought)
+			if err == nil && !fits {
+				err = ErrIndexMismatch
+			}
+			if err != nil {
+				return fmt.Errorf("rowseal: query %s: %s: %w", m.Describe(t.Value), x.Field.Place(), err)
+			}
+		}
+	}
+	return nil
+}
+
+// indexedColumn is where a condition on a field looks instead.
+type indexedColumn struct {
+	model  *row.Model
+	index  *row.Index
+	column clause.Column
+}
+
+// indexedBy finds the index behind the column of a condition; nil for none.
+func (p *Plugin) indexedBy(stmt *gorm.Statement, column any) *indexedColumn {
+	var c clause.Column
+	switch column := column.(type) {
+	case string:
+		c.Name = column
+		if i := strings.LastIndexByte(column, '.'); i >= 0 {
+			c.Table, c.Name = column[:i], column[i+1:]
+		}
+	case clause.Column:
+		if c = column; c.Raw {
+			return nil
+		}
+	default:
+		return nil
+	}
+	m := p.model(stmt)
+	if own := c.Table == "" || c.Table == clause.CurrentTable || strings.EqualFold(bareName(c.Table), bareName(stmt.Table)); !own {
+		m = p.tables[tableName(c.Table)]
+	}
+	if m == nil {
+		return nil
+	}
+	f := m.Plan.Lookup(c.Name)
+	if f == nil || f.Index == nil {
+		return nil
+	}
+	c.Name = f.Index.Column
+	return &indexedColumn{m, f.Index, c}
+}
+
+// sums are the indexes of the values that a column is compared with. found is nil where the condition stays what it is: it is none on an index, or asks for NULL, which a
+// sealed column has as any other, or for what only the database knows.
+func (p *Plugin) sums(stmt *gorm.Statement, column, value any) (sums []any, list bool, found *indexedColumn, err error) {
+	if found = p.indexedBy(stmt, column); found == nil {
+		return nil, false, nil, nil
+	}
+	values := []any{value}
+	switch value.(type) {
+	case nil, clause.Expression, gorm.Valuer, *gorm.DB, clause.Column, clause.Table:
+		return nil, false, nil, nil
+	}
+	if v := reflect.ValueOf(value); (v.Kind() == reflect.Slice || v.Kind() == reflect.Array) && !assigns(found.index.Field, value) {
+		values, list = make([]any, v.Len()), true
+		for i := range values {
+			values[i] = v.Index(i).Interface()
+		}
+	}
+	if stmt.DB.DryRun && !isSubQuery(stmt.DB) {
+		for range values {
+			sums = append(sums, dryValue(found.model, found.index.Column))
+		}
+		return sums, list, found, nil
+	}
+	if err := p.filled(stmt, found.model, found.index); err != nil {
+		return nil, false, nil, err
+	}
+	for _, v := range values {
+		plain, err := plainOf(stmt, found.index.Field, v)
+		if err != nil {
+			return nil, false, nil, err
+		}
+		sum, err := p.indexValue(stmt, found.model, found.index, plain)
+		if err != nil {
+			return nil, false, nil, err
+		}
+		sums = append(sums, sum)
+	}
+	return sums, list, found, nil
+}
+
+// assigns reports that a slice or array is one value of the field, as bytes are, and not a list of them.
+func assigns(f *row.Field, value any) bool {
+	t := f.Column.FieldType
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return reflect.TypeOf(value) == t || t.Kind() == reflect.Slice && reflect.TypeOf(value).ConvertibleTo(t)
+}
+
+// plainOf is a value as the field itself would hold it.
+func plainOf(stmt *gorm.Statement, f *row.Field, value any) (any, error) {
+	if ours, ok := value.(*row.Value); ok {
+		if ours.Field() == f {
+			return ours.Plain(), nil
+		}
+		value = ours.Plain()
+	}
+	scratch := reflect.New(f.Column.Schema.ModelType)
+	if err := f.Assign(stmt.Context, scratch, value); err != nil {
+		return nil, err
+	}
+	return f.Column.ReflectValueOf(stmt.Context, scratch).Interface(), nil
+}

@@ -1,0 +1,392 @@
+package integration
+
+// index_test.go owns blind indexes: that every way of writing a field writes its index, and every way of asking for one finds it or is refused.
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/rowseal/rowseal"
+	"github.com/rowseal/rowseal/kmskey"
+	"github.com/rowseal/rowseal/kmskey/kmskeytest"
+	"github.com/rowseal/rowseal/kmskey/localkey"
+	"github.com/rowseal/rowseal/migrations"
+)
+
+// IdxDoc has an index that is unique and two that are not.
+type IdxDoc struct {
+	ID    uint64
+	Ward  string
+	Email string  `gorm:"serializer:rowseal" rowseal:"unique"`
+	Phone *string `gorm:"serializer:rowseal" rowseal:"index,key=PhoneKey,text"`
+	Score int     `gorm:"serializer:rowseal" rowseal:"index"`
+	Note  string  `gorm:"serializer:rowseal"`
+	rowseal.RowKey
+	PhoneKey rowseal.Key `gorm:"column:encrypted_kms_key_phone" json:"-"`
+}
+
+func newIndexed(t testing.TB, kind string, models ...any) *world {
+	t.Helper()
+	w := open(t, kind, models...)
+	_, err := migrations.Up(t.Context(), w.db)
+	ok(t, err)
+	return w
+}
+
+func idxDocs(n int) []IdxDoc {
+	out := make([]IdxDoc, n)
+	for i := range out {
+		out[i] = IdxDoc{Ward: fmt.Sprint(i % 2), Email: fmt.Sprintf("p%d@example.org", i), Phone: new(fmt.Sprint("+49 ", i%3)), Score: i % 4, Note: "x"}
+	}
+	return out
+}
+
+// ids lists the rows that a query finds.
+func ids(t testing.TB, tx *gorm.DB) string {
+	t.Helper()
+	var rows []IdxDoc
+	ok(t, tx.Order("id").Find(&rows).Error)
+	var out []string
+	for _, r := range rows {
+		out = append(out, fmt.Sprint(r.ID))
+	}
+	return strings.Join(out, " ")
+}
+
+func TestIndexFindsWhatUsersWrite(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w := newIndexed(t, kind, &IdxDoc{})
+		docs := idxDocs(6)
+		ok(t, w.db.Create(&docs).Error)
+		db := w.db
+		id := func(is ...int) string {
+			var out []string
+			for _, i := range is {
+				out = append(out, fmt.Sprint(docs[i].ID))
+			}
+			return strings.Join(out, " ")
+		}
+		for name, tt := range map[string]struct {
+			tx   *gorm.DB
+			want string
+		}{
+			"struct":                {db.Where(&IdxDoc{Email: "p1@example.org"}), id(1)},
+			"struct by value":       {db.Where(IdxDoc{Score: 2}), id(2)},
+			"struct, two fields":    {db.Where(&IdxDoc{Score: 1, Phone: new("+49 1")}), id(1)},
+			"struct, other column":  {db.Where(&IdxDoc{Ward: "1", Score: 1}), id(1, 5)},
+			"struct, chosen zero":   {db.Where(&IdxDoc{}, "Score"), id(0, 4)},
+			"map":                   {db.Where(map[string]any{"email": "p2@example.org"}), id(2)},
+			"map of list":           {db.Where(map[string]any{"email": []string{"p2@example.org", "p4@example.org", "none"}}), id(2, 4)},
+			"map of nil":            {db.Where(map[string]any{"phone": nil}), ""},
+			"column":                {db.Where("email", "p3@example.org"), id(3)},
+			"column with table":     {db.Where("idx_docs.email", "p3@example.org"), id(3)},
+			"column, list":          {db.Where("email", []string{"p3@example.org", "p0@example.org"}), id(0, 3)},
+			"clause.Eq":             {db.Where(clause.Eq{Column: "score", Value: 3}), id(3)},
+			"clause.Eq, list":       {db.Where(clause.Eq{Column: clause.Column{Name: "score"}, Value: []int{3, 2}}), id(2, 3)},
+			"clause.IN":             {db.Where(clause.IN{Column: clause.Column{Table: clause.CurrentTable, Name: "score"}, Values: []any{1, 2}}), id(1, 2, 5)},
+			"clause.IN, empty":      {db.Where(clause.IN{Column: "score"}), ""},
+			"clause.Neq":            {db.Where(clause.Neq{Column: "score", Value: 0}), id(1, 2, 3, 5)},
+			"clause.Neq, list":      {db.Where(clause.Neq{Column: "score", Value: []int{0, 1}}), id(2, 3)},
+			"Not, struct":           {db.Not(&IdxDoc{Score: 1}), id(0, 2, 3, 4)},
+			"Not, map":              {db.Not(map[string]any{"score": []int{0, 1}}), id(2, 3)},
+			"Not, column":           {db.Not("score", 1), id(0, 2, 3, 4)},
+			"Or":                    {db.Where(&IdxDoc{Score: 3}).Or(&IdxDoc{Email: "p0@example.org"}), id(0, 3)},
+			"Or, map":               {db.Where("ward = ?", "nowhere").Or(map[string]any{"score": 2}), id(2)},
+			"nested":                {db.Where(db.Where(&IdxDoc{Score: 1}).Or("score", 2)).Where("ward = ?", "1"), id(1, 5)},
+			"And, Or, Not":          {db.Where(clause.And(clause.Or(clause.Eq{Column: "score", Value: 1}, clause.Eq{Column: "score", Value: 2}), clause.Not(clause.Eq{Column: "email", Value: "p1@example.org"}))), id(2, 5)},
+			"rowseal.Eq":            {db.Where(rowseal.Eq("Email", "p5@example.org")), id(5)},
+			"rowseal.Eq, column":    {db.Where(rowseal.Eq("email", "p5@example.org")), id(5)},
+			"rowseal.Eq, list":      {db.Where(rowseal.Eq("Score", []int{2, 3})), id(2, 3)},
+			"pointer":               {db.Where("phone", new("+49 2")), id(2, 5)},
+			"another integer":       {db.Where("score", uint8(2)), id(2)},
+			"sub-query":             {db.Where("id IN (?)", db.Model(&IdxDoc{}).Select("id").Where(&IdxDoc{Score: 1})), id(1, 5)},
+			"inline":                {db.Where("1 = 1").Find(&[]IdxDoc{}, &IdxDoc{Score: 3}).Session(&gorm.Session{NewDB: true}).Where(&IdxDoc{Score: 3}), id(3)},
+			"beside a plain column": {db.Where("score", 1).Where("ward", "1"), id(1, 5)},
+			"nobody":                {db.Where(&IdxDoc{Email: "P1@example.org"}), ""},
+		} {
+			if got := ids(t, tt.tx); got != tt.want {
+				t.Errorf("%s: rows %q, want %q", name, got, tt.want)
+			}
+		}
+		var one IdxDoc
+		ok(t, db.First(&one, IdxDoc{Email: "p4@example.org"}).Error)
+		if one.Email != "p4@example.org" || one.Note != "x" {
+			t.Errorf("%+v", one)
+		}
+		one = IdxDoc{}
+		ok(t, db.Take(&one, map[string]any{"email": "p3@example.org"}).Error)
+		var n int64
+		ok(t, db.Model(&IdxDoc{}).Where(&IdxDoc{Score: 1}).Count(&n).Error)
+		var emails []string
+		ok(t, db.Model(&IdxDoc{}).Where("score", 1).Order("id").Pluck("email", &emails).Error)
+		if one.ID != docs[3].ID || n != 2 || !slices.Equal(emails, []string{"p1@example.org", "p5@example.org"}) {
+			t.Errorf("%d, %d, %v", one.ID, n, emails)
+		}
+		generic, err := gorm.G[IdxDoc](db).Where(&IdxDoc{Email: "p2@example.org"}).First(t.Context())
+		ok(t, err)
+		if generic.ID != docs[2].ID {
+			t.Errorf("%+v", generic)
+		}
+	})
+}
+
+// TestIndexFollowsEveryWrite: whatever writes the field, the new value is found and the old one is not.
+func TestIndexFollowsEveryWrite(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w := newIndexed(t, kind, &IdxDoc{})
+		db := w.db
+		docs := idxDocs(4)
+		ok(t, db.Create(&docs).Error)
+		at := func(i int) IdxDoc {
+			var d IdxDoc
+			ok(t, db.First(&d, docs[i].ID).Error)
+			return d
+		}
+		found := func(email string) string { t.Helper(); return ids(t, db.Where(&IdxDoc{Email: email})) }
+		write := func(name, email string, i int, do func(d IdxDoc) error) {
+			t.Helper()
+			before := at(i).Email
+			ok(t, do(at(i)))
+			if found(before) != "" || found(email) != fmt.Sprint(docs[i].ID) || at(i).Email != email {
+				t.Errorf("%s: %q finds %q, %q finds %q", name, before, found(before), email, found(email))
+			}
+		}
+		write("save", "a1", 1, func(d IdxDoc) error { d.Email = "a1"; return db.Save(&d).Error })
+		write("update", "a2", 1, func(d IdxDoc) error { return db.Model(&d).Update("email", "a2").Error })
+		write("update by Go name", "a2b", 1, func(d IdxDoc) error { return db.Model(&d).Update("Email", "a2b").Error })
+		write("update column", "a3", 1, func(d IdxDoc) error { return db.Model(&d).UpdateColumn("email", "a3").Error })
+		write("updates of a struct", "a4", 1, func(d IdxDoc) error { return db.Model(&d).Updates(IdxDoc{Email: "a4"}).Error })
+		write("updates of a map", "a5", 1, func(d IdxDoc) error { return db.Model(&d).Updates(map[string]any{"email": "a5", "ward": "9"}).Error })
+		write("update of a row that was not loaded", "a6", 1, func(d IdxDoc) error { return db.Model(&IdxDoc{ID: d.ID}).Update("email", "a6").Error })
+		write("update under a condition", "a7", 1, func(d IdxDoc) error { return db.Model(&IdxDoc{}).Where("id = ?", d.ID).Update("email", "a7").Error })
+		write("update found by the index", "a8", 1, func(d IdxDoc) error {
+			return db.Model(&IdxDoc{}).Where(&IdxDoc{Email: "a7"}).Update("email", "a8").Error
+		})
+		write("upsert of all", "a9", 1, func(d IdxDoc) error {
+			d.Email = "a9"
+			return db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&d).Error
+		})
+		write("upsert of columns", "a10", 1, func(d IdxDoc) error {
+			fresh := IdxDoc{ID: d.ID, Ward: d.Ward, Email: "a10", Score: d.Score, Phone: d.Phone, Note: d.Note}
+			return db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoUpdates: clause.AssignmentColumns([]string{"email", "score", "note", "encrypted_kms_key"})}).Create(&fresh).Error
+		})
+		write("upsert of one column", "a11", 1, func(d IdxDoc) error {
+			fresh := IdxDoc{ID: d.ID, Email: "a11"}
+			return db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoUpdates: clause.AssignmentColumns([]string{"email"})}).Create(&fresh).Error
+		})
+		write("generic update", "a12", 1, func(d IdxDoc) error {
+			_, err := gorm.G[IdxDoc](db).Where("id = ?", d.ID).Update(t.Context(), "email", "a12")
+			return err
+		})
+		write("assign of FirstOrCreate", "a13", 1, func(d IdxDoc) error {
+			var got IdxDoc
+			return db.Where("id = ?", d.ID).Assign(IdxDoc{Email: "a13"}).FirstOrCreate(&got).Error
+		})
+		// Many rows at once.
+		ok(t, db.Model(&IdxDoc{}).Where("id > 0").Update("score", 77).Error)
+		if got := ids(t, db.Where(&IdxDoc{Score: 77})); strings.Count(got, " ") != 3 {
+			t.Errorf("an update of many rows is found in %q", got)
+		}
+		// NULL, and back.
+		ok(t, db.Model(&IdxDoc{ID: docs[0].ID}).Update("phone", nil).Error)
+		if got := ids(t, db.Where("phone", "+49 0")); got != fmt.Sprint(docs[3].ID) {
+			t.Errorf("a phone that is NULL now is found in %q", got)
+		}
+		ok(t, db.Model(&IdxDoc{ID: docs[0].ID}).Update("phone", "+49 0").Error)
+		if got := ids(t, db.Where("phone", "+49 0")); got != fmt.Sprintf("%d %d", docs[0].ID, docs[3].ID) {
+			t.Errorf("a phone that is back is found in %q", got)
+		}
+		// From a map.
+		ok(t, db.Model(&IdxDoc{}).Create(map[string]any{"email": "from a map", "score": 5}).Error)
+		if found("from a map") == "" {
+			t.Error("a row from a map is not found")
+		}
+		// FirstOrCreate by the field.
+		var made, again IdxDoc
+		ok(t, db.FirstOrCreate(&made, IdxDoc{Email: "first or"}).Error)
+		ok(t, db.FirstOrCreate(&again, IdxDoc{Email: "first or"}).Error)
+		if made.ID == 0 || made.ID != again.ID || again.Email != "first or" {
+			t.Errorf("%+v %+v", made, again)
+		}
+		if found("first or") != fmt.Sprint(made.ID) {
+			t.Error("what FirstOrCreate made is not found")
+		}
+		ok(t, db.Where(&IdxDoc{Email: "first or"}).Delete(&IdxDoc{}).Error)
+		if found("first or") != "" {
+			t.Error("it was not deleted")
+		}
+	})
+}
+
+func TestIndexIsUnique(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w := newIndexed(t, kind, &IdxDoc{})
+		docs := idxDocs(3)
+		ok(t, w.db.Create(&docs).Error)
+		if err := w.db.Create(&IdxDoc{Email: "p1@example.org"}).Error; err == nil {
+			t.Error("a second row has the same e-mail")
+		}
+		if err := w.db.Model(&docs[0]).Update("email", "p1@example.org").Error; err == nil {
+			t.Error("an update made it the same")
+		}
+		if got := ids(t, w.db.Where(&IdxDoc{Email: "p1@example.org"})); got != fmt.Sprint(docs[1].ID) {
+			t.Errorf("rows %q", got)
+		}
+	})
+}
+
+func TestIndexRefuses(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w := newIndexed(t, kind, &IdxDoc{})
+		docs := idxDocs(2)
+		ok(t, w.db.Create(&docs).Error)
+		db := w.db
+		var rows []IdxDoc
+		for name, tt := range map[string]struct {
+			err  error
+			kind error
+			says string
+		}{
+			"text":               {db.Where("email = ?", "p1@example.org").Find(&rows).Error, rowseal.ErrCondition, `db.Where(&IdxDoc{Email: v}), db.Where("email", v), a map, or rowseal.Eq("Email", v)`},
+			"inline text":        {db.Find(&rows, "email = ?", "p1@example.org").Error, rowseal.ErrCondition, "blind index"},
+			"like":               {db.Where(clause.Like{Column: "email", Value: "p%"}).Find(&rows).Error, rowseal.ErrCondition, "for equal values alone"},
+			"greater":            {db.Where(clause.Gt{Column: "score", Value: 1}).Find(&rows).Error, rowseal.ErrCondition, "for equal values alone"},
+			"order":              {db.Order("email").Find(&rows).Error, rowseal.ErrCondition, ""},
+			"no index":           {db.Where(&IdxDoc{Note: "x"}).Find(&rows).Error, rowseal.ErrCondition, "compare it in Go"},
+			"expression":         {db.Where("email", gorm.Expr("lower(?)", "X")).Find(&rows).Error, rowseal.ErrCondition, ""},
+			"wrong type":         {db.Where("score", "many").Find(&rows).Error, rowseal.ErrType, "IdxDoc.Score"},
+			"index by a table":   {db.Table("idx_docs").Where("id = ?", docs[0].ID).Update("email_bidx", []byte("x")).Error, rowseal.ErrIndexColumn, "email_bidx"},
+			"index by raw SQL":   {db.Exec("UPDATE idx_docs SET email_bidx = NULL").Error, rowseal.ErrIndexColumn, "write the field"},
+			"index in an insert": {db.Exec("INSERT INTO idx_docs (id, email_bidx) VALUES (77, NULL)").Error, rowseal.ErrIndexColumn, "email_bidx"},
+		} {
+			if tt.err == nil {
+				t.Errorf("%s: no error", name)
+				continue
+			}
+			fails(t, tt.err, tt.kind, tt.says)
+			if strings.Contains(tt.err.Error(), "p1@example.org") {
+				t.Errorf("%s: %v", name, tt.err)
+			}
+		}
+		// What GORM may not write it passes over.
+		ok(t, db.Model(&docs[0]).Updates(map[string]any{"email_bidx": []byte("x"), "email": "other"}).Error)
+		ok(t, db.Model(&docs[0]).Update("email_bidx", []byte("x")).Error)
+		ok(t, db.Model(&IdxDoc{}).Create(map[string]any{"email": "y", "email_bidx": []byte("x")}).Error)
+		if got := ids(t, db.Where("email", []string{"other", "y"})); strings.Count(got, " ") != 1 {
+			t.Errorf("rows %q", got)
+		}
+		sql := db.ToSQL(func(tx *gorm.DB) *gorm.DB { return tx.Where(&IdxDoc{Email: "p1@example.org"}).Find(&rows) })
+		if strings.Contains(sql, "example.org") || !strings.Contains(sql, "email_bidx") {
+			t.Error(sql)
+		}
+	})
+}
+
+// TestIndexKeysAreMadeOnce: by whoever needs one first, by all processes together, never in a transaction, and asked for once.
+func TestIndexKeysAreMadeOnce(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		counter := kmskeytest.NewCounter(localkey.NewInsecure())
+		keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: counter}}, Namespace: "test"})
+		ok(t, err)
+		w := openWith(t, kind, keys, rowseal.Config{Models: []any{&IdxDoc{}}}, &gorm.Config{})
+		docs := idxDocs(2)
+		err = w.db.Create(&docs).Error
+		if err == nil || !strings.Contains(err.Error(), "the table is made by migrations.Up") {
+			t.Fatal(err)
+		}
+		_, err = migrations.Up(t.Context(), w.db)
+		ok(t, err)
+		err = w.db.Transaction(func(tx *gorm.DB) error { return tx.Create(&docs).Error })
+		fails(t, err, rowseal.ErrIndexKey, "call Plugin.MakeIndexKeys when the program starts")
+		err = w.db.Transaction(func(tx *gorm.DB) error { return tx.Where(&IdxDoc{Score: 1}).Find(&docs).Error })
+		fails(t, err, rowseal.ErrIndexKey)
+
+		// Several processes at once.
+		var programs []*gorm.DB
+		var wg sync.WaitGroup
+		for range 4 {
+			db, err := gorm.Open(dialector(w.kind, w.plain), &gorm.Config{Logger: w.db.Logger})
+			ok(t, err)
+			plugin, err := rowseal.New(keys, rowseal.Config{Models: []any{&IdxDoc{}}})
+			ok(t, err)
+			ok(t, db.Use(plugin))
+			programs = append(programs, db)
+			wg.Go(func() { ok(t, plugin.MakeIndexKeys(t.Context(), db)) })
+		}
+		wg.Wait()
+		var n int
+		ok(t, w.plain.QueryRow("SELECT count(*) FROM rowseal_index_keys").Scan(&n))
+		if n != 1 {
+			t.Errorf("%d keys", n)
+		}
+		docs = idxDocs(3)
+		ok(t, programs[0].Create(&docs).Error)
+		counter.Reset()
+		for i := range 10 {
+			for _, db := range programs {
+				if got := ids(t, rowseal.Sealed(db).Where(&IdxDoc{Email: docs[i%3].Email})); got != fmt.Sprint(docs[i%3].ID) {
+					t.Errorf("rows %q", got)
+				}
+			}
+		}
+		if counter.Calls() != 0 {
+			t.Errorf("%d calls for look-ups that open nothing", counter.Calls())
+		}
+		ok(t, w.db.Transaction(func(tx *gorm.DB) error { return tx.Where(&IdxDoc{Score: 1}).Find(&docs).Error }))
+		// What is wrapped for one model opens for no other, nor under another namespace.
+		other, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: counter}}, Namespace: "elsewhere"})
+		ok(t, err)
+		db, err := gorm.Open(dialector(w.kind, w.plain), &gorm.Config{Logger: w.db.Logger})
+		ok(t, err)
+		plugin, err := rowseal.New(other, rowseal.Config{Models: []any{&IdxDoc{}}})
+		ok(t, err)
+		ok(t, db.Use(plugin))
+		fails(t, plugin.MakeIndexKeys(t.Context(), db), kmskey.ErrCommitment, "index key of model IdxDoc")
+	})
+}
+
+// TestIndexOfAnotherRow: an index column that was moved or altered does not pass one row off as another.
+func TestIndexOfAnotherRow(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w := newIndexed(t, kind, &IdxDoc{})
+		docs := idxDocs(3)
+		ok(t, w.db.Create(&docs).Error)
+		w.tamper(t, "UPDATE idx_docs SET email_bidx = NULL WHERE id = ?", docs[1].ID)
+		w.tamper(t, "UPDATE idx_docs SET score_bidx = ? WHERE id = ?", w.cell(t, "idx_docs", "score_bidx", docs[2].ID), docs[0].ID)
+		var rows []IdxDoc
+		err := w.db.Where(&IdxDoc{Score: 2}).Find(&rows).Error
+		fails(t, err, rowseal.ErrIndexMismatch, "IdxDoc", "Score")
+		if strings.Contains(err.Error(), "+49") {
+			t.Error(err)
+		}
+		ok(t, w.db.Where(&IdxDoc{Score: 2}).Omit("score").Find(&rows).Error) // nothing to compare with
+		ok(t, w.db.Where(&IdxDoc{Score: 2}).Or("ward = ?", "0").Find(&rows).Error)
+		var d IdxDoc
+		ok(t, w.db.First(&d, docs[0].ID).Error)
+		ok(t, w.db.Model(&d).Update("score", d.Score).Error)
+		if got := ids(t, w.db.Where(&IdxDoc{Score: 2})); got != fmt.Sprint(docs[2].ID) {
+			t.Errorf("mended, it finds %q", got)
+		}
+		// A program that looks for the first time sees that a row lacks its index.
+		again, err := gorm.Open(dialector(w.kind, w.plain), &gorm.Config{Logger: w.db.Logger})
+		ok(t, err)
+		keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: localkey.NewInsecure()}}, Namespace: "test"})
+		ok(t, err)
+		plugin, err := rowseal.New(keys, rowseal.Config{Models: []any{&IdxDoc{}}})
+		ok(t, err)
+		ok(t, again.Use(plugin))
+		fails(t, again.Where(&IdxDoc{Email: "p0@example.org"}).Find(&rows).Error, rowseal.ErrIndexIncomplete, "email_bidx is NULL")
+		d = IdxDoc{}
+		ok(t, again.First(&d, docs[1].ID).Error)
+		ok(t, again.Save(&d).Error)
+		if got := ids(t, again.Where(&IdxDoc{Email: d.Email})); got != fmt.Sprint(docs[1].ID) {
+			t.Errorf("filled, it finds %q", got)
+		}
+	})
+}
