@@ -27,9 +27,9 @@ func (p *Plugin) hook(db *gorm.DB) error {
 
 	// GORM leaves its transaction callbacks out of the list when the whole *gorm.DB skips default transactions; a callback before
 	// one that does not exist would land at the end.
-	first := "gorm:begin_transaction"
+	first, firstUpdate := "gorm:begin_transaction", "gorm:begin_transaction"
 	if db.SkipDefaultTransaction {
-		first = "gorm:before_create"
+		first, firstUpdate = "gorm:before_create", "gorm:setup_reflect_value"
 	}
 	return errors.Join(
 		create.Before(first).Register("rowseal:prepare_create", p.prepareCreate),
@@ -37,6 +37,7 @@ func (p *Plugin) hook(db *gorm.DB) error {
 		create.After("gorm:create").Before("gorm:save_after_associations").Register("rowseal:after_create", p.afterCreate),
 		create.Register("rowseal:finish_create", p.finishCreate),
 
+		update.Before(firstUpdate).Register("rowseal:prepare_update", p.makeIndexKeys),
 		update.After("gorm:save_before_associations").Before("gorm:update").Register("rowseal:before_update", p.beforeUpdate),
 		update.After("gorm:update").Before("gorm:save_after_associations").Register("rowseal:after_update", p.afterUpdate),
 

@@ -52,6 +52,9 @@ func (p *Plugin) prepareCreate(db *gorm.DB) {
 	if db.DryRun {
 		return
 	}
+	if p.makeIndexKeys(db); db.Error != nil {
+		return
+	}
 	m := p.typed(stmt)
 	a, err := p.lookAhead(db)
 	if err != nil {
@@ -102,12 +105,6 @@ func (p *Plugin) prepareCreate(db *gorm.DB) {
 		}
 	}
 	keep(db, c)
-	if len(m.Plan.Indexed()) > 0 {
-		if _, err := p.indexKeys(stmt, m); err != nil { // now, since no key can be made in the transaction
-			_ = db.AddError(err)
-			return
-		}
-	}
 	if err := meet(db, c, false); err != nil {
 		_ = db.AddError(err)
 		return

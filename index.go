@@ -77,6 +77,27 @@ func (p *Plugin) MakeIndexKeys(ctx context.Context, db *gorm.DB) error {
 	return nil
 }
 
+// makeIndexKeys sees to keys before a statement's own transaction begins, in which none could be made: of its model, and of all where its rows may bring others along.
+func (p *Plugin) makeIndexKeys(db *gorm.DB) {
+	stmt := db.Statement
+	if !p.searchable || db.Error != nil || stmt.Schema == nil || db.DryRun || inTransaction(stmt) {
+		return
+	}
+	own := p.typed(stmt)
+	if own == nil && !p.leads(stmt.Schema) {
+		return
+	}
+	for _, m := range p.models {
+		if len(m.Plan.Indexed()) == 0 || m != own && !p.leads(stmt.Schema) {
+			continue
+		}
+		if _, err := p.indexKeys(stmt, m); err != nil {
+			_ = db.AddError(err)
+			return
+		}
+	}
+}
+
 // moveIndexKey moves a key to the current version, unless another process has.
 func (p *Plugin) moveIndexKey(stmt *gorm.Statement, m *row.Model) error {
 	sealed, err := readIndexKey(stmt, m)

@@ -144,7 +144,7 @@ func insert(text string, end int, more string) string {
 	return strings.TrimRight(text[:end], " ") + more + " " + text[end:]
 }
 
-// extendJoins does the same for relations that are joined with a select list of their own.
+// extendJoins does the same for relations that are joined with a select list of their own, and has their conditions look at indexes.
 func (p *Plugin) extendJoins(stmt *gorm.Statement) {
 	if stmt.Schema == nil {
 		return
@@ -161,6 +161,16 @@ func (p *Plugin) extendJoins(stmt *gorm.Statement) {
 		joined := &gorm.Statement{DB: stmt.DB, Schema: s, Selects: j.Selects, Omits: j.Omits, Clauses: map[string]clause.Clause{}}
 		extendSelects(joined, m)
 		stmt.Joins[i].Selects, stmt.Joins[i].Omits = joined.Selects, joined.Omits
+		if j.On == nil || !p.searchable {
+			continue
+		}
+		joined.Context, joined.ConnPool = stmt.Context, stmt.ConnPool
+		switch exprs, changed, err := p.searched(joined, j.On.Exprs); {
+		case err != nil:
+			_ = stmt.AddError(err)
+		case changed:
+			stmt.Joins[i].On = &clause.Where{Exprs: exprs}
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/rowseal/rowseal/kmskey/kmskeytest"
 	"github.com/rowseal/rowseal/kmskey/localkey"
 	"github.com/rowseal/rowseal/migrations"
+	"github.com/rowseal/rowseal/rotation"
 )
 
 // IdxDoc has an index that is unique and two that are not.
@@ -387,6 +388,176 @@ func TestIndexOfAnotherRow(t *testing.T) {
 		ok(t, again.Save(&d).Error)
 		if got := ids(t, again.Where(&IdxDoc{Email: d.Email})); got != fmt.Sprint(docs[1].ID) {
 			t.Errorf("filled, it finds %q", got)
+		}
+	})
+}
+
+// another is a second process of an application on the same table.
+func another(t testing.TB, w *world, keys *kmskey.Keyring, cfg rowseal.Config) (*gorm.DB, *rowseal.Plugin) {
+	t.Helper()
+	db, err := gorm.Open(dialector(w.kind, w.plain), &gorm.Config{Logger: w.db.Logger})
+	ok(t, err)
+	plugin, err := rowseal.New(keys, cfg)
+	ok(t, err)
+	ok(t, db.Use(plugin))
+	return db, plugin
+}
+
+// TestIndexKeysMoveToANewVersion: an old version can be taken out when rows and index keys are moved, and until then it says what it is needed for.
+func TestIndexKeysMoveToANewVersion(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		old := localkey.NewInsecure()
+		next, err := localkey.Generate(t.TempDir() + "/next")
+		ok(t, err)
+		keys := func(current int, versions ...int) *kmskey.Keyring {
+			cfg := kmskey.Config{Current: current, Versions: map[int]kmskey.Version{}, Namespace: "test"}
+			for _, n := range versions {
+				cfg.Versions[n] = kmskey.Version{Provider: map[int]kmskey.Provider{1: old, 2: next}[n]}
+			}
+			k, err := kmskey.New(cfg)
+			ok(t, err)
+			return k
+		}
+		models := rowseal.Config{Models: []any{&IdxDoc{}}}
+		w := openWith(t, kind, keys(1, 1), models, &gorm.Config{})
+		_, err = migrations.Up(t.Context(), w.db)
+		ok(t, err)
+		docs := idxDocs(3)
+		ok(t, w.db.Create(&docs).Error)
+
+		both, plugin := another(t, w, keys(2, 1, 2), models)
+		_, err = rotation.RotateKMSKey(t.Context(), both, &IdxDoc{}, rotation.Config{})
+		ok(t, err)
+		only, _ := another(t, w, keys(2, 2), models)
+		fails(t, only.Where(&IdxDoc{Score: 1}).Find(&[]IdxDoc{}).Error, kmskey.ErrUnknownVersion, "index key of model IdxDoc")
+		for range 2 {
+			ok(t, plugin.MakeIndexKeys(t.Context(), both))
+		}
+		fails(t, both.Transaction(func(tx *gorm.DB) error { return plugin.MakeIndexKeys(t.Context(), tx) }), rowseal.ErrUnsupported)
+		only, _ = another(t, w, keys(2, 2), models)
+		if got := ids(t, only.Where(&IdxDoc{Email: docs[2].Email})); got != fmt.Sprint(docs[2].ID) {
+			t.Errorf("rows %q", got)
+		}
+		ok(t, only.Create(&IdxDoc{Email: "new"}).Error)
+		if got := ids(t, w.db.Model(&IdxDoc{}).Select("id").Where("email", "new")); got == "" {
+			t.Error("a program that began before does not find what the new one wrote")
+		}
+	})
+}
+
+// TestIndexForWriters: a program that may not open rows finds them, and its changes are found.
+func TestIndexForWriters(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w := newIndexed(t, kind, &IdxDoc{})
+		docs := idxDocs(3)
+		ok(t, w.db.Create(&docs).Error)
+		keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: localkey.NewInsecure()}}, Namespace: "test"})
+		ok(t, err)
+		writer, _ := another(t, w, keys, rowseal.Config{Models: []any{&IdxDoc{}}, WriteOnly: true})
+		var d IdxDoc
+		ok(t, writer.Where(&IdxDoc{Email: docs[1].Email}).First(&d).Error)
+		if d.ID != docs[1].ID || d.Email != "" {
+			t.Errorf("%+v", d)
+		}
+		ok(t, writer.Model(&d).Update("email", "by a writer").Error)
+		if got := ids(t, w.db.Where(&IdxDoc{Email: "by a writer"})); got != fmt.Sprint(d.ID) {
+			t.Errorf("rows %q", got)
+		}
+		if got := ids(t, w.db.Where(&IdxDoc{Email: docs[1].Email})); got != "" {
+			t.Errorf("the old value finds %q", got)
+		}
+	})
+}
+
+type (
+	// IdxOwner has rows with indexes, and nothing sealed itself.
+	IdxOwner struct {
+		ID   uint64
+		Name string
+		Pets []IdxPet
+
+		FirstID *uint64
+		First   *IdxPet `gorm:"foreignKey:FirstID"`
+	}
+	IdxPet struct {
+		ID         uint64
+		IdxOwnerID uint64
+		IdxOwner   *IdxOwner
+		Chip       string `gorm:"serializer:rowseal" rowseal:"unique"`
+		ChipBidx   []byte // declared, for those who want it in Go
+		rowseal.RowKey
+	}
+)
+
+// TestIndexBesideOtherTables: relations, aliases, sub-queries, changes and deletes.
+func TestIndexBesideOtherTables(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: localkey.NewInsecure()}}, Namespace: "test"})
+		ok(t, err)
+		w := openWith(t, kind, keys, rowseal.Config{Models: []any{&IdxPet{}}}, &gorm.Config{DisableForeignKeyConstraintWhenMigrating: true}) // they go round in a circle
+		_, err = migrations.Up(t.Context(), w.db)
+		ok(t, err)
+		ok(t, w.db.AutoMigrate(&IdxOwner{}))
+		owners := []IdxOwner{{Name: "1", Pets: []IdxPet{{Chip: "a"}, {Chip: "b"}}}, {Name: "2", Pets: []IdxPet{{Chip: "c"}}}}
+		ok(t, w.db.Create(&owners).Error)
+		db := w.db
+		var got []IdxOwner
+		ok(t, db.Preload("Pets", func(tx *gorm.DB) *gorm.DB { return tx.Where(&IdxPet{Chip: "b"}) }).Order("id").Find(&got).Error)
+		if len(got) != 2 || len(got[0].Pets) != 1 || got[0].Pets[0].Chip != "b" || len(got[1].Pets) != 0 || len(got[0].Pets[0].ChipBidx) != 16 {
+			t.Errorf("%+v", got)
+		}
+		ok(t, db.Where("id IN (?)", db.Model(&IdxPet{}).Select("idx_owner_id").Where(&IdxPet{Chip: "c"})).Find(&got).Error)
+		if len(got) != 1 || got[0].ID != owners[1].ID {
+			t.Errorf("%+v", got)
+		}
+		var pets []IdxPet
+		ok(t, db.Joins("IdxOwner").Where("idx_pets.chip", "a").Find(&pets).Error)
+		if len(pets) != 1 || pets[0].IdxOwner == nil || pets[0].IdxOwner.ID != owners[0].ID {
+			t.Errorf("%+v", pets)
+		}
+		ok(t, db.Model(&IdxOwner{}).Joins("JOIN idx_pets ON idx_pets.idx_owner_id = idx_owners.id").Where("idx_pets.chip", []string{"c", "x"}).Find(&got).Error)
+		if len(got) != 1 || got[0].ID != owners[1].ID {
+			t.Errorf("%+v", got)
+		}
+		ok(t, db.Model(&owners[0]).Association("Pets").Find(&pets, map[string]any{"chip": "b"}))
+		if len(pets) != 1 || pets[0].Chip != "b" {
+			t.Errorf("%+v", pets)
+		}
+		ok(t, db.Table("idx_pets AS p").Where(map[string]any{"chip": "a"}).Find(&pets).Error)
+		if len(pets) != 1 || pets[0].Chip != "a" {
+			t.Errorf("%+v", pets)
+		}
+		var n int64
+		ok(t, db.Table("idx_pets").Where("chip", "a").Count(&n).Error)
+		if n != 1 {
+			t.Errorf("%d rows by the table's name alone", n)
+		}
+		// A relation that is joined under a condition on it.
+		ok(t, db.Model(&owners[0]).Update("first_id", owners[0].Pets[0].ID).Error)
+		for chip, want := range map[string]int{"a": 1, "b": 0} {
+			got = nil
+			ok(t, db.InnerJoins("First", db.Where(&IdxPet{Chip: chip})).Find(&got).Error)
+			if len(got) != want || want == 1 && got[0].First.Chip != chip {
+				t.Errorf("%s: %+v", chip, got)
+			}
+		}
+		ok(t, db.Model(&owners[0]).Association("Pets").Append(&IdxPet{Chip: "d"}))
+		ok(t, db.Where(&IdxPet{Chip: "d"}).First(&IdxPet{}).Error)
+		pet := IdxPet{ChipBidx: []byte("not mine to say"), Chip: "e", IdxOwnerID: owners[0].ID}
+		ok(t, db.Create(&pet).Error)
+		ok(t, db.Where(&IdxPet{Chip: "e"}).First(&IdxPet{}).Error)
+		pet.Chip = "f"
+		ok(t, db.Session(&gorm.Session{FullSaveAssociations: true}).Save(&pet).Error)
+		ok(t, db.Where(&IdxPet{Chip: "f"}).First(&IdxPet{}).Error)
+		if result := db.Where("chip", []string{"a", "b"}).Delete(&IdxPet{}); result.Error != nil || result.RowsAffected != 2 {
+			t.Errorf("%d, %v", result.RowsAffected, result.Error)
+		}
+		result := db.Model(&IdxPet{}).Where(&IdxPet{Chip: "c"}).Update("idx_owner_id", owners[0].ID)
+		if result.Error != nil || result.RowsAffected != 1 {
+			t.Errorf("%d, %v", result.RowsAffected, result.Error)
+		}
+		if strings.Contains(w.dump(t, "idx_pets"), "not mine") {
+			t.Error("what the application put into the index column was stored")
 		}
 	})
 }

@@ -67,7 +67,7 @@ func (c *rotateCommand) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	keys, shut, err := c.keyring(a, m)
+	keys, shut, err := c.keyring(a.ctx, m)
 	if err != nil {
 		return err
 	}

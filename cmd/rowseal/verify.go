@@ -51,7 +51,7 @@ func (c *verifyCommand) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	keys, shut, err := c.keyring(a, m)
+	keys, shut, err := c.keyring(a.ctx, m)
 	if err != nil {
 		return err
 	}
