@@ -11,7 +11,7 @@ import (
 
 type migrateCommand struct {
 	Up     migrateUp     `cmd:"" help:"Make the tables, or bring them up to date."`
-	Down   migrateDown   `cmd:"" help:"Remove the tables. Refused while they hold runs."`
+	Down   migrateDown   `cmd:"" help:"Remove the tables. Refused while they hold runs or keys of indexes."`
 	Status migrateStatus `cmd:"" help:"List what is applied."`
 }
 
@@ -20,7 +20,7 @@ type migrateUp struct{ databaseFlags }
 type migrateDown struct {
 	databaseFlags
 	To      int  `default:"0" placeholder:"N" help:"The version that stays; 0, the default, leaves nothing."`
-	Discard bool `help:"Lose the reports of runs that have ended."`
+	Discard bool `help:"Lose the reports of runs that have ended, and the keys of blind indexes, without which no index finds anything."`
 }
 
 type migrateStatus struct {
