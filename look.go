@@ -376,7 +376,7 @@ func (l *look) judge(u sqltext.Use) error {
 				m.Plan.Schema.Name, f.Column.BindName(), f.Column.DBName, f.Column.BindName()))
 		}
 		if sealed {
-			return refuse("query", ErrCondition, "compare it in Go after loading, or look the row up by another column, such as a blind index, "+u.Column+"_bidx, that holds a keyed hash of it; if another table's column is meant, write that table's name in front of it")
+			return refuse("query", ErrCondition, "compare it in Go after loading, or give it a blind index, "+u.Column+"_bidx, by the tag rowseal:\"index\", and ask for equal values; if another table's column is meant, write that table's name in front of it")
 		}
 	case sqltext.Renamed:
 		return refuse("query", ErrUnsupported, "its columns get other names in the text; keep their own")

@@ -32,7 +32,8 @@ type Patient struct {
 	Ward  string                 // not sealed: queries can use it
 	Name  string                 `gorm:"serializer:rowseal"`
 	Born  time.Time              `gorm:"serializer:rowseal"`
-	Phone *string                `gorm:"serializer:rowseal"` // NULL stays NULL
+	Email string                 `gorm:"serializer:rowseal" rowseal:"unique"` // found by a blind index
+	Phone *string                `gorm:"serializer:rowseal"`                  // NULL stays NULL
 	Notes rowseal.Secret[string] // opened only by Notes.Get(ctx)
 
 	rowseal.RowKey // column encrypted_kms_key: the row's own data key, wrapped
@@ -85,6 +86,10 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer closeDB(db, &err)
+	// The plugin's own tables: the keys of blind indexes, and where rotations keep their place.
+	if _, err := migrations.Up(ctx, db); err != nil {
+		return err
+	}
 	if err := db.AutoMigrate(&Patient{}); err != nil {
 		return err
 	}
@@ -100,8 +105,8 @@ func run(ctx context.Context, out io.Writer) (err error) {
 
 	say("1. Create two patients: db.Create(&ada)")
 	phone := "+44 20 7946 0000"
-	ada := Patient{Ward: "east", Name: "Ada Lovelace", Born: time.Date(1815, 12, 10, 0, 0, 0, 0, time.UTC), Phone: &phone, Notes: rowseal.NewSecret("likes engines")}
-	grace := Patient{Ward: "west", Name: "Grace Hopper", Born: time.Date(1906, 12, 9, 0, 0, 0, 0, time.UTC), Notes: rowseal.NewSecret("found the moth")}
+	ada := Patient{Ward: "east", Name: "Ada Lovelace", Born: time.Date(1815, 12, 10, 0, 0, 0, 0, time.UTC), Email: "ada@example.org", Phone: &phone, Notes: rowseal.NewSecret("likes engines")}
+	grace := Patient{Ward: "west", Name: "Grace Hopper", Born: time.Date(1906, 12, 9, 0, 0, 0, 0, time.UTC), Email: "grace@example.org", Notes: rowseal.NewSecret("found the moth")}
 	if err := errors.Join(db.Create(&ada).Error, db.Create(&grace).Error); err != nil {
 		return err
 	}
@@ -140,7 +145,19 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	plain.compare(before, after)
 	say("")
 
-	say("5. Move ciphertexts about, with raw SQL on the second connection")
+	say(`5. Find by e-mail: db.Where(&Patient{Email: "grace@example.org"}).First(&found)`)
+	var found Patient
+	if err := db.Where(&Patient{Email: "grace@example.org"}).First(&found).Error; err != nil {
+		return err
+	}
+	say("   found %s by the blind index, a keyed hash in the column email_bidx, which is unique", found.Name)
+	say(`   db.Create(&Patient{Email: "grace@example.org"})`)
+	if err := refused(out, db.Create(&Patient{Email: "grace@example.org"}).Error); err != nil {
+		return err
+	}
+	say("")
+
+	say("6. Move ciphertexts about, with raw SQL on the second connection")
 	for _, swap := range []string{
 		`UPDATE patients SET notes = name WHERE id = 1`,
 		`UPDATE patients SET name = (SELECT name FROM patients WHERE id = 2) WHERE id = 1`,
@@ -164,20 +181,19 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	}
 	say("   (all moved back)\n")
 
-	say("6. Store plaintext past Rowseal; ask for what cannot be answered on ciphertext")
+	say("7. Store plaintext past Rowseal; ask for what cannot be answered on ciphertext")
 	say(`   UPDATE patients SET name = 'Ada' WHERE id = 1    (second connection; AutoMigrate put a CHECK on each column)`)
 	_, err = raw.Exec(`UPDATE patients SET name = 'Ada' WHERE id = 1`)
 	if err := refused(out, err); err != nil {
 		return err
 	}
 	say(`   db.Where("name = ?", "Grace Hopper").First(&p)`)
-	var found Patient
 	if err := refused(out, db.Where("name = ?", "Grace Hopper").First(&found).Error); err != nil {
 		return err
 	}
 	say("")
 
-	say("7. Rotate: a second key, listed as version 2 and current; then rowseal.Rotate(ctx, db, &row)")
+	say("8. Rotate: a second key, listed as version 2 and current; then rowseal.Rotate(ctx, db, &row)")
 	next, err := localkey.FromFileOrGenerate(filepath.Join(dir, "second.key"))
 	if err != nil {
 		return err
@@ -220,10 +236,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	}
 	say("")
 
-	say("8. Rotate the whole table: migrations.Up(ctx, db), then rotation.RotateKMSKey(ctx, db, &Patient{}, rotation.Config{})")
-	if _, err := migrations.Up(ctx, rotated); err != nil {
-		return err
-	}
+	say("9. Rotate the whole table: rotation.RotateKMSKey(ctx, db, &Patient{}, rotation.Config{})")
 	report, err := rotation.RotateKMSKey(ctx, rotated, &Patient{}, rotation.Config{})
 	if err != nil {
 		return err
@@ -259,7 +272,7 @@ type table struct {
 	out io.Writer
 }
 
-var columns = []string{"id", "ward", "name", "born", "phone", "notes", "encrypted_kms_key"}
+var columns = []string{"id", "ward", "name", "born", "email", "email_bidx", "phone", "notes", "encrypted_kms_key"}
 
 func (t *table) read(id int) (map[string]any, error) {
 	values, dest := make([]any, len(columns)), make([]any, len(columns))
