@@ -189,6 +189,46 @@ func TestIndexFollowsEveryWrite(t *testing.T) {
 			var got IdxDoc
 			return db.Where("id = ?", d.ID).Assign(IdxDoc{Email: "a13"}).FirstOrCreate(&got).Error
 		})
+		write("save of a slice", "a16", 2, func(d IdxDoc) error { d.Email = "a16"; rows := []IdxDoc{d}; return db.Save(&rows).Error })
+		write("select of columns", "a17", 2, func(d IdxDoc) error {
+			return db.Model(&d).Select("email", "ward").Updates(IdxDoc{Email: "a17", Score: 99}).Error
+		})
+		write("select of all", "a18", 2, func(d IdxDoc) error { d.Email = "a18"; return db.Model(&d).Select("*").Updates(d).Error })
+		write("by the table's name", "a19", 2, func(d IdxDoc) error { return db.Table("idx_docs").Model(&d).Update("email", "a19").Error })
+		write("in a transaction", "a20", 2, func(d IdxDoc) error {
+			return db.Transaction(func(tx *gorm.DB) error { return tx.Model(&d).Update("email", "a20").Error })
+		})
+		write("in a hook", "a21", 2, func(d IdxDoc) error {
+			return db.Session(&gorm.Session{NewDB: true}).Model(&d).Updates(map[string]any{"email": "a21"}).Error
+		})
+		write("beside a writer that was faster", "a23", 2, func(d IdxDoc) error {
+			other := d
+			next := d
+			ok(t, rowseal.Rotate(t.Context(), db, &IdxDoc{ID: d.ID}))
+			ok(t, db.Model(&other).Update("email", "a22").Error)
+			return db.Model(&next).Update("email", "a23").Error
+		})
+		ok(t, db.Model(&IdxDoc{ID: docs[2].ID}).Omit("email").Updates(IdxDoc{Email: "left out", Ward: "8"}).Error)
+		if found("left out") != "" || found("a23") != fmt.Sprint(docs[2].ID) {
+			t.Error("a field that was left out was indexed")
+		}
+		if !isMySQL(kind) {
+			returned := IdxDoc{ID: docs[2].ID}
+			ok(t, db.Model(&returned).Clauses(clause.Returning{}).Update("email", "a24").Error)
+			if found("a24") != fmt.Sprint(docs[2].ID) || returned.Email != "a24" {
+				t.Errorf("%+v", returned)
+			}
+		}
+		ok(t, db.Clauses(clause.OnConflict{DoNothing: true}).Create(&IdxDoc{ID: docs[2].ID, Email: "nothing"}).Error)
+		if found("nothing") != "" {
+			t.Error("an insert that did nothing is found")
+		}
+		ok(t, db.AutoMigrate(&IdxDoc{})) // once more
+		ok(t, db.CreateInBatches([]IdxDoc{{Email: "b1"}, {Email: "b2"}, {Email: "b3"}}, 2).Error)
+		if found("b3") == "" {
+			t.Error("a row of a batch is not found")
+		}
+		ok(t, db.Where("email", []string{"b1", "b2", "b3"}).Delete(&IdxDoc{}).Error)
 		// Many rows at once.
 		ok(t, db.Model(&IdxDoc{}).Where("id > 0").Update("score", 77).Error)
 		if got := ids(t, db.Where(&IdxDoc{Score: 77})); strings.Count(got, " ") != 3 {
