@@ -23,15 +23,15 @@ import (
 // indexVersion is that of every index key so far.
 const indexVersion = 1
 
-// indexAge is how long a process remembers index keys before it asks the key service again: so long may a revoked one be used.
-const indexAge = time.Hour
+// indexPatience is how long index keys are used for longer while the key service is away, before it is asked again.
+const indexPatience = time.Minute
 
 // indexed is what a process knows of a model's indexes.
 type indexed struct {
 	turn chan struct{} // holds one: who has it may look and change
 
 	keys     row.IndexKeys
-	since    time.Time
+	until    time.Time // they serve without another question
 	complete map[*row.Index]bool
 }
 
@@ -130,7 +130,7 @@ func (p *Plugin) indexKeys(stmt *gorm.Statement, m *row.Model) (row.IndexKeys, e
 		return nil, err
 	}
 	defer end()
-	if i.keys != nil && time.Since(i.since) < indexAge {
+	if i.keys != nil && time.Now().Before(i.until) {
 		return i.keys, nil
 	}
 	fail := func(err error) (row.IndexKeys, error) {
@@ -160,6 +160,10 @@ func (p *Plugin) indexKeys(stmt *gorm.Statement, m *row.Model) (row.IndexKeys, e
 		}
 	}
 	root, err := box.Open(stmt.Context, sealed, ec...)
+	if away := errors.Is(err, kmskey.ErrUnavailable) || errors.Is(err, kmskey.ErrThrottled); away && i.keys != nil && stmt.Context.Err() == nil {
+		i.until = time.Now().Add(min(indexPatience, p.config.IndexKeyAge)) // it has not said no
+		return i.keys, nil
+	}
 	if err != nil {
 		return fail(err)
 	}
@@ -168,7 +172,7 @@ func (p *Plugin) indexKeys(stmt *gorm.Statement, m *row.Model) (row.IndexKeys, e
 	if err != nil {
 		return fail(err)
 	}
-	i.keys, i.since = keys, time.Now()
+	i.keys, i.until = keys, time.Now().Add(p.config.IndexKeyAge)
 	return keys, nil
 }
 

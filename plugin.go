@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"gorm.io/gorm"
 
@@ -32,6 +33,10 @@ type Config struct {
 	// all of them are opened before the first is written. Raise it where larger updates are wanted in one transaction; -1 refuses
 	// such updates. Defaults to 10,000.
 	MaxRows int
+
+	// IndexKeyAge is how long a process remembers the keys of blind indexes before it asks the key service again: so long may one that was revoked be used.
+	// While the service is away they are used on. Defaults to an hour.
+	IndexKeyAge time.Duration
 
 	// NoChecks keeps AutoMigrate from putting CHECK constraints on sealed columns and key columns, which stop plaintext that does not
 	// come through GORM. Set it where the schema is made by other means, and see [Checks]. Defaults to false.
@@ -64,6 +69,7 @@ type Model struct {
 const (
 	defaultMaxCalls = 32
 	defaultMaxRows  = 10_000
+	defaultIndexAge = time.Hour
 )
 
 // Plugin is the GORM plugin. Make one for each *gorm.DB. It is safe for concurrent use after [gorm.DB.Use].
@@ -101,6 +107,12 @@ func New(keys *kmskey.Keyring, config Config) (*Plugin, error) {
 	}
 	if config.MaxCalls == 0 {
 		config.MaxCalls = defaultMaxCalls
+	}
+	if config.IndexKeyAge < 0 {
+		return nil, fmt.Errorf("rowseal: new plugin: Config.IndexKeyAge is %v; leave it zero for %v", config.IndexKeyAge, defaultIndexAge)
+	}
+	if config.IndexKeyAge == 0 {
+		config.IndexKeyAge = defaultIndexAge
 	}
 	if config.MaxRows == 0 {
 		config.MaxRows = defaultMaxRows

@@ -3,11 +3,13 @@ package integration
 // index_test.go owns blind indexes: that every way of writing a field writes its index, and every way of asking for one finds it or is refused.
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -599,5 +601,37 @@ func TestIndexBesideOtherTables(t *testing.T) {
 		if strings.Contains(w.dump(t, "idx_pets"), "not mine") {
 			t.Error("what the application put into the index column was stored")
 		}
+	})
+}
+
+// TestIndexKeysAge: they are asked for again, used on through an outage, and not after a refusal.
+func TestIndexKeysAge(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		counter := kmskeytest.NewCounter(localkey.NewInsecure())
+		var says error
+		counter.Before = func(_ context.Context, c kmskeytest.Call) error { return says }
+		keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: counter}}, Namespace: "test"})
+		ok(t, err)
+		w := openWith(t, kind, keys, rowseal.Config{Models: []any{&IdxDoc{}}, IndexKeyAge: time.Nanosecond}, &gorm.Config{})
+		_, err = migrations.Up(t.Context(), w.db)
+		ok(t, err)
+		docs := idxDocs(2)
+		ok(t, w.db.Create(&docs).Error)
+		find := func() error {
+			var rows []IdxDoc
+			return rowseal.Sealed(w.db).Where(&IdxDoc{Email: docs[0].Email}).Find(&rows).Error
+		}
+		counter.Reset()
+		ok(t, find())
+		ok(t, find())
+		if n := counter.Count("unwrap"); n != 2 {
+			t.Errorf("%d calls for two searches with keys that are old at once", n)
+		}
+		says = &kmskey.Error{Op: "unwrap", Service: "test", Kind: kmskey.ErrUnavailable}
+		ok(t, find())
+		says = &kmskey.Error{Op: "unwrap", Service: "test", Kind: kmskey.ErrDenied}
+		fails(t, find(), kmskey.ErrDenied, "index key of model IdxDoc")
+		says = nil
+		ok(t, find())
 	})
 }
