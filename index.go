@@ -56,8 +56,8 @@ func (i *indexed) begin(ctx context.Context) (end func(), err error) {
 
 // MakeIndexKeys makes the keys of blind indexes that models lack, and moves those that are not under the keyring's current version to it, so that an old version can be
 // taken out when rows are rotated too. Call it when the program starts, after migrations.Up, on a db that is no transaction. It makes a call to the key service for each
-// model, and one more for each key that moves. A key that is missing is otherwise made by the first statement that needs it, unless that runs in a
-// transaction: it must not go with one that is rolled back. Any number of processes may call it at once.
+// model, and one more for each key that moves. A key that is missing is otherwise made by the first statement that needs it; on SQLite not by one in
+// a transaction, nor elsewhere where the pool has a single connection: it must not go with a transaction that is rolled back. Any number of processes may call it at once.
 func (p *Plugin) MakeIndexKeys(ctx context.Context, db *gorm.DB) error {
 	stmt := db.WithContext(ctx).Statement
 	if inTransaction(stmt) {
@@ -100,7 +100,7 @@ func (p *Plugin) makeIndexKeys(db *gorm.DB) {
 
 // moveIndexKey moves a key to the current version, unless another process has.
 func (p *Plugin) moveIndexKey(stmt *gorm.Statement, m *row.Model) error {
-	sealed, err := readIndexKey(stmt, m)
+	sealed, err := readIndexKey(stmt.Context, stmt.DB, poolOf(stmt), m)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (p *Plugin) indexKeys(stmt *gorm.Statement, m *row.Model) (row.IndexKeys, e
 	fail := func(err error) (row.IndexKeys, error) {
 		return nil, fmt.Errorf("rowseal: index key of model %s: %w", m.Plan.Schema.Name, err)
 	}
-	sealed, err := readIndexKey(stmt, m)
+	sealed, err := readIndexKey(stmt.Context, stmt.DB, poolOf(stmt), m)
 	if err != nil {
 		return fail(err)
 	}
@@ -145,17 +145,7 @@ func (p *Plugin) indexKeys(stmt *gorm.Statement, m *row.Model) (row.IndexKeys, e
 		return fail(err)
 	}
 	if sealed == "" {
-		if inTransaction(stmt) {
-			return fail(ErrIndexKey)
-		}
-		// A data key is 32 random bytes, as an index key is.
-		fresh := kmskey.NewDEK()
-		defer fresh.Destroy()
-		made, err := box.Seal(stmt.Context, fresh.Bytes(), ec...)
-		if err != nil {
-			return fail(err)
-		}
-		if sealed, err = keepIndexKey(stmt, m, made); err != nil {
+		if sealed, err = p.newIndexKey(stmt, m, box, ec); err != nil {
 			return fail(err)
 		}
 	}
@@ -198,9 +188,38 @@ func bindings(db *gorm.DB, query string) string {
 	return query
 }
 
+// newIndexKey makes a key, or gives the one that another process has made, past the statement's own transaction: what other rows will be found by must not go with one that is rolled back.
+func (p *Plugin) newIndexKey(stmt *gorm.Statement, m *row.Model, box *kmskey.Box, ec []kmskey.Pair) (sealed string, err error) {
+	ctx, pool := stmt.Context, poolOf(stmt)
+	if inTransaction(stmt) {
+		own, err := (&gorm.DB{Config: p.home}).DB()
+		if err != nil || stmt.DB.Name() == "sqlite" || own.Stats().MaxOpenConnections == 1 {
+			return "", ErrIndexKey // a second connection would wait for this one, or see another database
+		}
+		// All connections may be in transactions that wait for a key.
+		brief, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		if sealed, err = readIndexKey(brief, stmt.DB, own, m); err != nil {
+			return "", fmt.Errorf("%w (%w)", ErrIndexKey, err)
+		}
+		if sealed != "" {
+			return sealed, nil // since the transaction's snapshot was taken
+		}
+		ctx, pool = brief, own
+	}
+	// A data key is 32 random bytes, as an index key is.
+	fresh := kmskey.NewDEK()
+	defer fresh.Destroy()
+	made, err := box.Seal(stmt.Context, fresh.Bytes(), ec...)
+	if err != nil {
+		return "", err
+	}
+	return keepIndexKey(ctx, stmt.DB, pool, m, made)
+}
+
 // readIndexKey gives "" where there is none.
-func readIndexKey(stmt *gorm.Statement, m *row.Model) (sealed string, err error) {
-	rows, err := poolOf(stmt).QueryContext(stmt.Context, bindings(stmt.DB, "SELECT sealed FROM rowseal_index_keys WHERE model = ? AND version = ?"), m.Name, indexVersion)
+func readIndexKey(ctx context.Context, db *gorm.DB, pool gorm.ConnPool, m *row.Model) (sealed string, err error) {
+	rows, err := pool.QueryContext(ctx, bindings(db, "SELECT sealed FROM rowseal_index_keys WHERE model = ? AND version = ?"), m.Name, indexVersion)
 	if err != nil {
 		return "", fmt.Errorf("read it: %w; the table is made by migrations.Up", err)
 	}
@@ -212,15 +231,15 @@ func readIndexKey(stmt *gorm.Statement, m *row.Model) (sealed string, err error)
 }
 
 // keepIndexKey stores a key unless there is one, and gives the one that is there then.
-func keepIndexKey(stmt *gorm.Statement, m *row.Model, made string) (string, error) {
+func keepIndexKey(ctx context.Context, db *gorm.DB, pool gorm.ConnPool, m *row.Model, made string) (string, error) {
 	query := "INSERT INTO rowseal_index_keys (model, version, sealed, created_ms) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-	if isMySQL(stmt.DB) {
+	if isMySQL(db) {
 		query = "INSERT IGNORE INTO rowseal_index_keys (model, version, sealed, created_ms) VALUES (?, ?, ?, ?)"
 	}
-	if _, err := poolOf(stmt).ExecContext(stmt.Context, bindings(stmt.DB, query), m.Name, indexVersion, made, time.Now().UnixMilli()); err != nil {
+	if _, err := pool.ExecContext(ctx, bindings(db, query), m.Name, indexVersion, made, time.Now().UnixMilli()); err != nil {
 		return "", fmt.Errorf("store it: %w", err)
 	}
-	sealed, err := readIndexKey(stmt, m)
+	sealed, err := readIndexKey(ctx, db, pool, m)
 	if err == nil && sealed == "" {
 		err = errors.New("it was stored, and is not there")
 	}
@@ -248,7 +267,95 @@ func (p *Plugin) filled(stmt *gorm.Statement, m *row.Model, x *row.Index) error 
 	case err != nil:
 		return fmt.Errorf("rowseal: index %s: look whether it is complete: %w", x.Field.Place(), err)
 	}
-	return fmt.Errorf("rowseal: index %s: %w; load the rows where %s is NULL and save them", x.Field.Place(), ErrIndexIncomplete, x.Column)
+	return fmt.Errorf("rowseal: index %s: %w; call rowseal.FillIndexes", x.Field.Place(), ErrIndexIncomplete)
+}
+
+// FillIndexes writes the indexes that rows of a model lack, which have stood in the table since before the model had them, and gives the number of rows. Soft-deleted rows are rows. It changes no
+// other column, runs no hook, and passes over nothing: a row that another writer changes meanwhile is looked at again, and one that does not open is an error. It can be stopped at any point and called again.
+// It makes one call to the key service for each row and key column. Every program that writes the model must know its indexes by now.
+func FillIndexes(ctx context.Context, db *gorm.DB, model any) (filled int64, err error) {
+	p, ok := db.Plugins[row.PluginName].(*Plugin)
+	if !ok {
+		return 0, fmt.Errorf("rowseal: fill indexes of %T: %w; call db.Use(plugin) first", model, ErrNoPlugin)
+	}
+	m := p.models[destType(reflect.ValueOf(model))]
+	if m == nil {
+		return 0, fmt.Errorf("rowseal: fill indexes of %T: %w: it is not registered; add it to rowseal.Config.Models", model, ErrModel)
+	}
+	stmt := db.WithContext(ctx).Statement
+	var lacks []string
+	for _, x := range m.Plan.Indexed() {
+		lacks = append(lacks, fmt.Sprintf("(%s IS NOT NULL AND %s IS NULL)", stmt.Quote(x.Field.Column.DBName), stmt.Quote(x.Column)))
+	}
+	if len(lacks) == 0 {
+		return 0, nil
+	}
+	keys, err := p.indexKeys(stmt, m)
+	if err != nil {
+		return 0, err
+	}
+	fail := func(err error) (int64, error) {
+		return filled, fmt.Errorf("rowseal: fill indexes of %s: %w", m.Plan.Schema.Name, err)
+	}
+	for idle := 0; idle < fillTries; {
+		rows := reflect.New(reflect.SliceOf(m.Plan.Schema.ModelType))
+		tx := db.Session(&gorm.Session{NewDB: true, SkipHooks: true, Context: ctx})
+		if err := tx.Unscoped().Where(strings.Join(lacks, " OR ")).Limit(fillPage).Find(rows.Interface()).Error; err != nil {
+			return fail(err)
+		}
+		if rows.Elem().Len() == 0 {
+			return filled, nil
+		}
+		before := filled
+		for i := range rows.Elem().Len() {
+			wrote, err := p.fill(tx, m, keys, rows.Elem().Index(i))
+			if err != nil {
+				return fail(err)
+			}
+			if wrote {
+				filled++
+			}
+		}
+		if idle++; filled > before {
+			idle = 0
+		}
+	}
+	return fail(fmt.Errorf("%w: other writers change the rows that are left each time", ErrStaleKey))
+}
+
+const (
+	fillPage  = 200 // rows that are opened at once
+	fillTries = 10  // pages without any progress
+)
+
+// fill writes the indexes that one row lacks, each where the field still is what was read.
+func (p *Plugin) fill(tx *gorm.DB, m *row.Model, keys row.IndexKeys, v reflect.Value) (wrote bool, err error) {
+	stmt := tx.Model(v.Addr().Interface()).Statement
+	if err := stmt.Parse(v.Addr().Interface()); err != nil {
+		return false, err
+	}
+	for _, x := range m.Plan.Indexed() {
+		sum, sealed, ok, err := keys.Stored(x, v)
+		if err != nil {
+			return wrote, err
+		}
+		if !ok {
+			continue
+		}
+		where, args := identify(stmt, m, v)
+		column := stmt.Quote(x.Field.Column.DBName)
+		if x.Field.Text {
+			column = exact(tx, column)
+		}
+		where, args = append(where, column+" = ?", stmt.Quote(x.Column)+" IS NULL"), append(args, sealed)
+		query := fmt.Sprintf("UPDATE %s SET %s = ? WHERE %s", quotedTable(stmt), stmt.Quote(x.Column), strings.Join(where, " AND "))
+		result := inside(tx).Exec(query, append([]any{sum}, args...)...)
+		if result.Error != nil {
+			return wrote, result.Error
+		}
+		wrote = wrote || result.RowsAffected > 0
+	}
+	return wrote, nil
 }
 
 // indexValue is the index of a Go value.

@@ -22,8 +22,8 @@ var (
 	ErrCondition = errors.New("refused: a sealed column cannot be compared or ordered")
 	// ErrKeyColumn: something else than the plugin would write a key column.
 	ErrKeyColumn = errors.New("refused: a key column is written by the plugin alone")
-	// ErrIndexKey: a blind index has no key yet, and the statement, which is in a transaction, cannot make one.
-	ErrIndexKey = errors.New("there is none yet, and it cannot be made in a transaction; call Plugin.MakeIndexKeys when the program starts")
+	// ErrIndexKey: a blind index has no key yet, and the statement, which is in a transaction, cannot make one beside it.
+	ErrIndexKey = errors.New("there is none yet, and it cannot be made beside this transaction; call Plugin.MakeIndexKeys when the program starts")
 	// ErrIndexColumn: something else than the plugin would write the column of a blind index.
 	ErrIndexColumn = errors.New("refused: the column of a blind index is written by the plugin alone, wherever its field is")
 	// ErrIndexIncomplete: a search by an index that rows from before it lack.

@@ -132,6 +132,27 @@ func (k IndexKeys) Fits(x *Index, v reflect.Value, sought []*IndexValue) (bool, 
 	return false, nil
 }
 
+// Stored is the index of the field of the row in v, which was read and opened, and the field as the column holds it, for whoever writes the one only where the other
+// still stands. ok is false where there is nothing to index.
+func (k IndexKeys) Stored(x *Index, v reflect.Value) (sum *IndexValue, column any, ok bool, err error) {
+	s := x.Field.Group.State(v)
+	target, there := follow(v, x.Field.path)
+	if s == nil || !there {
+		return nil, nil, false, nil
+	}
+	s.mu.Lock()
+	c := s.cells[x.Field.pos]
+	s.mu.Unlock()
+	if c.status != opened {
+		return nil, nil, false, nil
+	}
+	if column = c.sealed; x.Field.Text {
+		column = string(appendText(c.sealed))
+	}
+	sum, err = k.Value(x, target.Interface())
+	return sum, column, err == nil, err
+}
+
 // of is the index of a value; nil for NULL.
 func (x *Index) of(k *field.IndexKey, plain any) (sum []byte, err error) {
 	v := reflect.ValueOf(plain)
