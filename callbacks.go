@@ -27,9 +27,9 @@ func (p *Plugin) hook(db *gorm.DB) error {
 
 	// GORM leaves its transaction callbacks out of the list when the whole *gorm.DB skips default transactions; a callback before
 	// one that does not exist would land at the end.
-	first, firstUpdate := "gorm:begin_transaction", "gorm:begin_transaction"
+	first, firstUpdate, firstDelete := "gorm:begin_transaction", "gorm:begin_transaction", "gorm:begin_transaction"
 	if db.SkipDefaultTransaction {
-		first, firstUpdate = "gorm:before_create", "gorm:setup_reflect_value"
+		first, firstUpdate, firstDelete = "gorm:before_create", "gorm:setup_reflect_value", "gorm:before_delete"
 	}
 	return errors.Join(
 		create.Before(first).Register("rowseal:prepare_create", p.prepareCreate),
@@ -42,8 +42,10 @@ func (p *Plugin) hook(db *gorm.DB) error {
 		update.After("gorm:update").Before("gorm:save_after_associations").Register("rowseal:after_update", p.afterUpdate),
 
 		query.Before("gorm:query").Register("rowseal:before_query", p.beforeQuery),
+		cb.Row().Before("gorm:row").Register("rowseal:before_row", p.searchJoins),
 		query.After("gorm:query").Before("gorm:preload").Register("rowseal:after_query", p.afterQuery),
 
+		del.Before(firstDelete).Register("rowseal:prepare_delete", p.makeIndexKeys),
 		del.Before("gorm:delete").Register("rowseal:before_delete", p.beforeDelete),
 		del.After("gorm:delete").Before("gorm:after_delete").Register("rowseal:after_delete", p.afterDelete),
 	)

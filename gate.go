@@ -22,9 +22,7 @@ func (p *Plugin) gate(db *gorm.DB) {
 		"VALUES":      p.checkValues,
 		"SET":         p.checkSet,
 		"ON CONFLICT": p.checkConflict,
-	}
-	if p.searchable {
-		checks["WHERE"] = p.checkWhere
+		"WHERE":       p.checkWhere,
 	}
 	if db.ClauseBuilders == nil {
 		db.ClauseBuilders = map[string]clause.ClauseBuilder{}
@@ -174,7 +172,7 @@ func (p *Plugin) checkSet(c clause.Clause, stmt *gorm.Statement) (clause.Express
 // checkWhere has conditions on sealed fields look at their indexes.
 func (p *Plugin) checkWhere(c clause.Clause, stmt *gorm.Statement) (clause.Expression, error) {
 	w, ok := c.Expression.(clause.Where)
-	if !ok || isInside(stmt) {
+	if !ok || !p.searchable && !holdsEq(w.Exprs) {
 		return nil, nil
 	}
 	exprs, changed, err := p.searched(stmt, w.Exprs)

@@ -5,16 +5,17 @@ package rowseal
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
-	"gorm.io/gorm/schema"
 
 	"github.com/rowseal/rowseal/internal/row"
 	"github.com/rowseal/rowseal/kmskey"
@@ -28,30 +29,46 @@ const indexPatience = time.Minute
 
 // indexed is what a process knows of a model's indexes.
 type indexed struct {
-	turn chan struct{} // holds one: who has it may look and change
+	// turn holds one: who asks for keys that nobody has yet. Only statements outside of transactions wait for it, and hold no connection meanwhile: it is a
+	// connection that who has the turn may wait for.
+	turn chan struct{}
 
+	mu       sync.Mutex
 	keys     row.IndexKeys
 	until    time.Time // they serve without another question
-	complete map[*row.Index]bool
+	complete map[indexTable]bool
+}
+
+// indexTable is an index in one of the tables that a model may have.
+type indexTable struct {
+	index *row.Index
+	table string
 }
 
 func (p *Plugin) indexedOf(m *row.Model) *indexed {
 	known, ok := p.indexes.Load(m)
 	if !ok {
-		fresh := &indexed{turn: make(chan struct{}, 1), complete: map[*row.Index]bool{}}
+		fresh := &indexed{turn: make(chan struct{}, 1), complete: map[indexTable]bool{}}
 		known, _ = p.indexes.LoadOrStore(m, fresh)
 	}
 	return known.(*indexed)
 }
 
-// begin waits for a turn, no longer than ctx.
-func (i *indexed) begin(ctx context.Context) (end func(), err error) {
-	select {
-	case i.turn <- struct{}{}:
-		return func() { <-i.turn }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
+// known gives the keys that are at hand. Of those that are old, one caller is told to ask again, and all others go on with them.
+func (i *indexed) known(age time.Duration) (keys row.IndexKeys, old bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.keys == nil || time.Now().Before(i.until) {
+		return i.keys, false
 	}
+	i.until = time.Now().Add(min(indexPatience, age))
+	return i.keys, true
+}
+
+func (i *indexed) keep(keys row.IndexKeys, age time.Duration) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.keys, i.until = keys, time.Now().Add(age)
 }
 
 // MakeIndexKeys makes the keys of blind indexes that models lack, and moves those that are not under the keyring's current version to it, so that an old version can be
@@ -72,6 +89,9 @@ func (p *Plugin) MakeIndexKeys(ctx context.Context, db *gorm.DB) error {
 		}
 		if err := p.moveIndexKey(stmt, m); err != nil {
 			return fmt.Errorf("rowseal: index key of model %s: %w", m.Plan.Schema.Name, err)
+		}
+		for _, x := range m.Plan.Indexed() {
+			_ = p.filled(stmt, m, x) // so that it is known; a search says what is wrong
 		}
 	}
 	return nil
@@ -124,47 +144,68 @@ func (p *Plugin) indexBox(m *row.Model) (*kmskey.Box, []kmskey.Pair, error) {
 
 // indexKeys gives the keys of a model's indexes: one call to the key service for a process and its time.
 func (p *Plugin) indexKeys(stmt *gorm.Statement, m *row.Model) (row.IndexKeys, error) {
-	i := p.indexedOf(m)
-	end, err := i.begin(stmt.Context)
+	i, age := p.indexedOf(m), p.config.IndexKeyAge
+	keys, old := i.known(age)
+	if keys != nil && !old {
+		return keys, nil
+	}
+	if keys == nil && !inTransaction(stmt) {
+		select {
+		case i.turn <- struct{}{}:
+			defer func() { <-i.turn }()
+		case <-stmt.Context.Done():
+			return nil, stmt.Context.Err()
+		}
+		if keys, old = i.known(age); keys != nil && !old {
+			return keys, nil
+		}
+	}
+	fresh, err := p.askIndexKeys(stmt, m)
+	away := errors.Is(err, kmskey.ErrUnavailable) || errors.Is(err, kmskey.ErrThrottled)
+	switch {
+	case err == nil:
+		i.keep(fresh, age)
+		return fresh, nil
+	case away && keys != nil && stmt.Context.Err() == nil:
+		return keys, nil // it has not said no
+	case keys != nil && stmt.Context.Err() == nil:
+		i.keep(nil, age)
+	}
+	return nil, fmt.Errorf("rowseal: index key of model %s: %w", m.Plan.Schema.Name, err)
+}
+
+// askIndexKeys reads the wrapped key, which it makes where there is none, and has it unwrapped.
+func (p *Plugin) askIndexKeys(stmt *gorm.Statement, m *row.Model) (row.IndexKeys, error) {
+	ctx := stmt.Context
+	if isSubQuery(stmt.DB) {
+		// It may have been built on another handle than the statement that it is part of, which then waits for it with the last connection.
+		brief, cancel := context.WithTimeout(ctx, indexWait)
+		defer cancel()
+		ctx = brief
+	}
+	sealed, err := readIndexKey(ctx, stmt.DB, poolOf(stmt), m)
 	if err != nil {
 		return nil, err
 	}
-	defer end()
-	if i.keys != nil && time.Now().Before(i.until) {
-		return i.keys, nil
-	}
-	fail := func(err error) (row.IndexKeys, error) {
-		return nil, fmt.Errorf("rowseal: index key of model %s: %w", m.Plan.Schema.Name, err)
-	}
-	sealed, err := readIndexKey(stmt.Context, stmt.DB, poolOf(stmt), m)
-	if err != nil {
-		return fail(err)
-	}
 	box, ec, err := p.indexBox(m)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	if sealed == "" {
 		if sealed, err = p.newIndexKey(stmt, m, box, ec); err != nil {
-			return fail(err)
+			return nil, err
 		}
 	}
-	root, err := box.Open(stmt.Context, sealed, ec...)
-	if away := errors.Is(err, kmskey.ErrUnavailable) || errors.Is(err, kmskey.ErrThrottled); away && i.keys != nil && stmt.Context.Err() == nil {
-		i.until = time.Now().Add(min(indexPatience, p.config.IndexKeyAge)) // it has not said no
-		return i.keys, nil
-	}
+	root, err := box.Open(ctx, sealed, ec...)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	defer clear(root)
-	keys, err := m.IndexKeys(root, indexVersion)
-	if err != nil {
-		return fail(err)
-	}
-	i.keys, i.until = keys, time.Now().Add(p.config.IndexKeyAge)
-	return keys, nil
+	return m.IndexKeys(root, indexVersion)
 }
+
+// indexWait bounds what waits for a connection that may never come.
+const indexWait = 5 * time.Second
 
 // poolOf is the connection of a statement, without the last look.
 func poolOf(stmt *gorm.Statement) gorm.ConnPool {
@@ -191,13 +232,16 @@ func bindings(db *gorm.DB, query string) string {
 // newIndexKey makes a key, or gives the one that another process has made, past the statement's own transaction: what other rows will be found by must not go with one that is rolled back.
 func (p *Plugin) newIndexKey(stmt *gorm.Statement, m *row.Model, box *kmskey.Box, ec []kmskey.Pair) (sealed string, err error) {
 	ctx, pool := stmt.Context, poolOf(stmt)
+	if isSubQuery(stmt.DB) {
+		return "", ErrIndexKey // perhaps of a dry run, and perhaps of a transaction
+	}
 	if inTransaction(stmt) {
 		own, err := (&gorm.DB{Config: p.home}).DB()
 		if err != nil || stmt.DB.Name() == "sqlite" || own.Stats().MaxOpenConnections == 1 {
 			return "", ErrIndexKey // a second connection would wait for this one, or see another database
 		}
 		// All connections may be in transactions that wait for a key.
-		brief, cancel := context.WithTimeout(ctx, 2*time.Second)
+		brief, cancel := context.WithTimeout(ctx, indexWait)
 		defer cancel()
 		if sealed, err = readIndexKey(brief, stmt.DB, own, m); err != nil {
 			return "", fmt.Errorf("%w (%w)", ErrIndexKey, err)
@@ -249,20 +293,30 @@ func keepIndexKey(ctx context.Context, db *gorm.DB, pool gorm.ConnPool, m *row.M
 // filled makes sure that no row has the field and not its index: a search would pass over it. What was once complete stays so, as long as every writer knows the
 // index.
 func (p *Plugin) filled(stmt *gorm.Statement, m *row.Model, x *row.Index) error {
-	i := p.indexedOf(m)
-	end, err := i.begin(stmt.Context)
-	if err != nil {
-		return err
+	table := stmt.Quote(m.Plan.Schema.Table)
+	if p.model(stmt) == m && stmt.Table != "" && (stmt.TableExpr == nil || len(stmt.TableExpr.Vars) == 0) {
+		table = quotedTable(stmt) // which may be another one of the same model
 	}
-	defer end()
-	if i.complete[x] {
+	i, at := p.indexedOf(m), indexTable{x, table}
+	i.mu.Lock()
+	complete := i.complete[at]
+	i.mu.Unlock()
+	if complete {
 		return nil
 	}
-	query := fmt.Sprintf("SELECT 1 FROM %s WHERE %s IS NOT NULL AND %s IS NULL LIMIT 1", stmt.Quote(m.Plan.Schema.Table), stmt.Quote(x.Field.Column.DBName), stmt.Quote(x.Column))
+	ctx := stmt.Context
+	if isSubQuery(stmt.DB) {
+		brief, cancel := context.WithTimeout(ctx, indexWait)
+		defer cancel()
+		ctx = brief
+	}
+	query := fmt.Sprintf("SELECT 1 FROM %s WHERE %s IS NOT NULL AND %s IS NULL LIMIT 1", table, stmt.Quote(x.Field.Column.DBName), stmt.Quote(x.Column))
 	var one int
-	switch err := poolOf(stmt).QueryRowContext(stmt.Context, query).Scan(&one); {
+	switch err := poolOf(stmt).QueryRowContext(ctx, query).Scan(&one); {
 	case errors.Is(err, sql.ErrNoRows):
-		i.complete[x] = true
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.complete[at] = true
 		return nil
 	case err != nil:
 		return fmt.Errorf("rowseal: index %s: look whether it is complete: %w", x.Field.Place(), err)
@@ -441,30 +495,51 @@ func (p *Plugin) indexConflict(stmt *gorm.Statement, m *row.Model, conflict clau
 
 // Eq is the condition that a field, by its Go name or its column, has a value: for a sealed field with an index, in db.Where(rowseal.Eq("Email", v)). Values of a slice are
 // alternatives, and nil is NULL.
-func Eq(field string, value any) clause.Expression { return eq{field, value} }
-
-type eq struct {
-	field string
-	value any
+func Eq(field string, value any) clause.Expression {
+	return clause.Eq{Column: clause.Column{Table: clause.CurrentTable, Name: field, Alias: eqMark}, Value: value}
 }
 
-func (e eq) as(s *schema.Schema) clause.Eq {
-	name := e.field
-	if s != nil {
-		if f := s.LookUpField(name); f != nil && f.DBName != "" {
-			name = f.DBName
+// eqMark is not a name that a database takes, should nobody resolve it.
+const eqMark = "rowseal.Eq\x00"
+
+// resolved is the column behind the name in an [Eq].
+func (p *Plugin) resolved(stmt *gorm.Statement, c clause.Column) (clause.Column, error) {
+	s := stmt.Schema
+	if m := p.model(stmt); m != nil {
+		s = m.Plan.Schema
+	}
+	if s == nil {
+		return c, fmt.Errorf("rowseal: Eq(%q): %w: the statement has no model to find it in", c.Name, ErrCondition)
+	}
+	f := s.LookUpField(c.Name)
+	if f == nil || f.DBName == "" {
+		return c, fmt.Errorf("rowseal: Eq(%q): %w: model %s has no such field", c.Name, ErrCondition, s.Name)
+	}
+	return clause.Column{Table: c.Table, Name: f.DBName}, nil
+}
+
+// holdsEq reports an [Eq] among conditions, which is all that there is to see to where no model has an index.
+func holdsEq(exprs []clause.Expression) bool {
+	for _, e := range exprs {
+		found := false
+		switch e := e.(type) {
+		case clause.Eq:
+			c, ok := e.Column.(clause.Column)
+			found = ok && c.Alias == eqMark
+		case clause.AndConditions:
+			found = holdsEq(e.Exprs)
+		case clause.OrConditions:
+			found = holdsEq(e.Exprs)
+		case clause.NotConditions:
+			found = holdsEq(e.Exprs)
+		case clause.Where:
+			found = holdsEq(e.Exprs)
+		}
+		if found {
+			return true
 		}
 	}
-	return clause.Eq{Column: clause.Column{Table: clause.CurrentTable, Name: name}, Value: e.value}
-}
-
-// Build is for a statement whose conditions nobody looked through.
-func (e eq) Build(b clause.Builder) {
-	var s *schema.Schema
-	if stmt, ok := b.(*gorm.Statement); ok {
-		s = stmt.Schema
-	}
-	e.as(s).Build(b)
+	return false
 }
 
 // searched is a copy of conditions in which those on sealed fields with an index are conditions on the index. The statement's own stay what they are: GORM reads them for
@@ -487,50 +562,65 @@ func (p *Plugin) searched(stmt *gorm.Statement, exprs []clause.Expression) (out 
 
 func (p *Plugin) searchedOne(stmt *gorm.Statement, e clause.Expression) (instead clause.Expression, changed bool, err error) {
 	switch e := e.(type) {
-	case eq:
-		if instead, changed, err = p.searchedOne(stmt, e.as(stmt.Schema)); err == nil && !changed {
-			instead, changed = e.as(stmt.Schema), true // it knows the Go name
-		}
-		return instead, changed, err
 	case clause.Eq:
-		values, list, found, err := p.sums(stmt, e.Column, e.Value)
-		switch {
-		case err != nil || found == nil:
-			return nil, false, err
-		case list:
-			return clause.IN{Column: found.column, Values: values}, true, nil
+		marked := false
+		if c, ok := e.Column.(clause.Column); ok && c.Alias == eqMark {
+			if c, err = p.resolved(stmt, c); err != nil {
+				return nil, false, err
+			}
+			e.Column, marked = c, true
 		}
-		return clause.Eq{Column: found.column, Value: values[0]}, true, nil
+		sums, err := p.sums(stmt, e.Column, e.Value)
+		switch {
+		case err != nil:
+			return nil, false, err
+		case sums == nil && !marked:
+			return nil, false, nil
+		case sums == nil:
+			return e, true, nil
+		case sums.null:
+			return clause.Eq{Column: e.Column}, true, nil
+		case sums.list:
+			return clause.IN{Column: sums.column, Values: sums.values}, true, nil
+		}
+		return clause.Eq{Column: sums.column, Value: sums.values[0]}, true, nil
 	case clause.Neq:
-		values, list, found, err := p.sums(stmt, e.Column, e.Value)
+		sums, err := p.sums(stmt, e.Column, e.Value)
 		switch {
-		case err != nil || found == nil:
+		case err != nil || sums == nil:
 			return nil, false, err
-		case list:
-			return clause.Not(clause.IN{Column: found.column, Values: values}), true, nil
+		case sums.null:
+			return clause.Neq{Column: e.Column}, true, nil
+		case sums.list:
+			return clause.Not(clause.IN{Column: sums.column, Values: sums.values}), true, nil
 		}
-		return clause.Neq{Column: found.column, Value: values[0]}, true, nil
+		return clause.Neq{Column: sums.column, Value: sums.values[0]}, true, nil
 	case clause.IN:
-		values, _, found, err := p.sums(stmt, e.Column, e.Values)
-		if err != nil || found == nil {
+		sums, err := p.sums(stmt, e.Column, e.Values)
+		if err != nil || sums == nil {
 			return nil, false, err
 		}
-		return clause.IN{Column: found.column, Values: values}, true, nil
+		return clause.IN{Column: sums.column, Values: sums.values}, true, nil
 	case clause.AndConditions:
-		inner, changed, err := p.searched(stmt, e.Exprs)
-		return clause.AndConditions{Exprs: inner}, changed, err
+		if inner, changed, err := p.searched(stmt, e.Exprs); changed || err != nil {
+			return clause.AndConditions{Exprs: inner}, changed, err
+		}
 	case clause.OrConditions:
-		inner, changed, err := p.searched(stmt, e.Exprs)
-		return clause.OrConditions{Exprs: inner}, changed, err
+		if inner, changed, err := p.searched(stmt, e.Exprs); changed || err != nil {
+			return clause.OrConditions{Exprs: inner}, changed, err
+		}
 	case clause.NotConditions:
-		inner, changed, err := p.searched(stmt, e.Exprs)
-		return clause.NotConditions{Exprs: inner}, changed, err
+		if inner, changed, err := p.searched(stmt, e.Exprs); changed || err != nil {
+			return clause.NotConditions{Exprs: inner}, changed, err
+		}
 	case clause.Where:
-		inner, changed, err := p.searched(stmt, e.Exprs)
-		return clause.Where{Exprs: inner}, changed, err
+		if inner, changed, err := p.searched(stmt, e.Exprs); changed || err != nil {
+			return clause.Where{Exprs: inner}, changed, err
+		}
 	case bracketed:
-		inner, changed, err := p.searchedOne(stmt, e.Expression)
-		return bracketed{inner}, changed, err
+		if inner, changed, err := p.searchedOne(stmt, e.Expression); changed || err != nil {
+			return bracketed{inner}, changed, err
+		}
 	}
 	return nil, false, nil
 }
@@ -581,9 +671,9 @@ func (h *hunt) note(stmt *gorm.Statement, m *row.Model, exprs []clause.Expressio
 }
 
 // confirm holds rows that were opened to what was sought: an index column says what its writer wrote, and the value is authentic.
-func (p *Plugin) confirm(db *gorm.DB, m *row.Model, targets []row.Target) error {
+func (p *Plugin) confirm(db *gorm.DB, m *row.Model) error {
 	h, ok := kept[hunt](db)
-	if !ok || len(h.sought) == 0 {
+	if !ok || len(h.sought) == 0 || db.RowsAffected == 0 {
 		return nil
 	}
 	forget[hunt](db)
@@ -592,16 +682,13 @@ func (p *Plugin) confirm(db *gorm.DB, m *row.Model, targets []row.Target) error 
 		return err
 	}
 	for x, sought := range h.sought {
-		for _, t := range targets {
-			if t.Model != m {
-				continue
-			}
-			fits, err := keys.Fits(x, t.Value, sought)
+		for _, v := range structs(db.Statement.ReflectValue, m.Plan.Schema.ModelType) { // not those of relations, which nobody sought
+			fits, err := keys.Fits(x, v, sought)
 			if err == nil && !fits {
 				err = ErrIndexMismatch
 			}
 			if err != nil {
-				return fmt.Errorf("rowseal: query %s: %s: %w", m.Describe(t.Value), x.Field.Place(), err)
+				return fmt.Errorf("rowseal: query %s: %s: %w", m.Describe(v), x.Field.Place(), err)
 			}
 		}
 	}
@@ -621,15 +708,15 @@ func (p *Plugin) indexedBy(stmt *gorm.Statement, column any) *indexedColumn {
 	switch column := column.(type) {
 	case string:
 		c.Name = column
-		if i := strings.LastIndexByte(column, '.'); i >= 0 {
-			c.Table, c.Name = column[:i], column[i+1:]
-		}
 	case clause.Column:
-		if c = column; c.Raw {
+		if c = column; c.Raw || c.Alias != "" {
 			return nil
 		}
 	default:
 		return nil
+	}
+	if i := strings.LastIndexByte(c.Name, '.'); i >= 0 { // GORM leaves what stands in front where it is, and nothing in Table
+		c.Table, c.Name = c.Name[:i], c.Name[i+1:]
 	}
 	m := p.model(stmt)
 	if own := c.Table == "" || c.Table == clause.CurrentTable || strings.EqualFold(bareName(c.Table), bareName(stmt.Table)); !own {
@@ -646,53 +733,108 @@ func (p *Plugin) indexedBy(stmt *gorm.Statement, column any) *indexedColumn {
 	return &indexedColumn{m, f.Index, c}
 }
 
-// sums are the indexes of the values that a column is compared with. found is nil where the condition stays what it is: it is none on an index, or asks for NULL, which a
-// sealed column has as any other, or for what only the database knows.
-func (p *Plugin) sums(stmt *gorm.Statement, column, value any) (sums []any, list bool, found *indexedColumn, err error) {
-	if found = p.indexedBy(stmt, column); found == nil {
-		return nil, false, nil, nil
+// sought is what a condition looks for in the column of an index.
+type sought struct {
+	column clause.Column
+	values []any
+	list   bool
+	null   bool // it asks for NULL, which the sealed column has as any other
+}
+
+// sums are the indexes of the values that a column is compared with; nil where the condition stays what it is, because it is none on an index, or asks for NULL, or for what only the
+// database knows.
+func (p *Plugin) sums(stmt *gorm.Statement, column, value any) (*sought, error) {
+	found := p.indexedBy(stmt, column)
+	if found == nil || ofDatabase(value) || value == nil {
+		return nil, nil
 	}
+	f, out := found.index.Field, &sought{column: found.column}
 	values := []any{value}
-	switch value.(type) {
-	case nil, clause.Expression, gorm.Valuer, *gorm.DB, clause.Column, clause.Table:
-		return nil, false, nil, nil
-	}
-	if v := reflect.ValueOf(value); (v.Kind() == reflect.Slice || v.Kind() == reflect.Array) && !assigns(found.index.Field, value) {
-		values, list = make([]any, v.Len()), true
+	if v := reflect.ValueOf(value); isList(v) && !isOne(value) {
+		values, out.list = make([]any, v.Len()), true
 		for i := range values {
 			values[i] = v.Index(i).Interface()
 		}
 	}
-	if stmt.DB.DryRun && !isSubQuery(stmt.DB) {
-		for range values {
-			sums = append(sums, dryValue(found.model, found.index.Column))
+	plains := make([]any, len(values))
+	for i, v := range values {
+		switch {
+		case ofDatabase(v):
+			return nil, fmt.Errorf("rowseal: query %s: %w: an SQL expression among the values; ask for it in a condition of its own", f.Place(), ErrCondition)
+		case isNil(v):
+			out.null = !out.list
+			continue
 		}
-		return sums, list, found, nil
+		plain, err := plainOf(stmt, f, v)
+		if err != nil {
+			return nil, err
+		}
+		if plains[i] = plain; isNil(plain) {
+			plains[i], out.null = nil, !out.list
+		}
+	}
+	if out.null {
+		return out, nil
+	}
+	out.values = make([]any, len(values))
+	if stmt.DB.DryRun && !isSubQuery(stmt.DB) {
+		for i := range values {
+			out.values[i] = dryValue(found.model, found.index.Column)
+		}
+		return out, nil
 	}
 	if err := p.filled(stmt, found.model, found.index); err != nil {
-		return nil, false, nil, err
+		return nil, err
 	}
-	for _, v := range values {
-		plain, err := plainOf(stmt, found.index.Field, v)
-		if err != nil {
-			return nil, false, nil, err
+	for i, plain := range plains {
+		if plain == nil {
+			continue // NULL in a list
 		}
 		sum, err := p.indexValue(stmt, found.model, found.index, plain)
 		if err != nil {
-			return nil, false, nil, err
+			return nil, err
 		}
-		sums = append(sums, sum)
+		out.values[i] = sum
 	}
-	return sums, list, found, nil
+	return out, nil
 }
 
-// assigns reports that a slice or array is one value of the field, as bytes are, and not a list of them.
-func assigns(f *row.Field, value any) bool {
-	t := f.Column.FieldType
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
+// ofDatabase reports what becomes a value in the database alone.
+func ofDatabase(v any) bool {
+	switch v.(type) {
+	case clause.Expression, gorm.Valuer, *gorm.DB, clause.Column, clause.Table:
+		return true
 	}
-	return reflect.TypeOf(value) == t || t.Kind() == reflect.Slice && reflect.TypeOf(value).ConvertibleTo(t)
+	return false
+}
+
+// isOne reports that a slice or array is one value and no list of them: bytes, and types that say themselves what they are.
+func isOne(v any) bool {
+	_, says := v.(driver.Valuer)
+	return says || reflect.TypeOf(v).Elem().Kind() == reflect.Uint8
+}
+
+// isNil reports what a database would take for NULL.
+func isNil(v any) bool {
+	if ours, ok := v.(*row.Value); ok {
+		return ours == nil || ours.Null() || isNil(ours.Plain())
+	}
+	r := reflect.ValueOf(v)
+	switch r.Kind() {
+	case reflect.Invalid:
+		return true
+	case reflect.Pointer, reflect.Interface:
+		if r.IsNil() {
+			return true
+		}
+	case reflect.Slice:
+		return r.IsNil() && isOne(v)
+	}
+	if valuer, ok := v.(driver.Valuer); ok {
+		d, err := valuer.Value()
+		return err == nil && d == nil
+	}
+	return r.Kind() == reflect.Pointer && isNil(r.Elem().Interface())
 }
 
 // plainOf is a value as the field itself would hold it.
@@ -707,5 +849,35 @@ func plainOf(stmt *gorm.Statement, f *row.Field, value any) (any, error) {
 	if err := f.Assign(stmt.Context, scratch, value); err != nil {
 		return nil, err
 	}
-	return f.Column.ReflectValueOf(stmt.Context, scratch).Interface(), nil
+	plain := f.Column.ReflectValueOf(stmt.Context, scratch).Interface()
+	if !sameNumber(value, plain) {
+		return nil, fmt.Errorf("rowseal: query %s: %w: a number that a %s cannot hold (the value is left out)", f.Place(), ErrType, f.Column.FieldType)
+	}
+	return plain, nil
+}
+
+// sameNumber reports that a number is what it was: GORM's setters cut off what does not fit, and another value would be found.
+func sameNumber(given, plain any) bool {
+	a, b := reflect.ValueOf(given), reflect.ValueOf(plain)
+	for a.Kind() == reflect.Pointer && !a.IsNil() {
+		a = a.Elem()
+	}
+	for b.Kind() == reflect.Pointer && !b.IsNil() {
+		b = b.Elem()
+	}
+	switch {
+	case a.CanInt() && b.CanInt():
+		return a.Int() == b.Int()
+	case a.CanInt() && b.CanUint():
+		return a.Int() >= 0 && uint64(a.Int()) == b.Uint()
+	case a.CanUint() && b.CanUint():
+		return a.Uint() == b.Uint()
+	case a.CanUint() && b.CanInt():
+		return b.Int() >= 0 && uint64(b.Int()) == a.Uint()
+	case a.CanFloat() && b.CanInt():
+		return float64(b.Int()) == a.Float()
+	case a.CanFloat() && b.CanUint():
+		return float64(b.Uint()) == a.Float()
+	}
+	return true
 }

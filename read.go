@@ -28,7 +28,7 @@ func (p *Plugin) beforeQuery(db *gorm.DB) {
 	stmt := db.Statement
 	forget[reading](db)
 	forget[hunt](db)
-	if db.Error != nil {
+	if p.searchJoins(db); db.Error != nil {
 		return
 	}
 	m := p.typed(stmt)
@@ -144,7 +144,7 @@ func insert(text string, end int, more string) string {
 	return strings.TrimRight(text[:end], " ") + more + " " + text[end:]
 }
 
-// extendJoins does the same for relations that are joined with a select list of their own, and has their conditions look at indexes.
+// extendJoins does the same for relations that are joined with a select list of their own.
 func (p *Plugin) extendJoins(stmt *gorm.Statement) {
 	if stmt.Schema == nil {
 		return
@@ -161,13 +161,25 @@ func (p *Plugin) extendJoins(stmt *gorm.Statement) {
 		joined := &gorm.Statement{DB: stmt.DB, Schema: s, Selects: j.Selects, Omits: j.Omits, Clauses: map[string]clause.Clause{}}
 		extendSelects(joined, m)
 		stmt.Joins[i].Selects, stmt.Joins[i].Omits = joined.Selects, joined.Omits
-		if j.On == nil || !p.searchable {
+	}
+}
+
+// searchJoins has the conditions of joined relations look at indexes: GORM builds them past its clause builders.
+func (p *Plugin) searchJoins(db *gorm.DB) {
+	stmt := db.Statement
+
+	if !p.searchable || db.Error != nil || stmt.Schema == nil {
+		return
+	}
+	for i, j := range stmt.Joins {
+		s := relation(stmt.Schema, strings.Split(j.Name, "."))
+		if j.On == nil || s == nil || p.models[s.ModelType] == nil {
 			continue
 		}
-		joined.Context, joined.ConnPool = stmt.Context, stmt.ConnPool
+		joined := &gorm.Statement{DB: db, Schema: s, Table: s.Table, Context: stmt.Context, ConnPool: stmt.ConnPool, Clauses: map[string]clause.Clause{}}
 		switch exprs, changed, err := p.searched(joined, j.On.Exprs); {
 		case err != nil:
-			_ = stmt.AddError(err)
+			_ = db.AddError(err)
 		case changed:
 			stmt.Joins[i].On = &clause.Where{Exprs: exprs}
 		}
@@ -224,12 +236,11 @@ func (p *Plugin) afterQuery(db *gorm.DB) {
 	if epoch == nil || db.Error != nil || db.DryRun {
 		return
 	}
-	targets := p.targets(stmt)
-	if err := p.reveal(stmt, epoch, p.leaves(stmt), targets); err != nil || r.model == nil || p.leaves(stmt) {
+	if err := p.reveal(stmt, epoch, p.leaves(stmt), p.targets(stmt)); err != nil || r.model == nil || p.leaves(stmt) {
 		_ = db.AddError(err)
 		return
 	}
-	_ = db.AddError(p.confirm(db, r.model, targets))
+	_ = db.AddError(p.confirm(db, r.model))
 }
 
 // reveal opens what a statement scanned, or leaves it sealed.

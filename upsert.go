@@ -156,6 +156,8 @@ func targetOf(m *row.Model, conflict clause.OnConflict) (target []*schema.Field,
 		switch {
 		case f == nil || c.Raw:
 			return nil, fmt.Errorf("rowseal: upsert %s: %w: its target is no column of the model, so that rows cannot be looked up by it; find the row and save it", m.Plan.Schema.Name, ErrUnsupported)
+		case m.Plan.LookupIndex(f.DBName) != nil:
+			return nil, fmt.Errorf("rowseal: upsert %s, column %s: %w, which makes it no target yet; find the row by its field and save it", m.Plan.Schema.Name, f.DBName, ErrIndexColumn)
 		case m.Plan.Lookup(f.DBName) != nil || m.Plan.LookupKey(f.DBName) != nil:
 			return nil, fmt.Errorf("rowseal: upsert %s, column %s: %w; name the columns of a unique index that are not sealed", m.Plan.Schema.Name, f.DBName, ErrCondition)
 		}
