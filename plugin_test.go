@@ -98,6 +98,11 @@ type (
 		Name []string `gorm:"serializer:rowseal" rowseal:"json,unique"`
 		rowseal.RowKey
 	}
+	indexFolds struct {
+		ID   uint
+		Name int `gorm:"serializer:rowseal" rowseal:"index=lower"`
+		rowseal.RowKey
+	}
 	indexTaken struct {
 		ID       uint
 		Name     string `gorm:"serializer:rowseal" rowseal:"index"`
@@ -206,6 +211,7 @@ func TestUseRefusesADeclaration(t *testing.T) {
 		"with_an_unknown_word":             {&unknownWord{}, []string{"unknownWord", "Name", `"sealed"`, "key=Field"}},
 		"with_an_index_of_a_truth_value":   {&indexOfBool{}, []string{"indexOfBool", "Name", "no blind index"}},
 		"with_an_index_of_JSON":            {&indexOfJSON{}, []string{"indexOfJSON", "Name", "no blind index"}},
+		"with_an_index_of_a_folded_number": {&indexFolds{}, []string{"indexFolds", "Name", "lower is done to texts"}},
 		"with_an_index_of_a_Secret":        {&indexOfSecret{}, []string{"indexOfSecret", "Name", "Secret"}},
 		"with_the_column_of_an_index":      {&indexTaken{}, []string{"indexTaken", "Name", "name_bidx", "[]byte"}},
 		"with_a_key_that_is_not_there":     {&wrongKeyName{}, []string{"wrongKeyName", "Name", "key=Phone"}},

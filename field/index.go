@@ -11,7 +11,9 @@ import (
 	"hash"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/rowseal/rowseal/internal/canon"
 )
@@ -31,6 +33,16 @@ type IndexPlace struct {
 	Field     string // the sealed field
 	Name      string // of the index among those of the field
 	Version   int    // of the index key, from 1
+
+	// Expression is what is done to a text before it is hashed, so that texts are found which differ in no more: "lower", "trim" or "lower+trim". "" is nothing.
+	Expression string
+}
+
+// The expressions. What one does is as fixed as a format: another way of folding is another name.
+var expressions = map[string]func(string) string{
+	"lower":      strings.ToLower,   // letter by letter, as package unicode has it
+	"trim":       strings.TrimSpace, // of white space at both ends, as Unicode has it
+	"lower+trim": func(s string) string { return strings.TrimSpace(strings.ToLower(s)) },
 }
 
 // IndexKey computes the blind indexes of one place. It is safe for concurrent use.
@@ -45,7 +57,8 @@ type IndexKey struct {
 
 type indexState struct {
 	place  IndexPlace
-	hashes sync.Pool // of *indexHash, keyed: a new one hashes two blocks of key first
+	fold   func(string) string // nil for none
+	hashes sync.Pool           // of *indexHash, keyed: a new one hashes two blocks of key first
 }
 
 type indexHash struct {
@@ -61,18 +74,23 @@ func NewIndexKey(root []byte, p IndexPlace) (*IndexKey, error) {
 		return nil, fmt.Errorf("field: an index key has %d bytes, not %d", KeySize, len(root))
 	case p.Version < 1 || p.Model == "" || p.Field == "" || p.Name == "":
 		return nil, errors.New("field: an index needs a model, a field, a name and a version from 1") // what it gives would be another's
+	case p.Expression != "" && expressions[p.Expression] == nil:
+		return nil, fmt.Errorf("field: the expression %q of an index is none of lower, trim and lower+trim", p.Expression)
 	}
 	info := canon.Append(canon.AppendText(nil, "rowseal/index-key"), canon.Uint(suiteAESGCM))
 	for _, name := range []string{p.Namespace, p.Model, p.Field, p.Name} {
 		info = canon.AppendText(info, name)
 	}
 	info = canon.Append(info, canon.Int(int64(p.Version)))
+	if p.Expression != "" {
+		info = canon.AppendText(info, p.Expression)
+	}
 	// Expand alone, without Extract: an index key is uniformly random (RFC 5869, section 3.3).
 	sub, err := hkdf.Expand(sha256.New, root, string(info), KeySize)
 	if err != nil {
 		return nil, fmt.Errorf("field: derive the key of an index: %w", err)
 	}
-	s := &indexState{place: p}
+	s := &indexState{place: p, fold: expressions[p.Expression]}
 	s.hashes.New = func() any { return &indexHash{Hash: hmac.New(sha256.New, sub)} }
 	return &IndexKey{s}, nil
 }
@@ -90,6 +108,13 @@ func (k *IndexKey) Append(dst, plaintext []byte) ([]byte, error) {
 	kind, payload := plaintext[0], plaintext[1:]
 	switch kind {
 	case kindString, kindBytes, kindText:
+		if k.state.fold != nil && kind == kindBytes {
+			return nil, fmt.Errorf("%w: bytes are not folded as texts are", ErrIndex)
+		}
+		if k.state.fold != nil && utf8.Valid(payload) { // else folding would make others equal to it
+			payload = []byte(k.state.fold(string(payload)))
+			defer clear(payload)
+		}
 		kind = kindString
 	case kindInt, kindUint:
 		if kind == kindUint && len(payload) == 8 && payload[0] < 0x80 {
@@ -102,6 +127,9 @@ func (k *IndexKey) Append(dst, plaintext []byte) ([]byte, error) {
 		payload = payload[:instantSize]
 	default:
 		return nil, fmt.Errorf("%w: %s", ErrIndex, kindName(kind))
+	}
+	if k.state.fold != nil && kind != kindString {
+		return nil, fmt.Errorf("%w: only texts are folded, not %s", ErrIndex, kindName(kind))
 	}
 	h := k.state.hashes.Get().(*indexHash)
 	defer k.state.hashes.Put(h)

@@ -96,6 +96,9 @@ func TestIndexKey_is_of_one_place(t *testing.T) {
 		"field":     func(p *field.IndexPlace) { p.Field = "phone" },
 		"name":      func(p *field.IndexPlace) { p.Name = "domain" },
 		"version":   func(p *field.IndexPlace) { p.Version = 2 },
+		"lower":     func(p *field.IndexPlace) { p.Expression = "lower" },
+		"trim":      func(p *field.IndexPlace) { p.Expression = "trim" },
+		"both":      func(p *field.IndexPlace) { p.Expression = "lower+trim" },
 		"shifted":   func(p *field.IndexPlace) { p.Model, p.Field = "Patiente", "mail" },
 	} {
 		p := emailIndex
@@ -144,9 +147,38 @@ func TestIndexSpecification(t *testing.T) {
 	}
 }
 
+func TestIndexKey_folds_texts(t *testing.T) {
+	type named string
+	for expression, groups := range map[string][][]any{
+		"lower":      {{"Ada@Example.ORG", "ada@example.org", named("ADA@EXAMPLE.ORG")}, {"ada@example.org "}, {"ÉCOLE", "école"}, {"ecole"}, {""}, {"a\xff"}, {"a\xfe"}, {"a\ufffd"}},
+		"trim":       {{" Ada\t\n", "Ada", "\u00a0Ada\u2003"}, {"ada"}, {"", "  "}, {"A da"}},
+		"lower+trim": {{" Ada@Example.org", "ada@example.org "}, {"ada @example.org"}},
+	} {
+		p := emailIndex
+		p.Expression = expression
+		k := indexKey(t, dekBytes, p)
+		seen := map[string]int{}
+		for i, values := range groups {
+			for _, v := range values {
+				got := index(t, k, v)
+				if at, known := seen[got]; known && at != i || got != index(t, k, values[0]) {
+					t.Errorf("%s: %q stands with %q", expression, v, values[0])
+				}
+				seen[got] = i
+			}
+		}
+		for _, plaintext := range []string{"\x02bytes", "\x04\x00\x00\x00\x00\x00\x00\x00\x01", "\x07\x00\x00\x00\x00\x00\x00\x00\x09\x00\x00\x00\x08"} {
+			if _, err := k.Append(nil, []byte(plaintext)); !errors.Is(err, field.ErrIndex) {
+				t.Errorf("%s: %q: %v", expression, plaintext, err)
+			}
+		}
+	}
+}
+
 func TestNewIndexKey_refuses(t *testing.T) {
 	for name, change := range map[string]func(*field.IndexPlace){
 		"no model": func(p *field.IndexPlace) { p.Model = "" }, "no field": func(p *field.IndexPlace) { p.Field = "" }, "no name": func(p *field.IndexPlace) { p.Name = "" },
+		"no such expression": func(p *field.IndexPlace) { p.Expression = "upper" }, "in another order": func(p *field.IndexPlace) { p.Expression = "trim+lower" },
 		"no version": func(p *field.IndexPlace) { p.Version = 0 }, "a version below": func(p *field.IndexPlace) { p.Version = -1 },
 	} {
 		p := emailIndex

@@ -697,3 +697,39 @@ func TestIndexIsFilled(t *testing.T) {
 		fails(t, err, rowseal.ErrModel)
 	})
 }
+
+// IdxFold has an index that tells texts apart by no more than their letters.
+type IdxFold struct {
+	ID    uint64
+	Email string `gorm:"serializer:rowseal" rowseal:"unique=trim+lower"`
+	rowseal.RowKey
+}
+
+func TestIndexFoldsTexts(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w := newIndexed(t, kind, &IdxFold{})
+		ada := IdxFold{Email: "Ada@Example.org"}
+		ok(t, w.db.Create(&ada).Error)
+		for _, email := range []string{"Ada@Example.org", "ada@example.ORG", " ADA@example.org\t"} {
+			var got IdxFold
+			ok(t, w.db.Where(&IdxFold{Email: email}).First(&got).Error)
+			if got.Email != "Ada@Example.org" {
+				t.Errorf("%q finds %q", email, got.Email)
+			}
+			if err := w.db.Create(&IdxFold{Email: email}).Error; err == nil {
+				t.Errorf("a second row has %q", email)
+			}
+		}
+		var n int64
+		ok(t, w.db.Model(&IdxFold{}).Where("email", "ada@example.com").Count(&n).Error)
+		if n != 0 {
+			t.Errorf("%d rows", n)
+		}
+		ok(t, w.db.Model(&ada).Update("email", "ADA@EXAMPLE.ORG").Error)
+		var got IdxFold
+		ok(t, w.db.Where("email", "ada@example.org").First(&got).Error)
+		if got.Email != "ADA@EXAMPLE.ORG" {
+			t.Errorf("%+v", got)
+		}
+	})
+}

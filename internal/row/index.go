@@ -24,6 +24,7 @@ type Index struct {
 	Name   string // logical, in the derivation of its key
 	Column string
 	Unique bool
+	Folds  string // what is done to a text before it is hashed; "" for nothing
 }
 
 // indexSuffix makes the column of an index out of that of the field.
@@ -56,7 +57,10 @@ func (p *Plan) addIndex(f *Field, t tag) error {
 	case f.JSON, elem.Kind() == reflect.Bool, elem.Kind() == reflect.Float32, elem.Kind() == reflect.Float64:
 		return fmt.Errorf("%w", field.ErrIndex)
 	}
-	x := &Index{Field: f, Name: f.Name, Column: f.Column.DBName + indexSuffix, Unique: t.unique}
+	if t.folds != "" && elem.Kind() != reflect.String {
+		return fmt.Errorf("%s is done to texts, and it is a %s", t.folds, f.Column.FieldType)
+	}
+	x := &Index{Field: f, Name: f.Name, Column: f.Column.DBName + indexSuffix, Unique: t.unique, Folds: t.folds}
 	if declared := p.Schema.FieldsByDBName[x.Column]; declared != nil && (declared.FieldType != reflect.TypeFor[[]byte]() || declared.PrimaryKey || declared.HasDefaultValue || declared.Serializer != nil) {
 		return fmt.Errorf("its index has the column %q, which is that of %s; make that a []byte without settings, or leave it to the plugin", x.Column, declared.BindName())
 	}
@@ -100,7 +104,7 @@ func (m *Model) IndexKeys(root []byte, version int) (IndexKeys, error) {
 	keys := IndexKeys{}
 	for _, x := range m.Plan.Indexed() {
 		var err error
-		if keys[x], err = field.NewIndexKey(root, field.IndexPlace{Namespace: m.Keys.Namespace(), Model: m.Name, Field: x.Field.Name, Name: x.Name, Version: version}); err != nil {
+		if keys[x], err = field.NewIndexKey(root, field.IndexPlace{Namespace: m.Keys.Namespace(), Model: m.Name, Field: x.Field.Name, Name: x.Name, Version: version, Expression: x.Folds}); err != nil {
 			return nil, err
 		}
 	}

@@ -1,7 +1,8 @@
 // tag.go owns the grammar of the rowseal struct tag. It is a public promise: words are added, never changed.
 //
 //	tag   = word { "," word }
-//	word  = "key=" GoField | "name=" logical | "json" | "text" | "index" | "unique"
+//	word  = "key=" GoField | "name=" logical | "json" | "text" | ( "index" | "unique" ) [ "=" fold { "+" fold } ]
+//	fold  = "lower" | "trim"
 //
 // Spaces around words are allowed. The gorm tag beside it must name the serializer rowseal; see checkField in plan.go.
 
@@ -10,6 +11,7 @@ package row
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -20,8 +22,9 @@ type tag struct {
 	json bool   // seal as JSON
 	text bool   // store as text
 
-	index  bool // keep a blind index
-	unique bool // one whose values are unique
+	index  bool   // keep a blind index
+	unique bool   // one whose values are unique
+	folds  string // what is done to a text before it is hashed: field.IndexPlace.Expression
 }
 
 // CheckTag holds the text of a rowseal tag to the grammar, for tools that read source code. key is the Go name of the key field that
@@ -59,10 +62,16 @@ func parseTag(s string) (tag, error) {
 			t.json = true
 		case "text":
 			t.text = true
-		case "index":
-			t.index = true
-		case "unique":
-			t.index, t.unique = true, true
+		case "index", "unique":
+			folds, err := parseFolds(word, value, hasValue)
+			if err != nil {
+				return tag{}, err
+			}
+			if t.index && t.folds != folds {
+				return tag{}, fmt.Errorf("%q: a field has one index, and the other word says otherwise what is done to its texts", word)
+			}
+			t.index, t.unique, t.folds = true, t.unique || name == "unique", folds
+			continue
 		case "":
 			return tag{}, errors.New("an empty word; check the commas")
 		default:
@@ -73,4 +82,22 @@ func parseTag(s string) (tag, error) {
 		}
 	}
 	return t, nil
+}
+
+// parseFolds reads what stands behind index= or unique=, in any order.
+func parseFolds(word, value string, given bool) (string, error) {
+	if !given {
+		return "", nil
+	}
+	folds := strings.Split(value, "+")
+	slices.Sort(folds)
+	if len(slices.Compact(slices.Clone(folds))) < len(folds) {
+		return "", fmt.Errorf("%q: one of these stands twice", word)
+	}
+	for _, f := range folds {
+		if f != "lower" && f != "trim" {
+			return "", fmt.Errorf("%q: %q is nothing that can be done to a text; that is lower, trim or lower+trim", word, f)
+		}
+	}
+	return strings.Join(folds, "+"), nil
 }

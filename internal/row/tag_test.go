@@ -21,19 +21,23 @@ func TestParseTag(t *testing.T) {
 		}
 	}
 	for text, says := range map[string]string{
-		"jsn":            `unknown word "jsn"`,
-		"JSON":           `unknown word "JSON"`,
-		"json,":          "empty word",
-		",json":          "empty word",
-		"json,json":      "twice",
-		"key=A,key=B":    "twice",
-		"key":            "needs a value",
-		"key=":           "needs a value",
-		"name=two words": "needs a value without spaces",
-		"json=true":      "takes no value",
-		"text=":          "takes no value",
-		"index=16":       "takes no value",
-		"unique,unique":  "twice",
+		"jsn":                `unknown word "jsn"`,
+		"JSON":               `unknown word "JSON"`,
+		"json,":              "empty word",
+		",json":              "empty word",
+		"json,json":          "twice",
+		"key=A,key=B":        "twice",
+		"key":                "needs a value",
+		"key=":               "needs a value",
+		"name=two words":     "needs a value without spaces",
+		"json=true":          "takes no value",
+		"text=":              "takes no value",
+		"index=16":           `"16" is nothing`,
+		"index=":             `"" is nothing`,
+		"unique=lower+":      `"" is nothing`,
+		"index=lower+lower":  "twice",
+		"index=lower,unique": "says otherwise",
+		"unique,unique":      "twice",
 	} {
 		if _, err := parseTag(text); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("parseTag(%q): error %v does not say %q", text, err, says)
@@ -43,7 +47,7 @@ func TestParseTag(t *testing.T) {
 
 // What parses means something, and means the same again when it is written in the plainest way.
 func FuzzParseTag(f *testing.F) {
-	for _, seed := range []string{"", "json", "key=PhoneKey,text", " name=a ,json", "key==", "=", "key=a=b", "json,", "index", "unique,index", "\x00", "key=\t"} {
+	for _, seed := range []string{"", "json", "key=PhoneKey,text", " name=a ,json", "key==", "=", "key=a=b", "json,", "index", "unique,index", "unique=trim+lower", "index=lower", "\x00", "key=\t"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -67,11 +71,15 @@ func FuzzParseTag(f *testing.F) {
 		if got.text {
 			words = append(words, "text")
 		}
-		switch {
-		case got.unique:
-			words = append(words, "unique")
-		case got.index:
-			words = append(words, "index")
+		if got.index {
+			word := "index"
+			if got.unique {
+				word = "unique"
+			}
+			if got.folds != "" {
+				word += "=" + got.folds
+			}
+			words = append(words, word)
 		}
 		again, err := parseTag(strings.Join(words, ","))
 		if err != nil || again != got {
