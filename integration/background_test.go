@@ -353,3 +353,18 @@ func TestBackgroundGoesOnWhenResumed(t *testing.T) {
 		t.Errorf("%+v", report)
 	}
 }
+
+// TestBackgroundReportOfARunWhoseEndWasKilled: the process that ended it was killed before it stored the report.
+func TestBackgroundReportOfARunWhoseEndWasKilled(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		r := filled(t, kind, 30)
+		whole, err := rotation.RotateKMSKey(t.Context(), r.at(t, 2), &RotText{}, rotation.Config{})
+		ok(t, err)
+		r.w.tamper(t, "UPDATE rowseal_runs SET report = NULL WHERE id = ?", whole.Run)
+		report, err := rotation.ReportOf(t.Context(), r.w.db, whole.Run)
+		ok(t, err)
+		if len(report.After) != 1 || report.After[0].Version != 2 || report.After[0].Rows != 30 || report.Rewrapped != 30 {
+			t.Errorf("%+v", report)
+		}
+	})
+}

@@ -4,6 +4,7 @@ package rotation
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -51,7 +52,18 @@ func ReportOf(ctx context.Context, db *gorm.DB, id string) (*Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rotation: report: %w", err)
 	}
-	return reportOf(ctx, l, run)
+	r, err := reportOf(ctx, l, run)
+	if err != nil || run.State != walk.Done || run.Report != "" {
+		return r, err
+	}
+	// Whoever ended it is about to store the report, or was killed before it could.
+	var s spec
+	if err := json.Unmarshal([]byte(run.Spec), &s); err != nil {
+		return nil, fmt.Errorf("rotation: run %s: its specification: %w", run.ID, err)
+	}
+	after, err := countGroups(ctx, l, s.Table, s.Columns)
+	r.After = append(r.After, after...)
+	return r, err
 }
 
 // Pause stops a run at the next page of each lane, wherever it runs. What is done stays done; [Resume] lets it go on.

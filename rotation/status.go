@@ -109,21 +109,25 @@ func (j *job) orphans(ctx context.Context, g *row.Group, counts map[Held]int64, 
 }
 
 // groups counts by version in the database itself, by the prefix of the envelopes.
-func (j *job) groups(ctx context.Context) (out []Group, err error) {
-	for _, column := range j.columns {
-		quoted := j.ledger.Dialect.Quote(column)
+func (j *job) groups(ctx context.Context) ([]Group, error) {
+	return countGroups(ctx, j.ledger, j.table, j.columns)
+}
+
+func countGroups(ctx context.Context, l *walk.Ledger, table string, columns []string) (out []Group, err error) {
+	for _, column := range columns {
+		quoted := l.Dialect.Quote(column)
 		prefix := map[string]string{
 			"postgres": "split_part(" + quoted + ", ':', 1)",
 			"mysql":    "SUBSTRING_INDEX(" + quoted + ", ':', 1)",
 			"sqlite":   "substr(" + quoted + ", 1, instr(" + quoted + ", ':') - 1)",
-		}[j.ledger.Dialect.Name]
-		rows, err := j.ledger.DB.QueryContext(ctx, "SELECT "+prefix+" AS p, COUNT(*) FROM "+j.quoted+" GROUP BY "+prefix)
+		}[l.Dialect.Name]
+		rows, err := l.DB.QueryContext(ctx, "SELECT "+prefix+" AS p, COUNT(*) FROM "+l.Dialect.Quote(table)+" GROUP BY "+prefix)
 		if err != nil {
-			return nil, fmt.Errorf("rotation: count %s by version: %w", j.table, err)
+			return nil, fmt.Errorf("rotation: count %s by version: %w", table, err)
 		}
 		found, err := scanGroups(rows, column)
 		if err != nil {
-			return nil, fmt.Errorf("rotation: count %s by version: %w", j.table, err)
+			return nil, fmt.Errorf("rotation: count %s by version: %w", table, err)
 		}
 		out = append(out, found...)
 	}
