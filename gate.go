@@ -94,7 +94,7 @@ func (p *Plugin) checkValues(c clause.Clause, stmt *gorm.Statement) (clause.Expr
 			return nil, err
 		}
 	}
-	if len(m.Plan.Indexed()) == 0 {
+	if !m.Plan.HasIndexes() {
 		return nil, nil
 	}
 	return p.indexRows(stmt, m, values)
@@ -163,7 +163,7 @@ func (p *Plugin) checkSet(c clause.Clause, stmt *gorm.Statement) (clause.Express
 		}
 		l.admit(m, columnName(name))
 	}
-	if len(m.Plan.Indexed()) == 0 {
+	if !m.Plan.HasIndexes() {
 		return nil, nil
 	}
 	return p.indexSet(stmt, m, set)
@@ -216,7 +216,7 @@ func (p *Plugin) checkConflict(c clause.Clause, stmt *gorm.Statement) (clause.Ex
 	if m == nil || !ok || conflict.DoNothing {
 		return nil, nil
 	}
-	if err := checkUpdates(stmt, m, conflict); err != nil || len(m.Plan.Indexed()) == 0 {
+	if err := checkUpdates(stmt, m, conflict); err != nil || !m.Plan.HasIndexes() {
 		return nil, err
 	}
 	return p.indexConflict(stmt, m, conflict), nil

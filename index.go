@@ -81,7 +81,7 @@ func (p *Plugin) MakeIndexKeys(ctx context.Context, db *gorm.DB) error {
 		return fmt.Errorf("rowseal: make index keys: %w: in a transaction", ErrUnsupported)
 	}
 	for _, m := range p.models {
-		if len(m.Plan.Indexed()) == 0 {
+		if !m.Plan.HasIndexes() {
 			continue
 		}
 		if _, err := p.indexKeys(stmt, m); err != nil {
@@ -91,7 +91,8 @@ func (p *Plugin) MakeIndexKeys(ctx context.Context, db *gorm.DB) error {
 			return fmt.Errorf("rowseal: index key of model %s: %w", m.Plan.Schema.Name, err)
 		}
 		for _, x := range m.Plan.Indexed() {
-			_ = p.filled(stmt, m, x) // so that it is known; a search says what is wrong
+			// So that it is known. An error is no reason not to start: rows may lack the index until FillIndexes has run, and the table may not be there yet. A search asks again.
+			_ = p.filled(stmt, m, x)
 		}
 	}
 	return nil
@@ -108,7 +109,7 @@ func (p *Plugin) makeIndexKeys(db *gorm.DB) {
 		return
 	}
 	for _, m := range p.models {
-		if len(m.Plan.Indexed()) == 0 || m != own && !p.leads(stmt.Schema) {
+		if !m.Plan.HasIndexes() || m != own && !p.leads(stmt.Schema) {
 			continue
 		}
 		if _, err := p.indexKeys(stmt, m); err != nil {
@@ -534,6 +535,8 @@ func holdsEq(exprs []clause.Expression) bool {
 			found = holdsEq(e.Exprs)
 		case clause.Where:
 			found = holdsEq(e.Exprs)
+		case bracketed: // around each condition of an update
+			found = holdsEq([]clause.Expression{e.Expression})
 		}
 		if found {
 			return true

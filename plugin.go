@@ -169,7 +169,7 @@ func (p *Plugin) register(db *gorm.DB) error {
 	}
 	p.models, p.tables, p.columns = models, tables, map[string]*sqltext.Columns{}
 	for _, m := range models {
-		p.searchable = p.searchable || len(m.Plan.Indexed()) > 0
+		p.searchable = p.searchable || m.Plan.HasIndexes()
 	}
 	for name, m := range tables {
 		p.columns[name] = columnsOf(m, name)

@@ -168,12 +168,15 @@ func (p *Plugin) extendJoins(stmt *gorm.Statement) {
 func (p *Plugin) searchJoins(db *gorm.DB) {
 	stmt := db.Statement
 
-	if !p.searchable || db.Error != nil || stmt.Schema == nil {
+	if db.Error != nil || stmt.Schema == nil {
 		return
 	}
 	for i, j := range stmt.Joins {
+		if j.On == nil || !p.searchable && !holdsEq(j.On.Exprs) {
+			continue // before anything is made for it, which costs other models' statements
+		}
 		s := relation(stmt.Schema, strings.Split(j.Name, "."))
-		if j.On == nil || s == nil || p.models[s.ModelType] == nil {
+		if s == nil || p.models[s.ModelType] == nil && !holdsEq(j.On.Exprs) {
 			continue
 		}
 		joined := &gorm.Statement{DB: db, Schema: s, Table: s.Table, Context: stmt.Context, ConnPool: stmt.ConnPool, Clauses: map[string]clause.Clause{}}

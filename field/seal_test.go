@@ -269,6 +269,14 @@ func TestSpecification(t *testing.T) {
 	}
 }
 
+// spellings are the ways in which a text could show a secret, for whoever searches one for it.
+func spellings(secret []byte) map[string]string {
+	return map[string]string{
+		"raw": string(secret), "hex": fmt.Sprintf("%x", secret), "HEX": fmt.Sprintf("%X", secret), "list": strings.Trim(fmt.Sprint(secret), "[]"),
+		"Go": strings.Trim(fmt.Sprintf("%#v", secret), "[]byte{}"), "base64": base64.RawStdEncoding.EncodeToString(secret[:6]), "quoted": strings.Trim(fmt.Sprintf("%q", secret), `"`),
+	}
+}
+
 func TestKey_never_prints(t *testing.T) {
 	k := newKey(t, dekBytes, 1)
 	sub, err := hkdf.Expand(sha256.New, dekBytes, "\x01\x00\x00\x00\x11rowseal/field-key\x02\x00\x00\x00\x011", 32)
@@ -297,10 +305,7 @@ func TestKey_never_prints(t *testing.T) {
 		}
 	}
 	for name, secret := range map[string][]byte{"data key": dekBytes[:8], "field key": sub[:8]} {
-		for form, s := range map[string]string{
-			"raw": string(secret), "hex": fmt.Sprintf("%x", secret), "HEX": fmt.Sprintf("%X", secret), "list": strings.Trim(fmt.Sprint(secret), "[]"),
-			"Go": strings.Trim(fmt.Sprintf("%#v", secret), "[]byte{}"), "base64": base64.RawStdEncoding.EncodeToString(secret[:6]), "quoted": strings.Trim(fmt.Sprintf("%q", secret), `"`),
-		} {
+		for form, s := range spellings(secret) {
 			if strings.Contains(out.String(), s) {
 				t.Errorf("the %s is shown as %s", name, form)
 			}

@@ -733,3 +733,25 @@ func TestIndexFoldsTexts(t *testing.T) {
 		}
 	})
 }
+
+// TestEqWithoutIndexes: it knows Go names in any model of the plugin's, and sends nothing that it cannot place.
+func TestEqWithoutIndexes(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w := open(t, kind, &ScopeDoc{})
+		doc := ScopeDoc{Title: "one", Name: "a"}
+		ok(t, w.db.Create(&doc).Error)
+		var got ScopeDoc
+		ok(t, w.db.Where(rowseal.Eq("Title", "one")).First(&got).Error)
+		ok(t, w.db.Model(&got).Where(rowseal.Eq("Title", "one")).Update("name", "b").Error)
+		got = ScopeDoc{}
+		ok(t, w.db.Where(clause.Not(rowseal.Eq("Title", "two"))).First(&got).Error)
+		if got.ID != doc.ID || got.Name != "b" {
+			t.Errorf("%+v", got)
+		}
+		fails(t, w.db.Where(rowseal.Eq("Name", "secret value")).First(&got).Error, rowseal.ErrCondition)
+		fails(t, w.db.Where(rowseal.Eq("Nmae", "secret value")).First(&got).Error, rowseal.ErrCondition, "no such field")
+		if strings.Contains(w.log.String(), "secret value") {
+			t.Error("the value was logged")
+		}
+	})
+}

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"gorm.io/gorm"
+
 	"github.com/rowseal/rowseal/kmskey"
 	"github.com/rowseal/rowseal/kmskey/kmsurl"
 	"github.com/rowseal/rowseal/rotation"
@@ -122,6 +124,29 @@ func (f keyFlags) keyring(ctx context.Context, m *rotation.Manifest) (keys *kmsk
 		return nil, nil, errors.Join(err, shut())
 	}
 	return keys, shut, nil
+}
+
+// prepared opens what a verb works on that moves or opens keys: models, keyring and database. The caller shuts them when nothing is under way any more.
+func prepared(a *app, database databaseFlags, of modelFlags, with keyFlags) (models []*rotation.ManifestModel, keys *kmskey.Keyring, db *gorm.DB, shut func(), err error) {
+	m, err := of.manifest(with.versions)
+	if err != nil {
+		return nil, nil, nil, nil, err
+	}
+	if models, err = of.choose(m); err != nil {
+		return nil, nil, nil, nil, err
+	}
+	keys, shutKeys, err := with.keyring(a.ctx, m)
+	if err != nil {
+		return nil, nil, nil, nil, err
+	}
+	db, shutDB, err := database.open(a)
+	if err != nil {
+		return nil, nil, nil, nil, errors.Join(err, shutKeys())
+	}
+	return models, keys, db, func() {
+		shutDB()
+		_ = shutKeys() // the clients of key services: what they did is done
+	}, nil
 }
 
 // noKeys is a keyring of the manifest's versions for what asks no key service.

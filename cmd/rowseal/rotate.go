@@ -59,24 +59,11 @@ const (
 )
 
 func (c *rotateCommand) Run(a *app) error {
-	m, err := c.manifest(c.versions)
+	models, keys, db, shut, err := prepared(a, c.databaseFlags, c.modelFlags, c.keyFlags)
 	if err != nil {
 		return err
 	}
-	models, err := c.choose(m)
-	if err != nil {
-		return err
-	}
-	keys, shut, err := c.keyring(a.ctx, m)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = shut() }() // nothing is under way any more
-	db, closeDB, err := c.open(a)
-	if err != nil {
-		return err
-	}
-	defer closeDB()
+	defer shut()
 	cfg := rotation.Config{Keys: keys, Columns: c.Column, All: c.All, Rate: c.Rate, Calls: c.Calls, Timeout: c.Timeout, Lanes: c.Lanes, Budget: c.Budget, Lease: c.Lease}
 	if c.DryRun {
 		return c.plan(a, db, models, cfg)

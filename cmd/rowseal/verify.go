@@ -43,24 +43,11 @@ type verified struct {
 }
 
 func (c *verifyCommand) Run(a *app) error {
-	m, err := c.manifest(c.versions)
+	models, keys, db, shut, err := prepared(a, c.databaseFlags, c.modelFlags, c.keyFlags)
 	if err != nil {
 		return err
 	}
-	models, err := c.choose(m)
-	if err != nil {
-		return err
-	}
-	keys, shut, err := c.keyring(a.ctx, m)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = shut() }() // nothing is under way any more
-	db, closeDB, err := c.open(a)
-	if err != nil {
-		return err
-	}
-	defer closeDB()
+	defer shut()
 	all := []verified{}
 	var failed, behind int64
 	for _, model := range models {

@@ -33,6 +33,9 @@ const indexSuffix = "_bidx"
 // LookupIndex finds an index by the name of its column, as [Plan.Lookup] does.
 func (p *Plan) LookupIndex(column string) *Index { return p.indexes[fold(column)] }
 
+// HasIndexes reports whether any field has one.
+func (p *Plan) HasIndexes() bool { return len(p.indexes) > 0 }
+
 // Indexed lists the indexes in the order of their fields.
 func (p *Plan) Indexed() (all []*Index) {
 	for _, g := range p.Groups {
