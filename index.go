@@ -337,6 +337,9 @@ func FillIndexes(ctx context.Context, db *gorm.DB, model any) (filled int64, err
 	if m == nil {
 		return 0, fmt.Errorf("rowseal: fill indexes of %T: %w: it is not registered; add it to rowseal.Config.Models", model, ErrModel)
 	}
+	if p.config.WriteOnly {
+		return 0, fmt.Errorf("rowseal: fill indexes of %s: %w, and the values must be opened; run it in a program that decrypts", m.Plan.Schema.Name, ErrWriteOnly)
+	}
 	stmt := db.WithContext(ctx).Statement
 	var lacks []string
 	for _, x := range m.Plan.Indexed() {

@@ -519,6 +519,8 @@ func TestIndexForWriters(t *testing.T) {
 		if got := ids(t, w.db.Where(&IdxDoc{Email: docs[1].Email})); got != "" {
 			t.Errorf("the old value finds %q", got)
 		}
+		_, err = rowseal.FillIndexes(t.Context(), writer, &IdxDoc{})
+		fails(t, err, rowseal.ErrWriteOnly, "in a program that decrypts")
 	})
 }
 

@@ -310,7 +310,7 @@ func (e *targetError) Error() string {
 func (e *targetError) Unwrap() []error { return []error{ErrPaused, e.err} }
 
 // everybodys reports that a key which was refused is no exception, so that the run is to stop rather than to record every row as failed.
-func (c *caller) everybodys(t *tally, err error) bool {
+func (c *caller) everybodys(t *tally) bool {
 	if t.closed.Load() && !c.keys.Chooses(c.keys.Current()) {
 		return true
 	}
@@ -361,7 +361,7 @@ func (c *caller) move(a *attempt) (m moved) {
 			return m
 		case c.parent.Err() != nil:
 			return moved{err: c.parent.Err()}
-		case refused(err) && c.everybodys(t, err):
+		case refused(err) && c.everybodys(t):
 			return moved{err: &targetError{err}}
 		case !errors.Is(err, kmskey.ErrUnavailable) && !errors.Is(err, kmskey.ErrThrottled):
 			m.failure = &walk.Failure{Class: kmskey.Outcome(err), Version: versionOf(a.text), Message: err.Error()}
