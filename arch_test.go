@@ -20,7 +20,7 @@ const module = "github.com/rowseal/rowseal"
 // package, and a new dependency, is a decision. docs/architecture.md draws it.
 var imports = map[string]struct{ code, tests []string }{
 	".": {
-		code: []string{"internal/row", "internal/sqltext", "kmskey", "gorm.io/gorm", "gorm.io/gorm/callbacks", "gorm.io/gorm/clause",
+		code: []string{"field", "internal/row", "internal/sqltext", "kmskey", "gorm.io/gorm", "gorm.io/gorm/callbacks", "gorm.io/gorm/clause",
 			"gorm.io/gorm/logger", "gorm.io/gorm/schema"},
 		tests: []string{".", "kmskey/localkey", "kmskey/kmskeytest", "gorm.io/gorm/logger", "gorm.io/gorm/utils/tests"},
 	},
@@ -38,7 +38,7 @@ var imports = map[string]struct{ code, tests []string }{
 
 	"migrations": {code: []string{"gorm.io/gorm"}, tests: []string{"migrations", "gorm.io/gorm/utils/tests"}},
 
-	"field": {code: []string{"internal/canon"}, tests: []string{"field"}},
+	"field": {code: []string{"internal/canon", "golang.org/x/text/cases", "golang.org/x/text/unicode/norm"}, tests: []string{"field"}},
 
 	"kmskey":                    {code: []string{"internal/canon"}, tests: []string{"kmskey", "field"}},
 	"kmskey/internal/localwrap": {code: []string{"internal/canon"}, tests: []string{"kmskey/internal/localwrap"}},

@@ -175,12 +175,14 @@ func (p *Plugin) checkWhere(c clause.Clause, stmt *gorm.Statement) (clause.Expre
 	if !ok || !p.searchable && !holdsEq(w.Exprs) {
 		return nil, nil
 	}
-	exprs, changed, err := p.searched(stmt, w.Exprs)
+	r, reads := kept[reading](stmt.DB)
+	reads = reads && r.model != nil && stmt.DB.Statement == stmt
+	exprs, changed, err := p.searched(stmt, w.Exprs, reads && p.filters(stmt))
 	if err != nil || !changed {
 		return nil, err
 	}
-	if r, reads := kept[reading](stmt.DB); reads && r.model != nil && stmt.DB.Statement == stmt {
-		h := &hunt{sought: map[*row.Index][]*row.IndexValue{}}
+	if reads {
+		h := &hunt{}
 		h.note(stmt, r.model, exprs)
 		keep(stmt.DB, h)
 	}

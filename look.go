@@ -371,7 +371,9 @@ func (l *look) judge(u sqltext.Use) error {
 			return refuse("update", ErrIdentity, "rows' keys are bound to it; load the row and save it")
 		}
 	case sqltext.Compared:
-		if f := m.Plan.Lookup(u.Column); f != nil && f.Index != nil {
+		if f := m.Plan.Lookup(u.Column); f != nil && f.Main() == nil && len(f.Indexes) > 0 {
+			return refuse("query", ErrCondition, fmt.Sprintf("its blind index is of a part of it: db.Where(rowseal.EqBy(%q, %q, v))", f.Column.BindName(), f.Indexes[0].Terms))
+		} else if f != nil && f.Main() != nil {
 			return refuse("query", ErrCondition, fmt.Sprintf("it has a blind index, which is found by db.Where(&%s{%s: v}), db.Where(%q, v), a map, or rowseal.Eq(%q, v), for equal values alone",
 				m.Plan.Schema.Name, f.Column.BindName(), f.Column.DBName, f.Column.BindName()))
 		}

@@ -13,6 +13,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/rowseal/rowseal/field"
 	"github.com/rowseal/rowseal/internal/row"
 	"github.com/rowseal/rowseal/internal/sqltext"
 	"github.com/rowseal/rowseal/kmskey"
@@ -37,6 +38,11 @@ type Config struct {
 	// IndexKeyAge is how long a process remembers the keys of blind indexes before it asks the key service again: so long may one that was revoked be used.
 	// While the service is away they are used on. Defaults to an hour.
 	IndexKeyAge time.Duration
+
+	// Expressions are the application's own steps in the expressions of blind indexes, by the names that tags use: "phone.v1" for rowseal:"index=phone.v1". The
+	// same text must give the same result for ever, in every process; what would change it is another name, phone.v2, and another index. They are given texts in the clear, and
+	// must be safe for concurrent use. A value that is sought goes through them too, so what is done twice should be as if it were done once. Defaults to none.
+	Expressions field.Functions
 
 	// NoChecks keeps AutoMigrate from putting CHECK constraints on sealed columns and key columns, which stop plaintext that does not
 	// come through GORM. Set it where the schema is made by other means, and see [Checks]. Defaults to false.
@@ -114,6 +120,9 @@ func New(keys *kmskey.Keyring, config Config) (*Plugin, error) {
 	if config.IndexKeyAge == 0 {
 		config.IndexKeyAge = defaultIndexAge
 	}
+	if err := config.Expressions.Check(); err != nil {
+		return nil, fmt.Errorf("rowseal: new plugin: Config.Expressions: %w", err)
+	}
 	if config.MaxRows == 0 {
 		config.MaxRows = defaultMaxRows
 	}
@@ -157,6 +166,11 @@ func (p *Plugin) register(db *gorm.DB) error {
 		if other, taken := names[m.Name]; taken {
 			errs = append(errs, fmt.Errorf("rowseal: model %s: %w: its logical name %q is also that of %s, so their ciphertexts could be exchanged; set Model.Name", s, ErrModel, m.Name, other))
 			continue
+		}
+		for _, x := range m.Plan.Indexed() {
+			if own := x.Expression.Own(); own != "" && p.config.Expressions[own] == nil {
+				errs = append(errs, fmt.Errorf("rowseal: model %s, field %s: %w: its index names the function %q, which Config.Expressions lacks", s, x.Field.Column.BindName(), ErrModel, own))
+			}
 		}
 		names[m.Name] = s.String()
 		models[s.ModelType], tables[tableName(s.Table)] = m, m

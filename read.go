@@ -180,7 +180,7 @@ func (p *Plugin) searchJoins(db *gorm.DB) {
 			continue
 		}
 		joined := &gorm.Statement{DB: db, Schema: s, Table: s.Table, Context: stmt.Context, ConnPool: stmt.ConnPool, Clauses: map[string]clause.Clause{}}
-		switch exprs, changed, err := p.searched(joined, j.On.Exprs); {
+		switch exprs, changed, err := p.searched(joined, j.On.Exprs, false); {
 		case err != nil:
 			_ = db.AddError(err)
 		case changed:

@@ -79,6 +79,8 @@ var (
 	ErrIndexColumn = row.ErrIndexColumn
 	// ErrIndexIncomplete: a search by an index that rows from before it lack.
 	ErrIndexIncomplete = row.ErrIndexIncomplete
+	// ErrNarrowIndex: a condition by an index of fewer than all bits, in a statement whose result could not be told from what shares its entries.
+	ErrNarrowIndex = row.ErrNarrowIndex
 	// ErrIndexMismatch: a row was found by the index of a value that it does not have.
 	ErrIndexMismatch = row.ErrIndexMismatch
 	// ErrStaleKey: another writer changed the row's key while it was being written. Load the row and try again.

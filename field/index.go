@@ -11,7 +11,6 @@ import (
 	"hash"
 	"io"
 	"log/slog"
-	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -34,16 +33,16 @@ type IndexPlace struct {
 	Name      string // of the index among those of the field
 	Version   int    // of the index key, from 1
 
-	// Expression is what is done to a text before it is hashed, so that texts are found which differ in no more: "lower", "trim" or "lower+trim". "" is nothing.
+	// Expression is what is done to a text before it is hashed, as [Expression.String] writes it. "" is nothing.
 	Expression string
+
+	// Bits is how much of the hash is kept, 1 to [MaxBits]; 0 is all of [IndexSize] bytes. A narrower index has values share an entry that are not equal, so that it
+	// tells less: see docs/threat-model.md. It can keep nothing unique.
+	Bits int
 }
 
-// The expressions. What one does is as fixed as a format: another way of folding is another name.
-var expressions = map[string]func(string) string{
-	"lower":      strings.ToLower,   // letter by letter, as package unicode has it
-	"trim":       strings.TrimSpace, // of white space at both ends, as Unicode has it
-	"lower+trim": func(s string) string { return strings.TrimSpace(strings.ToLower(s)) },
-}
+// MaxBits is the widest of the narrower indexes. With more, no two values of a table would meet, which is what all bits are for.
+const MaxBits = 64
 
 // IndexKey computes the blind indexes of one place. It is safe for concurrent use.
 //
@@ -57,6 +56,8 @@ type IndexKey struct {
 
 type indexState struct {
 	place  IndexPlace
+	size   int                 // bytes that are kept
+	mask   byte                // of the last one
 	fold   func(string) string // nil for none
 	hashes sync.Pool           // of *indexHash, keyed: a new one hashes two blocks of key first
 }
@@ -67,15 +68,24 @@ type indexHash struct {
 	sum  [sha256.Size]byte
 }
 
-// NewIndexKey derives the key of a place from an index key of [KeySize] bytes.
-func NewIndexKey(root []byte, p IndexPlace) (*IndexKey, error) {
+// NewIndexKey derives the key of a place from an index key of [KeySize] bytes. own has the application's function that the place's expression names, if any.
+func NewIndexKey(root []byte, p IndexPlace, own Functions) (*IndexKey, error) {
+	e, err := ParseExpression(p.Expression)
 	switch {
 	case len(root) != KeySize:
 		return nil, fmt.Errorf("field: an index key has %d bytes, not %d", KeySize, len(root))
 	case p.Version < 1 || p.Model == "" || p.Field == "" || p.Name == "":
 		return nil, errors.New("field: an index needs a model, a field, a name and a version from 1") // what it gives would be another's
-	case p.Expression != "" && expressions[p.Expression] == nil:
-		return nil, fmt.Errorf("field: the expression %q of an index is none of lower, trim and lower+trim", p.Expression)
+	case err != nil:
+		return nil, fmt.Errorf("field: the expression of an index: %w", err)
+	case e.String() != p.Expression:
+		return nil, fmt.Errorf("field: the expression of an index: %q is written %q", p.Expression, e)
+	case p.Bits < 0 || p.Bits > MaxBits:
+		return nil, fmt.Errorf("field: an index of %d bits: it has 1 to %d, or all", p.Bits, MaxBits)
+	}
+	do, err := e.bind(own)
+	if err != nil {
+		return nil, err
 	}
 	info := canon.Append(canon.AppendText(nil, "rowseal/index-key"), canon.Uint(suiteAESGCM))
 	for _, name := range []string{p.Namespace, p.Model, p.Field, p.Name} {
@@ -85,12 +95,18 @@ func NewIndexKey(root []byte, p IndexPlace) (*IndexKey, error) {
 	if p.Expression != "" {
 		info = canon.AppendText(info, p.Expression)
 	}
+	if p.Bits != 0 {
+		info = canon.Append(info, canon.Int(int64(p.Bits)))
+	}
 	// Expand alone, without Extract: an index key is uniformly random (RFC 5869, section 3.3).
 	sub, err := hkdf.Expand(sha256.New, root, string(info), KeySize)
 	if err != nil {
 		return nil, fmt.Errorf("field: derive the key of an index: %w", err)
 	}
-	s := &indexState{place: p, fold: expressions[p.Expression]}
+	s := &indexState{place: p, fold: do, size: IndexSize, mask: 0xFF}
+	if p.Bits != 0 {
+		s.size, s.mask = (p.Bits+7)/8, 0xFF<<((8-p.Bits%8)%8)
+	}
 	s.hashes.New = func() any { return &indexHash{Hash: hmac.New(sha256.New, sub)} }
 	return &IndexKey{s}, nil
 }
@@ -98,10 +114,26 @@ func NewIndexKey(root []byte, p IndexPlace) (*IndexKey, error) {
 // Place is what the key's indexes are of.
 func (k *IndexKey) Place() IndexPlace { return k.state.place }
 
-// Append appends the index of a value to dst, [IndexSize] bytes. plaintext is the value as [Codec.Append] writes it. A column may change its Go type as
+// Size is the length of the place's indexes in bytes: [IndexSize], or what holds its bits.
+func (k *IndexKey) Size() int { return k.state.size }
+
+// Append appends the index of a value to dst, [IndexKey.Size] bytes; bits beyond the place's are zero. plaintext is the value as [Codec.Append] writes it. A column may change its Go type as
 // long as its values stay what they are: texts and bytes of the same bytes have one index, so have integers of the same number and times of the same instant. It fails
 // with [ErrIndex] for values that have none.
 func (k *IndexKey) Append(dst, plaintext []byte) ([]byte, error) {
+	n := len(dst)
+	dst, err := k.AppendWhole(dst, plaintext)
+	if err != nil {
+		return nil, err
+	}
+	dst = dst[:n+k.state.size]
+	dst[len(dst)-1] &= k.state.mask
+	return dst, nil
+}
+
+// AppendWhole appends [IndexSize] bytes whatever the place's bits are: by them, values are told apart that share a narrower index. They are compared in memory, and are
+// not for storing.
+func (k *IndexKey) AppendWhole(dst, plaintext []byte) ([]byte, error) {
 	if len(plaintext) == 0 {
 		return nil, fmt.Errorf("%w: it has no kind", ErrIndex)
 	}

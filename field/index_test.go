@@ -23,9 +23,12 @@ import (
 
 var emailIndex = field.IndexPlace{Namespace: "clinic/test", Model: "Patient", Field: "email", Name: "email", Version: 1}
 
+// own are functions of an application's.
+var own = field.Functions{"phone.v1": func(s string) string { return strings.TrimPrefix(s, "+49") }}
+
 func indexKey(t testing.TB, root []byte, p field.IndexPlace) *field.IndexKey {
 	t.Helper()
-	k, err := field.NewIndexKey(root, p)
+	k, err := field.NewIndexKey(root, p, own)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,6 +101,10 @@ func TestIndexKey_is_of_one_place(t *testing.T) {
 		"lower":     func(p *field.IndexPlace) { p.Expression = "lower" },
 		"trim":      func(p *field.IndexPlace) { p.Expression = "trim" },
 		"both":      func(p *field.IndexPlace) { p.Expression = "lower+trim" },
+		"fold":      func(p *field.IndexPlace) { p.Expression = "fold" },
+		"own":       func(p *field.IndexPlace) { p.Expression = "phone.v1" },
+		"first9":    func(p *field.IndexPlace) { p.Expression = "first99" },
+		"last99":    func(p *field.IndexPlace) { p.Expression = "last99" },
 		"shifted":   func(p *field.IndexPlace) { p.Model, p.Field = "Patiente", "mail" },
 	} {
 		p := emailIndex
@@ -140,6 +147,19 @@ func TestIndexSpecification(t *testing.T) {
 			t.Errorf("%v: got %s, want %s", v, index(t, k, v), want)
 		}
 	}
+	// Expression and bits stand behind the version.
+	p := emailIndex
+	p.Expression, p.Bits, p.Version = "lower+last4", 12, 2
+	if key, err = hkdf.Expand(sha256.New, dekBytes, text("rowseal/index-key")+integer("1")+text("clinic/test")+text("Patient")+text("email")+text("email")+integer("2")+text("lower+last4")+"\x02\x00\x00\x00\x0212", 32); err != nil {
+		t.Fatal(err)
+	}
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("\x01.org"))
+	want := mac.Sum(nil)[:2]
+	want[1] &= 0xF0
+	if got, err := indexKey(t, dekBytes, p).Append(nil, []byte("\x01ada@EXAMPLE.ORG")); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("got %x, want %x, %v", got, want, err)
+	}
 	// And once as bytes: what is stored today is found for ever.
 	if got, want := index(t, k, "ada@example.org"), "5eb766d62adbe09b0e45d957040d6c22"; got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -149,9 +169,18 @@ func TestIndexSpecification(t *testing.T) {
 func TestIndexKey_folds_texts(t *testing.T) {
 	type named string
 	for expression, groups := range map[string][][]any{
-		"lower":      {{"Ada@Example.ORG", "ada@example.org", named("ADA@EXAMPLE.ORG")}, {"ada@example.org "}, {"ÉCOLE", "école"}, {"ecole"}, {""}, {"a\xff"}, {"a\xfe"}, {"a\ufffd"}},
-		"trim":       {{" Ada\t\n", "Ada", "\u00a0Ada\u2003"}, {"ada"}, {"", "  "}, {"A da"}},
-		"lower+trim": {{" Ada@Example.org", "ada@example.org "}, {"ada @example.org"}},
+		"lower":        {{"Ada@Example.ORG", "ada@example.org", named("ADA@EXAMPLE.ORG")}, {"ada@example.org "}, {"ÉCOLE", "école"}, {"ecole"}, {""}, {"a\xff"}, {"a\xfe"}, {"a\ufffd"}},
+		"trim":         {{" Ada\t\n", "Ada", "\u00a0Ada\u2003"}, {"ada"}, {"", "  "}, {"A da"}},
+		"lower+trim":   {{" Ada@Example.org", "ada@example.org "}, {"ada @example.org"}},
+		"fold":         {{"Straße", "STRASSE", "strasse", "ＳＴＲＡＳＳＥ"}, {"ﬁn", "FIN"}, {"é", "e\u0301", "É"}, {"Σίσυφος", "ΣΊΣΥΦΟΣ"}, {"e"}, {" fin"}, {"a\xff"}, {"A\xff"}},
+		"fold+trim":    {{"\u00a0ﬁn\u2003", "FIN"}},
+		"digits":       {{"+49 (30) 1234", "49301234", "49-30-1234x"}, {"", "none", "٣"}, {"0049301234"}},
+		"domain":       {{"ada@Example.org", "EXAMPLE.ORG", "a@b@example.org", "@example.org"}, {"ada@example.com"}, {"", "ada@"}, {"ada"}},
+		"trim+domain":  {{"ada@example.org ", "example.org"}},
+		"first2":       {{"Ada", "Ad"}, {"ada", "ad"}, {"A"}, {""}, {"éa1", "éa2"}},
+		"last4":        {{"4000 1234", "1234", "91234"}, {"234"}, {""}, {"ééé1", "xééé1"}},
+		"digits+last4": {{"12-34", "1 2 3 4", "xx01234"}},
+		"phone.v1":     {{"+4930", "30"}, {"+49+4930"}},
 	} {
 		p := emailIndex
 		p.Expression = expression
@@ -174,19 +203,55 @@ func TestIndexKey_folds_texts(t *testing.T) {
 	}
 }
 
+// TestIndexKey_of_fewer_bits: the bits that are kept are those of a hash of its own, all others are zero, and the whole tells apart what shares them.
+func TestIndexKey_of_fewer_bits(t *testing.T) {
+	for bits := 1; bits <= field.MaxBits; bits++ {
+		p := emailIndex
+		p.Bits = bits
+		k := indexKey(t, dekBytes, p)
+		ones := make([]byte, k.Size())
+		for i := range 200 {
+			plaintext := fmt.Appendf(nil, "\x01%d", i)
+			sum, err := k.Append([]byte("x"), plaintext)
+			if err != nil || len(sum) != 1+(bits+7)/8 {
+				t.Fatalf("%d bits: %d bytes, %v", bits, len(sum), err)
+			}
+			whole, err := k.AppendWhole(nil, plaintext)
+			if err != nil || len(whole) != field.IndexSize || !bytes.HasPrefix(whole, sum[1:len(sum)-1]) {
+				t.Fatalf("%d bits: the whole is %x, the index %x, %v", bits, whole, sum[1:], err)
+			}
+			for b, v := range sum[1:] {
+				ones[b] |= v
+			}
+		}
+		for b := range 8 * len(ones) {
+			if set := ones[b/8]>>(7-b%8)&1 == 1; set != (b < bits) {
+				t.Errorf("%d bits: bit %d is set: %t", bits, b, set)
+			}
+		}
+		p.Bits = bits%field.MaxBits + 1
+		a, _ := k.AppendWhole(nil, []byte("\x01a"))
+		b, _ := indexKey(t, dekBytes, p).AppendWhole(nil, []byte("\x01a"))
+		if bytes.Equal(a, b) {
+			t.Errorf("%d bits and %d are parts of one hash", bits, p.Bits)
+		}
+	}
+}
+
 func TestNewIndexKey_refuses(t *testing.T) {
 	for name, change := range map[string]func(*field.IndexPlace){
 		"no model": func(p *field.IndexPlace) { p.Model = "" }, "no field": func(p *field.IndexPlace) { p.Field = "" }, "no name": func(p *field.IndexPlace) { p.Name = "" },
 		"no such expression": func(p *field.IndexPlace) { p.Expression = "upper" }, "in another order": func(p *field.IndexPlace) { p.Expression = "trim+lower" },
+		"no such function": func(p *field.IndexPlace) { p.Expression = "phone.v1" }, "fewer than no bits": func(p *field.IndexPlace) { p.Bits = -1 }, "more bits": func(p *field.IndexPlace) { p.Bits = 65 },
 		"no version": func(p *field.IndexPlace) { p.Version = 0 }, "a version below": func(p *field.IndexPlace) { p.Version = -1 },
 	} {
 		p := emailIndex
 		change(&p)
-		if k, err := field.NewIndexKey(dekBytes, p); err == nil || k != nil {
+		if k, err := field.NewIndexKey(dekBytes, p, nil); err == nil || k != nil {
 			t.Errorf("%s: %v, %v", name, k, err)
 		}
 	}
-	if _, err := field.NewIndexKey(dekBytes[:31], emailIndex); err == nil || !strings.Contains(err.Error(), "32 bytes, not 31") {
+	if _, err := field.NewIndexKey(dekBytes[:31], emailIndex, nil); err == nil || !strings.Contains(err.Error(), "32 bytes, not 31") {
 		t.Error(err)
 	}
 }

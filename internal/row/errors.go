@@ -22,6 +22,8 @@ var (
 	ErrCondition = errors.New("refused: a sealed column cannot be compared or ordered")
 	// ErrKeyColumn: something else than the plugin would write a key column.
 	ErrKeyColumn = errors.New("refused: a key column is written by the plugin alone")
+	// ErrNarrowIndex: a condition by an index of fewer than all bits, where what shares its entries could not be taken out of the result.
+	ErrNarrowIndex = errors.New("a narrower index finds other values too, which can only be taken out of a list of rows that are opened: use Find into a slice of the model, the condition beside all others, without limit, group, join, Or and Not")
 	// ErrIndexKey: a blind index has no key yet, and the statement, which is in a transaction, cannot make one beside it.
 	ErrIndexKey = errors.New("there is none yet, and it cannot be made beside this transaction; call Plugin.MakeIndexKeys when the program starts")
 	// ErrIndexColumn: something else than the plugin would write the column of a blind index.

@@ -117,8 +117,8 @@ func (p *Plan) adopt() {
 				f.Column.DataType, f.Column.GORMDataType = schema.String, schema.String
 			}
 			f.adopt()
-			if f.Index != nil {
-				f.Index.adopt(p.Schema)
+			for _, x := range f.Indexes {
+				x.adopt(p.Schema)
 			}
 		}
 	}

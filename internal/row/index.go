@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 
 	"gorm.io/gorm/schema"
@@ -20,15 +21,63 @@ import (
 // Index is a blind index of a sealed field: a column of its own that holds a keyed hash, by which equal values are found. The plugin writes it wherever it
 // writes the field, in the same statement; nobody else does.
 type Index struct {
-	Field  *Field
-	Name   string // logical, in the derivation of its key
-	Column string
-	Unique bool
-	Folds  string // what is done to a text before it is hashed; "" for nothing
+	Field      *Field
+	Terms      string // what the tag says of it, behind index= or unique=; "" for nothing
+	Column     string
+	Unique     bool
+	Expression field.Expression
+	Bits       int // 0 for all
+	Version    int // of its key
 }
 
-// indexSuffix makes the column of an index out of that of the field.
+// Place names the index in errors: "Patient.Email", "Patient.Email (domain)".
+func (x *Index) Place() string {
+	if x.Terms == "" {
+		return x.Field.Place()
+	}
+	return x.Field.Place() + " (" + x.Terms + ")"
+}
+
+// Narrow reports that values share an entry of it that are not equal.
+func (x *Index) Narrow() bool { return x.Bits != 0 }
+
+// Main is the index that conditions on the field itself look at: the first that is of all of its value; nil for none.
+func (f *Field) Main() *Index {
+	for _, x := range f.Indexes {
+		if !x.Expression.Part() {
+			return x
+		}
+	}
+	return nil
+}
+
+// IndexBy finds an index by its terms, in any order; nil for none.
+func (f *Field) IndexBy(terms string) *Index {
+	t, err := parseIndex(terms, terms != "")
+	if err != nil {
+		return nil
+	}
+	for _, x := range f.Indexes {
+		if x.Terms == t.String() {
+			return x
+		}
+	}
+	return nil
+}
+
+// indexSuffix makes the column of an index out of that of the field and its terms: another expression, width or version is another column, which is filled before anything looks at it.
 const indexSuffix = "_bidx"
+
+func indexColumn(f *Field, t indexTag) string {
+	name := f.Column.DBName
+	if terms := t.String(); terms != "" {
+		name += "_" + strings.NewReplacer("+", "_", ".", "_").Replace(terms)
+	}
+	return name + indexSuffix
+}
+
+// longestColumn is what every database takes: Postgres cuts off a longer name, without a word.
+const longestColumn = 63
 
 // LookupIndex finds an index by the name of its column, as [Plan.Lookup] does.
 func (p *Plan) LookupIndex(column string) *Index { return p.indexes[fold(column)] }
@@ -40,16 +89,25 @@ func (p *Plan) HasIndexes() bool { return len(p.indexes) > 0 }
 func (p *Plan) Indexed() (all []*Index) {
 	for _, g := range p.Groups {
 		for _, f := range g.Fields {
-			if f.Index != nil {
-				all = append(all, f.Index)
-			}
+			all = append(all, f.Indexes...)
 		}
 	}
 	return all
 }
 
-// addIndex takes the index of a field down. Which values can have one is for package field to say; what can be known from the Go type is refused here.
-func (p *Plan) addIndex(f *Field, t tag) error {
+// IndexVersions lists the versions of the index key that the indexes need.
+func (p *Plan) IndexVersions() (all []int) {
+	for _, x := range p.Indexed() {
+		if !slices.Contains(all, x.Version) {
+			all = append(all, x.Version)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// addIndex takes an index of a field down. Which values can have one is for package field to say; what can be known from the Go type is refused here.
+func (p *Plan) addIndex(f *Field, t indexTag) error {
 	elem := f.Column.FieldType
 	for elem.Kind() == reflect.Pointer {
 		elem = elem.Elem()
@@ -60,14 +118,20 @@ func (p *Plan) addIndex(f *Field, t tag) error {
 	case f.JSON, elem.Kind() == reflect.Bool, elem.Kind() == reflect.Float32, elem.Kind() == reflect.Float64:
 		return fmt.Errorf("%w", field.ErrIndex)
 	}
-	if t.folds != "" && elem.Kind() != reflect.String {
-		return fmt.Errorf("%s is done to texts, and it is a %s", t.folds, f.Column.FieldType)
+	if e := t.expression.String(); e != "" && elem.Kind() != reflect.String {
+		return fmt.Errorf("%s is done to texts, and it is a %s", e, f.Column.FieldType)
 	}
-	x := &Index{Field: f, Name: f.Name, Column: f.Column.DBName + indexSuffix, Unique: t.unique, Folds: t.folds}
+	x := &Index{Field: f, Terms: t.String(), Column: indexColumn(f, t), Unique: t.unique, Expression: t.expression, Bits: t.bits, Version: t.version}
+	if len(x.Column) > longestColumn {
+		return fmt.Errorf("its index has the column %q, of %d bytes, and databases take %d; give the field a shorter column, or the index fewer steps", x.Column, len(x.Column), longestColumn)
+	}
+	if p.indexes[fold(x.Column)] != nil {
+		return fmt.Errorf("two indexes have the column %q", x.Column)
+	}
 	if declared := p.Schema.FieldsByDBName[x.Column]; declared != nil && (declared.FieldType != reflect.TypeFor[[]byte]() || declared.PrimaryKey || declared.HasDefaultValue || declared.Serializer != nil) {
 		return fmt.Errorf("its index has the column %q, which is that of %s; make that a []byte without settings, or leave it to the plugin", x.Column, declared.BindName())
 	}
-	f.Index, p.indexes[fold(x.Column)] = x, x
+	f.Indexes, p.indexes[fold(x.Column)] = append(f.Indexes, x), x
 	return nil
 }
 
@@ -89,7 +153,7 @@ func (x *Index) adopt(s *schema.Schema) {
 		c.Readable = true
 	}
 	c.Creatable, c.Updatable = false, false
-	c.DataType, c.GORMDataType, c.Size = schema.Bytes, schema.Bytes, field.IndexSize
+	c.DataType, c.GORMDataType, c.Size = schema.Bytes, schema.Bytes, x.size()
 	// GORM asks the settings whether it is indexed, and the tag's text how.
 	setting := "index"
 	if x.Unique {
@@ -102,12 +166,21 @@ func (x *Index) adopt(s *schema.Schema) {
 // IndexKeys are those of a model's indexes.
 type IndexKeys map[*Index]*field.IndexKey
 
-// IndexKeys derives the keys of the model's indexes from its index key.
-func (m *Model) IndexKeys(root []byte, version int) (IndexKeys, error) {
+// size is the length of what the column holds.
+func (x *Index) size() int {
+	if x.Bits == 0 {
+		return field.IndexSize
+	}
+	return (x.Bits + 7) / 8
+}
+
+// IndexKeys derives the keys of the model's indexes from its index keys, by version. own has the application's functions.
+func (m *Model) IndexKeys(roots map[int][]byte, own field.Functions) (IndexKeys, error) {
 	keys := IndexKeys{}
 	for _, x := range m.Plan.Indexed() {
 		var err error
-		if keys[x], err = field.NewIndexKey(root, field.IndexPlace{Namespace: m.Keys.Namespace(), Model: m.Name, Field: x.Field.Name, Name: x.Name, Version: version, Expression: x.Folds}); err != nil {
+		place := field.IndexPlace{Namespace: m.Keys.Namespace(), Model: m.Name, Field: x.Field.Name, Name: x.Field.Name, Version: x.Version, Expression: x.Expression.String(), Bits: x.Bits}
+		if keys[x], err = field.NewIndexKey(roots[x.Version], place, own); err != nil {
 			return nil, err
 		}
 	}
@@ -116,27 +189,27 @@ func (m *Model) IndexKeys(root []byte, version int) (IndexKeys, error) {
 
 // Value is what the index column holds beside a Go value of the field, as GORM or an application holds it.
 func (k IndexKeys) Value(x *Index, plain any) (*IndexValue, error) {
-	sum, err := x.of(k[x], plain)
-	return &IndexValue{x, sum}, err
+	sum, whole, err := x.of(k[x], plain)
+	return &IndexValue{x, sum, whole}, err
 }
 
-// Fits reports that the row in v, whose field was read and opened, is one of those that were sought. What was not read is not judged.
-func (k IndexKeys) Fits(x *Index, v reflect.Value, sought []*IndexValue) (bool, error) {
+// Fits reports that the row in v, whose field was read and opened, is one of those that were sought; read is false where it was not.
+func (k IndexKeys) Fits(x *Index, v reflect.Value, sought []*IndexValue) (fits, read bool, err error) {
 	s := x.Field.Group.State(v)
 	target, ok := follow(v, x.Field.path)
 	if s == nil || !ok || !s.Settled(x.Field) {
-		return true, nil
+		return false, false, nil
 	}
-	sum, err := x.of(k[x], target.Interface())
+	_, whole, err := x.of(k[x], target.Interface())
 	if err != nil {
-		return false, err
+		return false, true, err
 	}
 	for _, one := range sought {
-		if hmac.Equal(one.sum, sum) {
-			return true, nil
+		if hmac.Equal(one.whole, whole) {
+			return true, true, nil
 		}
 	}
-	return false, nil
+	return false, true, nil
 }
 
 // Stored is the index of the field of the row in v, which was read and opened, and the field as the column holds it, for whoever writes the one only where the other
@@ -160,8 +233,8 @@ func (k IndexKeys) Stored(x *Index, v reflect.Value) (sum *IndexValue, column an
 	return sum, column, err == nil, err
 }
 
-// of is the index of a value; nil for NULL.
-func (x *Index) of(k *field.IndexKey, plain any) (sum []byte, err error) {
+// of is the index of a value as it is stored, and all of its bits; nil for NULL.
+func (x *Index) of(k *field.IndexKey, plain any) (sum, whole []byte, err error) {
 	v := reflect.ValueOf(plain)
 	if !v.IsValid() {
 		v = reflect.Zero(x.Field.Column.FieldType)
@@ -170,17 +243,22 @@ func (x *Index) of(k *field.IndexKey, plain any) (sum []byte, err error) {
 	defer clear(plaintext)
 	if err == nil && !null {
 		sum, err = k.Append(make([]byte, 0, field.IndexSize), plaintext)
+		whole = sum
+	}
+	if err == nil && !null && x.Narrow() {
+		whole, err = k.AppendWhole(nil, plaintext)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("rowseal: index %s: %w", x.Field.Place(), err)
+		return nil, nil, fmt.Errorf("rowseal: index %s: %w", x.Place(), err)
 	}
-	return sum, nil
+	return sum, whole, nil
 }
 
 // IndexValue is what GORM is given for an index column: the hash, and nothing that could be taken for the value.
 type IndexValue struct {
 	index *Index
 	sum   []byte
+	whole []byte // all bits, where sum has fewer
 }
 
 // Value is the hash.

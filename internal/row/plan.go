@@ -49,10 +49,11 @@ type Field struct {
 	Name   string // logical, in the associated data
 	Column *schema.Field
 	Codec  *field.Codec
-	Text   bool   // stored as text, not bytes
-	JSON   bool   // sealed as JSON
-	Secret bool   // a Secret[T], opened only on request
-	Index  *Index // nil for none
+	Text   bool // stored as text, not bytes
+	JSON   bool // sealed as JSON
+	Secret bool // a Secret[T], opened only on request
+	// Indexes are its blind indexes, in the order of the tag.
+	Indexes []*Index
 
 	path   []step
 	pos    int    // in Group.Fields
@@ -143,7 +144,7 @@ func (p *Plan) addKey(f *schema.Field, fail failFunc) {
 	switch {
 	case err != nil:
 		fail(f, "tag rowseal: %w", err)
-	case t.key != "" || t.json || t.text || t.index:
+	case t.key != "" || t.json || t.text || len(t.indexes) > 0:
 		fail(f, "tag rowseal: a key column takes only name=logical")
 	case p.Schema.FieldsByDBName[f.DBName] != f || p.keys[fold(f.DBName)] != nil:
 		fail(f, "two fields have the column %q, and GORM keeps only one; give each key a column of its own, as in gorm:\"column:encrypted_kms_key_phone\"", f.DBName)
@@ -204,8 +205,8 @@ func (p *Plan) addField(f *schema.Field, fail failFunc) {
 	}
 	g.Fields = append(g.Fields, sealed)
 	p.byColumn[fold(f.DBName)] = sealed
-	if t.index {
-		if err := p.addIndex(sealed, t); err != nil {
+	for _, x := range t.indexes {
+		if err := p.addIndex(sealed, x); err != nil {
 			fail(f, "%w", err)
 		}
 	}

@@ -1,18 +1,21 @@
 // tag.go owns the grammar of the rowseal struct tag. It is a public promise: words are added, never changed.
 //
 //	tag   = word { "," word }
-//	word  = "key=" GoField | "name=" logical | "json" | "text" | ( "index" | "unique" ) [ "=" fold { "+" fold } ]
-//	fold  = "lower" | "trim"
+//	word  = "key=" GoField | "name=" logical | "json" | "text" | ( "index" | "unique" ) [ "=" term { "+" term } ]
+//	term  = step of a field.Expression | number "bits" | "v" number
 //
-// Spaces around words are allowed. The gorm tag beside it must name the serializer rowseal; see checkField in plan.go.
+// Each word stands once, but index and unique once for each index. Spaces around words are allowed. The gorm tag beside it must name the serializer rowseal; see checkField in plan.go.
 
 package row
 
 import (
 	"errors"
 	"fmt"
-	"slices"
+	"regexp"
+	"strconv"
 	"strings"
+
+	"github.com/rowseal/rowseal/field"
 )
 
 // tag is what a rowseal struct tag says.
@@ -22,9 +25,30 @@ type tag struct {
 	json bool   // seal as JSON
 	text bool   // store as text
 
-	index  bool   // keep a blind index
-	unique bool   // one whose values are unique
-	folds  string // what is done to a text before it is hashed: field.IndexPlace.Expression
+	indexes []indexTag
+}
+
+// indexTag is what it says of one blind index.
+type indexTag struct {
+	unique     bool
+	expression field.Expression
+	bits       int // 0 for all
+	version    int // of the index key, from 1
+}
+
+// String is what stands behind index= or unique=, in the plainest way.
+func (t indexTag) String() string {
+	var terms []string
+	if e := t.expression.String(); e != "" {
+		terms = append(terms, e)
+	}
+	if t.bits != 0 {
+		terms = append(terms, fmt.Sprintf("%dbits", t.bits))
+	}
+	if t.version != 1 {
+		terms = append(terms, fmt.Sprintf("v%d", t.version))
+	}
+	return strings.Join(terms, "+")
 }
 
 // CheckTag holds the text of a rowseal tag to the grammar, for tools that read source code. key is the Go name of the key field that
@@ -40,10 +64,11 @@ func parseTag(s string) (tag, error) {
 	if strings.TrimSpace(s) == "" {
 		return t, nil
 	}
+words:
 	for word := range strings.SplitSeq(s, ",") {
 		word = strings.TrimSpace(word)
 		name, value, hasValue := strings.Cut(word, "=")
-		if seen[name] {
+		if seen[name] && name != "index" && name != "unique" {
 			return tag{}, fmt.Errorf("the word %q stands twice", name)
 		}
 		seen[name] = true
@@ -63,14 +88,24 @@ func parseTag(s string) (tag, error) {
 		case "text":
 			t.text = true
 		case "index", "unique":
-			folds, err := parseFolds(word, value, hasValue)
+			x, err := parseIndex(value, hasValue)
 			if err != nil {
-				return tag{}, err
+				return tag{}, fmt.Errorf("%q: %w", word, err)
 			}
-			if t.index && t.folds != folds {
-				return tag{}, fmt.Errorf("%q: a field has one index, and the other word says otherwise what is done to its texts", word)
+			x.unique = name == "unique"
+			if x.unique && x.bits != 0 {
+				return tag{}, fmt.Errorf("%q: a narrower index finds values alike that are not; only one of all bits can be unique", word)
 			}
-			t.index, t.unique, t.folds = true, t.unique || name == "unique", folds
+			for i := range t.indexes {
+				if other := &t.indexes[i]; other.String() == x.String() {
+					if other.unique == x.unique {
+						return tag{}, fmt.Errorf("the word %q stands twice", word)
+					}
+					other.unique = true
+					continue words
+				}
+			}
+			t.indexes = append(t.indexes, x)
 			continue
 		case "":
 			return tag{}, errors.New("an empty word; check the commas")
@@ -84,20 +119,37 @@ func parseTag(s string) (tag, error) {
 	return t, nil
 }
 
-// parseFolds reads what stands behind index= or unique=, in any order.
-func parseFolds(word, value string, given bool) (string, error) {
+var (
+	bitsTerm    = regexp.MustCompile(`^([1-9][0-9]?)bits$`)
+	versionTerm = regexp.MustCompile(`^v([1-9][0-9]{0,5})$`)
+)
+
+// parseIndex reads what stands behind index= or unique=, in any order.
+func parseIndex(value string, given bool) (indexTag, error) {
+	t := indexTag{version: 1}
 	if !given {
-		return "", nil
+		return t, nil
 	}
-	folds := strings.Split(value, "+")
-	slices.Sort(folds)
-	if len(slices.Compact(slices.Clone(folds))) < len(folds) {
-		return "", fmt.Errorf("%q: one of these stands twice", word)
-	}
-	for _, f := range folds {
-		if f != "lower" && f != "trim" {
-			return "", fmt.Errorf("%q: %q is nothing that can be done to a text; that is lower, trim or lower+trim", word, f)
+	var steps []string
+	for term := range strings.SplitSeq(value, "+") {
+		bits, version := bitsTerm.FindStringSubmatch(term), versionTerm.FindStringSubmatch(term)
+		switch {
+		case bits != nil && t.bits != 0, version != nil && t.version != 1:
+			return t, fmt.Errorf("%q: one of these stands twice", term)
+		case bits != nil:
+			t.bits, _ = strconv.Atoi(bits[1])
+		case version != nil:
+			t.version, _ = strconv.Atoi(version[1])
+		case term == "":
+			return t, errors.New("an empty term; check the plus signs")
+		default:
+			steps = append(steps, term)
 		}
 	}
-	return strings.Join(folds, "+"), nil
+	if t.bits > field.MaxBits {
+		return t, fmt.Errorf("an index of 1 to %d bits, or of all", field.MaxBits)
+	}
+	var err error
+	t.expression, err = field.ParseExpression(strings.Join(steps, "+"))
+	return t, err
 }

@@ -1,6 +1,7 @@
 package row
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -16,28 +17,40 @@ func TestParseTag(t *testing.T) {
 		" key=PhoneKey , json,name=a ": {key: "PhoneKey", json: true, name: "a"},
 	} {
 		got, err := parseTag(text)
-		if err != nil || got != want {
+		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("parseTag(%q) = %+v, %v; want %+v", text, got, err, want)
 		}
 	}
 	for text, says := range map[string]string{
-		"jsn":                `unknown word "jsn"`,
-		"JSON":               `unknown word "JSON"`,
-		"json,":              "empty word",
-		",json":              "empty word",
-		"json,json":          "twice",
-		"key=A,key=B":        "twice",
-		"key":                "needs a value",
-		"key=":               "needs a value",
-		"name=two words":     "needs a value without spaces",
-		"json=true":          "takes no value",
-		"text=":              "takes no value",
-		"index=16":           `"16" is nothing`,
-		"index=":             `"" is nothing`,
-		"unique=lower+":      `"" is nothing`,
-		"index=lower+lower":  "twice",
-		"index=lower,unique": "says otherwise",
-		"unique,unique":      "twice",
+		"jsn":                               `unknown word "jsn"`,
+		"JSON":                              `unknown word "JSON"`,
+		"json,":                             "empty word",
+		",json":                             "empty word",
+		"json,json":                         "twice",
+		"key=A,key=B":                       "twice",
+		"key":                               "needs a value",
+		"key=":                              "needs a value",
+		"name=two words":                    "needs a value without spaces",
+		"json=true":                         "takes no value",
+		"text=":                             "takes no value",
+		"index=16":                          `"16" is nothing`,
+		"index=":                            "empty term",
+		"unique=lower+":                     "empty term",
+		"index=lower+lower":                 "twice",
+		"index=fold+lower":                  "fold does what lower does",
+		"index=domain+last4":                "an index of each",
+		"index=last0":                       `"last0" is nothing`,
+		"index=first100":                    `"first100" is nothing`,
+		"index=phone":                       `"phone" is nothing`,
+		"index=a.v1+b.v1":                   "two functions",
+		"index=8bits+9bits":                 "twice",
+		"index=v2+v3":                       "twice",
+		"index=65bits":                      "1 to 64 bits",
+		"index=0bits":                       `"0bits" is nothing`,
+		"index=v0":                          `"v0" is nothing`,
+		"unique=8bits":                      "only one of all bits",
+		"unique,unique":                     "twice",
+		"index=trim+lower,index=lower+trim": "twice",
 	} {
 		if _, err := parseTag(text); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("parseTag(%q): error %v does not say %q", text, err, says)
@@ -47,7 +60,7 @@ func TestParseTag(t *testing.T) {
 
 // What parses means something, and means the same again when it is written in the plainest way.
 func FuzzParseTag(f *testing.F) {
-	for _, seed := range []string{"", "json", "key=PhoneKey,text", " name=a ,json", "key==", "=", "key=a=b", "json,", "index", "unique,index", "unique=trim+lower", "index=lower", "\x00", "key=\t"} {
+	for _, seed := range []string{"", "json", "key=PhoneKey,text", " name=a ,json", "key==", "=", "key=a=b", "json,", "index", "unique,index", "unique=trim+lower", "index=lower", "unique=v2,index=domain,index=phone.v1+last4+12bits+v3", "\x00", "key=\t"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -71,18 +84,18 @@ func FuzzParseTag(f *testing.F) {
 		if got.text {
 			words = append(words, "text")
 		}
-		if got.index {
+		for _, x := range got.indexes {
 			word := "index"
-			if got.unique {
+			if x.unique {
 				word = "unique"
 			}
-			if got.folds != "" {
-				word += "=" + got.folds
+			if terms := x.String(); terms != "" {
+				word += "=" + terms
 			}
 			words = append(words, word)
 		}
 		again, err := parseTag(strings.Join(words, ","))
-		if err != nil || again != got {
+		if err != nil || !reflect.DeepEqual(again, got) {
 			t.Errorf("%q parsed to %+v, which as %q parses to %+v, %v", text, got, words, again, err)
 		}
 	})

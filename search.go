@@ -1,0 +1,505 @@
+// search.go owns conditions on fields with blind indexes, which become a look at the indexes, and holds what is found to what was sought.
+
+package rowseal
+
+import (
+	"database/sql/driver"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/rowseal/rowseal/internal/row"
+)
+
+// Eq is the condition that a field, by its Go name or its column, has a value: for a sealed field with an index, in db.Where(rowseal.Eq("Email", v)). Values of a slice are
+// alternatives, and nil is NULL.
+func Eq(field string, value any) clause.Expression {
+	return clause.Eq{Column: clause.Column{Table: clause.CurrentTable, Name: field, Alias: eqMark}, Value: value}
+}
+
+// EqBy is [Eq] by one of several indexes of a field: the one whose tag says by, as in rowseal:"index=domain" and
+//
+//	db.Where(rowseal.EqBy("Email", "domain", "example.org"))
+//
+// The same is done to value as to what is stored, so that all of a value and the part that the index keeps find the same rows.
+func EqBy(field, by string, value any) clause.Expression {
+	return clause.Eq{Column: clause.Column{Table: clause.CurrentTable, Name: field, Alias: eqMark + "by:" + by}, Value: value}
+}
+
+// eqMark is not a name that a database takes, should nobody resolve it.
+const eqMark = "rowseal.Eq\x00"
+
+// resolved is the column behind the name in an [Eq].
+func (p *Plugin) resolved(stmt *gorm.Statement, c clause.Column) (clause.Column, error) {
+	s := stmt.Schema
+	if m := p.model(stmt); m != nil {
+		s = m.Plan.Schema
+	}
+	if s == nil {
+		return c, fmt.Errorf("rowseal: Eq(%q): %w: the statement has no model to find it in", c.Name, ErrCondition)
+	}
+	f := s.LookUpField(c.Name)
+	if f == nil || f.DBName == "" {
+		return c, fmt.Errorf("rowseal: Eq(%q): %w: model %s has no such field", c.Name, ErrCondition, s.Name)
+	}
+	return clause.Column{Table: c.Table, Name: f.DBName}, nil
+}
+
+// holdsEq reports an [Eq] among conditions, which is all that there is to see to where no model has an index.
+func holdsEq(exprs []clause.Expression) bool {
+	for _, e := range exprs {
+		found := false
+		switch e := e.(type) {
+		case clause.Eq:
+			c, ok := e.Column.(clause.Column)
+			found = ok && strings.HasPrefix(c.Alias, eqMark)
+		case clause.AndConditions:
+			found = holdsEq(e.Exprs)
+		case clause.OrConditions:
+			found = holdsEq(e.Exprs)
+		case clause.NotConditions:
+			found = holdsEq(e.Exprs)
+		case clause.Where:
+			found = holdsEq(e.Exprs)
+		case bracketed: // around each condition of an update
+			found = holdsEq([]clause.Expression{e.Expression})
+		}
+		if found {
+			return true
+		}
+	}
+	return false
+}
+
+// searched is a copy of conditions in which those on sealed fields with an index are conditions on the index. The statement's own stay what they are: GORM reads them for
+// FirstOrCreate. With narrow, what they find is held to the values sought before anybody sees it, as far as every row must meet them.
+func (p *Plugin) searched(stmt *gorm.Statement, exprs []clause.Expression, narrow bool) (out []clause.Expression, changed bool, err error) {
+	narrow = narrow && !alternatives(exprs)
+	for i, e := range exprs {
+		next, other, err := p.searchedOne(stmt, e, narrow)
+		if err != nil {
+			return nil, false, err
+		}
+		if other && !changed {
+			out, changed = slices.Clone(exprs), true
+		}
+		if other {
+			out[i] = next
+		}
+	}
+	return out, changed, nil
+}
+
+// alternatives reports that a row need not meet each of these conditions.
+func alternatives(exprs []clause.Expression) bool {
+	return slices.ContainsFunc(exprs, func(e clause.Expression) bool { _, or := e.(clause.OrConditions); return or })
+}
+
+func (p *Plugin) searchedOne(stmt *gorm.Statement, e clause.Expression, narrow bool) (instead clause.Expression, changed bool, err error) {
+	switch e := e.(type) {
+	case clause.Eq:
+		by, marked := byMain, false
+		if c, ok := e.Column.(clause.Column); ok && strings.HasPrefix(c.Alias, eqMark) {
+			if name, given := strings.CutPrefix(c.Alias, eqMark+"by:"); given {
+				by = name
+			}
+			if c, err = p.resolved(stmt, c); err != nil {
+				return nil, false, err
+			}
+			e.Column, marked = c, true
+		}
+		sums, err := p.sums(stmt, e.Column, e.Value, by, narrow)
+		switch {
+		case err != nil:
+			return nil, false, err
+		case sums == nil && !marked:
+			return nil, false, nil
+		case sums == nil:
+			return e, true, nil
+		case sums.null:
+			return clause.Eq{Column: e.Column}, true, nil
+		case sums.list:
+			return clause.IN{Column: sums.column, Values: sums.values}, true, nil
+		}
+		return clause.Eq{Column: sums.column, Value: sums.values[0]}, true, nil
+	case clause.Neq:
+		sums, err := p.sums(stmt, e.Column, e.Value, byMain, false)
+		switch {
+		case err != nil || sums == nil:
+			return nil, false, err
+		case sums.null:
+			return clause.Neq{Column: e.Column}, true, nil
+		case sums.list:
+			return clause.Not(clause.IN{Column: sums.column, Values: sums.values}), true, nil
+		}
+		return clause.Neq{Column: sums.column, Value: sums.values[0]}, true, nil
+	case clause.IN:
+		sums, err := p.sums(stmt, e.Column, e.Values, byMain, narrow)
+		if err != nil || sums == nil {
+			return nil, false, err
+		}
+		return clause.IN{Column: sums.column, Values: sums.values}, true, nil
+	case clause.AndConditions:
+		if inner, changed, err := p.searched(stmt, e.Exprs, narrow); changed || err != nil {
+			return clause.AndConditions{Exprs: inner}, changed, err
+		}
+	case clause.OrConditions:
+		if inner, changed, err := p.searched(stmt, e.Exprs, false); changed || err != nil {
+			return clause.OrConditions{Exprs: inner}, changed, err
+		}
+	case clause.NotConditions:
+		if inner, changed, err := p.searched(stmt, e.Exprs, false); changed || err != nil {
+			return clause.NotConditions{Exprs: inner}, changed, err
+		}
+	case clause.Where:
+		if inner, changed, err := p.searched(stmt, e.Exprs, narrow); changed || err != nil {
+			return clause.Where{Exprs: inner}, changed, err
+		}
+	case bracketed:
+		if inner, changed, err := p.searchedOne(stmt, e.Expression, false); changed || err != nil {
+			return bracketed{inner}, changed, err
+		}
+	}
+	return nil, false, nil
+}
+
+// filters reports a statement whose result is a list of its model's rows that are opened before anybody sees them, so that what a narrow index finds beside the value sought can be taken out: a
+// limit, a group, a join or a single row would have come from among those too.
+func (p *Plugin) filters(stmt *gorm.Statement) bool {
+	has := func(name string) bool {
+		c, ok := stmt.Clauses[name]
+		return ok && c.Expression != nil
+	}
+	if from, ok := stmt.Clauses["FROM"].Expression.(clause.From); ok && len(from.Joins) > 0 {
+		return false
+	}
+	return reflect.Indirect(stmt.ReflectValue).Kind() == reflect.Slice && len(stmt.Joins) == 0 && !stmt.Distinct && !has("LIMIT") && !has("GROUP BY") && !p.leaves(stmt)
+}
+
+// hunt is what a statement seeks, as far as every row that it finds must have it.
+type hunt struct {
+	conditions []huntedFor
+}
+
+// huntedFor is one condition: values that are alternatives.
+type huntedFor struct {
+	index *row.Index
+	sums  []*row.IndexValue
+}
+
+// note takes down the conditions on the statement's own model that stand beside all others: with an OR next to one, a row need not meet it.
+func (h *hunt) note(stmt *gorm.Statement, m *row.Model, exprs []clause.Expression) {
+	if alternatives(exprs) {
+		return
+	}
+	add := func(column any, values ...any) {
+		c, ok := column.(clause.Column)
+		if !ok || c.Table != "" && c.Table != clause.CurrentTable && !strings.EqualFold(bareName(c.Table), bareName(stmt.Table)) {
+			return
+		}
+		x := m.Plan.LookupIndex(c.Name)
+		if x == nil {
+			return
+		}
+		var sums []*row.IndexValue
+		for _, v := range values {
+			switch sum, ours := v.(*row.IndexValue); {
+			case ours:
+				sums = append(sums, sum)
+			case v != nil: // NULL in a list, which finds nothing
+				return
+			}
+		}
+		h.conditions = append(h.conditions, huntedFor{x, sums})
+	}
+	for _, e := range exprs {
+		switch e := e.(type) {
+		case clause.Eq:
+			add(e.Column, e.Value)
+		case clause.IN:
+			add(e.Column, e.Values...)
+		case clause.AndConditions:
+			h.note(stmt, m, e.Exprs)
+		case clause.Where:
+			h.note(stmt, m, e.Exprs)
+		}
+	}
+}
+
+// confirm holds rows that were opened to what was sought: an index column says what its writer wrote, and the value is authentic.
+func (p *Plugin) confirm(db *gorm.DB, m *row.Model) error {
+	h, ok := kept[hunt](db)
+	if !ok || len(h.conditions) == 0 || db.RowsAffected == 0 {
+		return nil
+	}
+	forget[hunt](db)
+	keys, err := p.indexKeys(db.Statement, m)
+	if err != nil {
+		return err
+	}
+	t := m.Plan.Schema.ModelType
+	others := map[int]bool{} // rows that only share an entry of a narrow index
+	for _, c := range h.conditions {
+		for i, v := range structs(db.Statement.ReflectValue, t) { // not those of relations, which nobody sought
+			fits, read, err := keys.Fits(c.index, v, c.sums)
+			switch {
+			case err != nil:
+			case !read && c.index.Narrow():
+				err = fmt.Errorf("%w; select the field, so that what was found can be told from what shares its entry", ErrNarrowIndex)
+			case !read || fits:
+			case c.index.Narrow():
+				others[i] = true
+			default:
+				err = ErrIndexMismatch
+			}
+			if err != nil {
+				return fmt.Errorf("rowseal: query %s: %s: %w", m.Describe(v), c.index.Place(), err)
+			}
+		}
+	}
+	if len(others) > 0 {
+		db.RowsAffected -= int64(takeOut(db.Statement.ReflectValue, others))
+	}
+	return nil
+}
+
+// takeOut takes elements out of a list, and clears where they stood.
+func takeOut(list reflect.Value, at map[int]bool) (n int) {
+	list = reflect.Indirect(list)
+	for i := range list.Len() {
+		if at[i] {
+			n++
+		} else if n > 0 {
+			list.Index(i - n).Set(list.Index(i))
+		}
+	}
+	for i := list.Len() - n; i < list.Len(); i++ {
+		list.Index(i).SetZero()
+	}
+	list.SetLen(list.Len() - n)
+	return n
+}
+
+// indexedColumn is where a condition on a field looks instead.
+type indexedColumn struct {
+	model  *row.Model
+	index  *row.Index
+	column clause.Column
+}
+
+// byMain asks for the index that conditions on the field itself look at.
+const byMain = "\x00main"
+
+// indexedBy finds the index behind the column of a condition; nil for none.
+func (p *Plugin) indexedBy(stmt *gorm.Statement, column any, by string) (*indexedColumn, error) {
+	var c clause.Column
+	switch column := column.(type) {
+	case string:
+		c.Name = column
+	case clause.Column:
+		if c = column; c.Raw || c.Alias != "" {
+			return nil, nil
+		}
+	default:
+		return nil, nil
+	}
+	if i := strings.LastIndexByte(c.Name, '.'); i >= 0 { // GORM leaves what stands in front where it is, and nothing in Table
+		c.Table, c.Name = c.Name[:i], c.Name[i+1:]
+	}
+	m := p.model(stmt)
+	if own := c.Table == "" || c.Table == clause.CurrentTable || strings.EqualFold(bareName(c.Table), bareName(stmt.Table)); !own {
+		m = p.tables[tableName(c.Table)]
+	}
+	if m == nil && by == byMain {
+		return nil, nil
+	}
+	if m == nil {
+		return nil, fmt.Errorf("rowseal: EqBy(%q, %q): %w: the field is none of a model with sealed fields", c.Name, by, ErrCondition)
+	}
+	f := m.Plan.Lookup(c.Name)
+	var x *row.Index
+	switch {
+	case f == nil:
+	case by == byMain:
+		x = f.Main()
+	default:
+		x = f.IndexBy(by)
+	}
+	if x == nil && by == byMain {
+		return nil, nil
+	}
+	if x == nil {
+		return nil, fmt.Errorf("rowseal: EqBy(%q, %q): %w: no tag gives that field such an index%s", c.Name, by, ErrCondition, has(f))
+	}
+	c.Name = x.Column
+	return &indexedColumn{m, x, c}, nil
+}
+
+// has lists the indexes of a field.
+func has(f *row.Field) string {
+	if f == nil || len(f.Indexes) == 0 {
+		return ""
+	}
+	var all []string
+	for _, x := range f.Indexes {
+		all = append(all, strconv.Quote(x.Terms))
+	}
+	return "; it has " + strings.Join(all, ", ")
+}
+
+// sought is what a condition looks for in the column of an index.
+type sought struct {
+	column clause.Column
+	values []any
+	list   bool
+	null   bool // it asks for NULL, which the sealed column has as any other
+}
+
+// sums are the indexes of the values that a column is compared with; nil where the condition stays what it is, because it is none on an index, or asks for NULL, or for what only the
+// database knows.
+func (p *Plugin) sums(stmt *gorm.Statement, column, value any, by string, narrow bool) (*sought, error) {
+	found, err := p.indexedBy(stmt, column, by)
+	if err != nil || found == nil || ofDatabase(value) || value == nil {
+		return nil, err
+	}
+	if found.index.Narrow() && !narrow {
+		return nil, fmt.Errorf("rowseal: query %s: %w", found.index.Place(), ErrNarrowIndex)
+	}
+	f, out := found.index.Field, &sought{column: found.column}
+	values := []any{value}
+	if v := reflect.ValueOf(value); isList(v) && !isOne(value) {
+		values, out.list = make([]any, v.Len()), true
+		for i := range values {
+			values[i] = v.Index(i).Interface()
+		}
+	}
+	plains := make([]any, len(values))
+	for i, v := range values {
+		switch {
+		case ofDatabase(v):
+			return nil, fmt.Errorf("rowseal: query %s: %w: an SQL expression among the values; ask for it in a condition of its own", f.Place(), ErrCondition)
+		case isNil(v):
+			out.null = !out.list
+			continue
+		}
+		plain, err := plainOf(stmt, f, v)
+		if err != nil {
+			return nil, err
+		}
+		if plains[i] = plain; isNil(plain) {
+			plains[i], out.null = nil, !out.list
+		}
+	}
+	if out.null {
+		return out, nil
+	}
+	out.values = make([]any, len(values))
+	if stmt.DB.DryRun && !isSubQuery(stmt.DB) {
+		for i := range values {
+			out.values[i] = dryValue(found.model, found.index.Column)
+		}
+		return out, nil
+	}
+	if err := p.filled(stmt, found.model, found.index); err != nil {
+		return nil, err
+	}
+	for i, plain := range plains {
+		if plain == nil {
+			continue // NULL in a list
+		}
+		sum, err := p.indexValue(stmt, found.model, found.index, plain)
+		if err != nil {
+			return nil, err
+		}
+		out.values[i] = sum
+	}
+	return out, nil
+}
+
+// ofDatabase reports what becomes a value in the database alone.
+func ofDatabase(v any) bool {
+	switch v.(type) {
+	case clause.Expression, gorm.Valuer, *gorm.DB, clause.Column, clause.Table:
+		return true
+	}
+	return false
+}
+
+// isOne reports that a slice or array is one value and no list of them: bytes, and types that say themselves what they are.
+func isOne(v any) bool {
+	_, says := v.(driver.Valuer)
+	return says || reflect.TypeOf(v).Elem().Kind() == reflect.Uint8
+}
+
+// isNil reports what a database would take for NULL.
+func isNil(v any) bool {
+	if ours, ok := v.(*row.Value); ok {
+		return ours == nil || ours.Null() || isNil(ours.Plain())
+	}
+	r := reflect.ValueOf(v)
+	switch r.Kind() {
+	case reflect.Invalid:
+		return true
+	case reflect.Pointer, reflect.Interface:
+		if r.IsNil() {
+			return true
+		}
+	case reflect.Slice:
+		return r.IsNil() && isOne(v)
+	}
+	if valuer, ok := v.(driver.Valuer); ok {
+		d, err := valuer.Value()
+		return err == nil && d == nil
+	}
+	return r.Kind() == reflect.Pointer && isNil(r.Elem().Interface())
+}
+
+// plainOf is a value as the field itself would hold it.
+func plainOf(stmt *gorm.Statement, f *row.Field, value any) (any, error) {
+	if ours, ok := value.(*row.Value); ok {
+		if ours.Field() == f {
+			return ours.Plain(), nil
+		}
+		value = ours.Plain()
+	}
+	scratch := reflect.New(f.Column.Schema.ModelType)
+	if err := f.Assign(stmt.Context, scratch, value); err != nil {
+		return nil, err
+	}
+	plain := f.Column.ReflectValueOf(stmt.Context, scratch).Interface()
+	if !sameNumber(value, plain) {
+		return nil, fmt.Errorf("rowseal: query %s: %w: a number that a %s cannot hold (the value is left out)", f.Place(), ErrType, f.Column.FieldType)
+	}
+	return plain, nil
+}
+
+// sameNumber reports that a number is what it was: GORM's setters cut off what does not fit, and another value would be found.
+func sameNumber(given, plain any) bool {
+	a, b := reflect.ValueOf(given), reflect.ValueOf(plain)
+	for a.Kind() == reflect.Pointer && !a.IsNil() {
+		a = a.Elem()
+	}
+	for b.Kind() == reflect.Pointer && !b.IsNil() {
+		b = b.Elem()
+	}
+	switch {
+	case a.CanInt() && b.CanInt():
+		return a.Int() == b.Int()
+	case a.CanInt() && b.CanUint():
+		return a.Int() >= 0 && uint64(a.Int()) == b.Uint()
+	case a.CanUint() && b.CanUint():
+		return a.Uint() == b.Uint()
+	case a.CanUint() && b.CanInt():
+		return b.Int() >= 0 && uint64(b.Int()) == a.Uint()
+	case a.CanFloat() && b.CanInt():
+		return float64(b.Int()) == a.Float()
+	case a.CanFloat() && b.CanUint():
+		return float64(b.Uint()) == a.Float()
+	}
+	return true
+}
