@@ -7,9 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
-	"strings"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -48,98 +46,7 @@ func (p *Plugin) filled(stmt *gorm.Statement, m *row.Model, x *row.Index) error 
 	case err != nil:
 		return fmt.Errorf("rowseal: index %s: look whether it is complete: %w", x.Place(), err)
 	}
-	return fmt.Errorf("rowseal: index %s: %w; call rowseal.FillIndexes", x.Place(), ErrIndexIncomplete)
-}
-
-// FillIndexes writes the indexes that rows of a model lack, which have stood in the table since before the model had them, and gives the number of rows. Soft-deleted rows are rows. It changes no
-// other column, runs no hook, and passes over nothing: a row that another writer changes meanwhile is looked at again, and one that does not open is an error. It can be stopped at any point and called again.
-// It makes one call to the key service for each row and key column. Every program that writes the model must know its indexes by now.
-func FillIndexes(ctx context.Context, db *gorm.DB, model any) (filled int64, err error) {
-	p, ok := db.Plugins[row.PluginName].(*Plugin)
-	if !ok {
-		return 0, fmt.Errorf("rowseal: fill indexes of %T: %w; call db.Use(plugin) first", model, ErrNoPlugin)
-	}
-	m := p.models[destType(reflect.ValueOf(model))]
-	if m == nil {
-		return 0, fmt.Errorf("rowseal: fill indexes of %T: %w: it is not registered; add it to rowseal.Config.Models", model, ErrModel)
-	}
-	if p.config.WriteOnly {
-		return 0, fmt.Errorf("rowseal: fill indexes of %s: %w, and the values must be opened; run it in a program that decrypts", m.Plan.Schema.Name, ErrWriteOnly)
-	}
-	stmt := db.WithContext(ctx).Statement
-	var lacks []string
-	for _, x := range m.Plan.Indexed() {
-		lacks = append(lacks, fmt.Sprintf("(%s IS NOT NULL AND %s IS NULL)", stmt.Quote(x.Field.Column.DBName), stmt.Quote(x.Column)))
-	}
-	if len(lacks) == 0 {
-		return 0, nil
-	}
-	keys, err := p.indexKeys(stmt, m)
-	if err != nil {
-		return 0, err
-	}
-	fail := func(err error) (int64, error) {
-		return filled, fmt.Errorf("rowseal: fill indexes of %s: %w", m.Plan.Schema.Name, err)
-	}
-	for idle := 0; idle < fillTries; {
-		rows := reflect.New(reflect.SliceOf(m.Plan.Schema.ModelType))
-		tx := db.Session(&gorm.Session{NewDB: true, SkipHooks: true, Context: ctx})
-		if err := tx.Unscoped().Where(strings.Join(lacks, " OR ")).Limit(fillPage).Find(rows.Interface()).Error; err != nil {
-			return fail(err)
-		}
-		if rows.Elem().Len() == 0 {
-			return filled, nil
-		}
-		before := filled
-		for i := range rows.Elem().Len() {
-			wrote, err := p.fill(tx, m, keys, rows.Elem().Index(i))
-			if err != nil {
-				return fail(err)
-			}
-			if wrote {
-				filled++
-			}
-		}
-		if idle++; filled > before {
-			idle = 0
-		}
-	}
-	return fail(fmt.Errorf("%w: other writers change the rows that are left each time", ErrStaleKey))
-}
-
-const (
-	fillPage  = 200 // rows that are opened at once
-	fillTries = 10  // pages without any progress
-)
-
-// fill writes the indexes that one row lacks, each where the field still is what was read.
-func (p *Plugin) fill(tx *gorm.DB, m *row.Model, keys row.IndexKeys, v reflect.Value) (wrote bool, err error) {
-	stmt := tx.Model(v.Addr().Interface()).Statement
-	if err := stmt.Parse(v.Addr().Interface()); err != nil {
-		return false, err
-	}
-	for _, x := range m.Plan.Indexed() {
-		sum, sealed, ok, err := keys.Stored(x, v)
-		if err != nil {
-			return wrote, err
-		}
-		if !ok {
-			continue
-		}
-		where, args := identify(stmt, m, v)
-		column := stmt.Quote(x.Field.Column.DBName)
-		if x.Field.Text {
-			column = exact(tx, column)
-		}
-		where, args = append(where, column+" = ?", stmt.Quote(x.Column)+" IS NULL"), append(args, sealed)
-		query := fmt.Sprintf("UPDATE %s SET %s = ? WHERE %s", quotedTable(stmt), stmt.Quote(x.Column), strings.Join(where, " AND "))
-		result := inside(tx).Exec(query, append([]any{sum}, args...)...)
-		if result.Error != nil {
-			return wrote, result.Error
-		}
-		wrote = wrote || result.RowsAffected > 0
-	}
-	return wrote, nil
+	return fmt.Errorf("rowseal: index %s: %w; call rotation.FillIndexes", x.Place(), ErrIndexIncomplete)
 }
 
 // indexValue is the index of a Go value.

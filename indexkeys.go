@@ -113,6 +113,18 @@ func (p *Plugin) makeIndexKeys(db *gorm.DB) {
 	}
 }
 
+// SearchKeys is how packages beside this one ask for the keys of a model's indexes, to compare them with values that they open; it is not for applications.
+func (p *Plugin) SearchKeys(ctx context.Context, db *gorm.DB, plan *row.Plan) (row.IndexKeys, error) {
+	m := p.models[plan.Schema.ModelType]
+	if m == nil {
+		return nil, nil
+	}
+	if p.config.WriteOnly {
+		return nil, fmt.Errorf("rowseal: indexes of %s: %w, and the values must be opened; run it in a program that decrypts", m.Plan.Schema.Name, ErrWriteOnly)
+	}
+	return p.indexKeys(db.WithContext(ctx).Statement, m)
+}
+
 // moveIndexKey moves a key to the current version, unless another process has.
 func (p *Plugin) moveIndexKey(stmt *gorm.Statement, m *row.Model, version int) error {
 	sealed, err := readIndexKey(stmt.Context, stmt.DB, poolOf(stmt), m, version)

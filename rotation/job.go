@@ -35,6 +35,10 @@ type job struct {
 	table   string // without quotes
 	quoted  string
 	target  string
+	kind    string // of run
+
+	indexes []*row.Index  // that are filled, or verified
+	sums    row.IndexKeys // nil where none are
 
 	pace  *pace
 	limit *rate.Limiter
@@ -125,7 +129,7 @@ func newJob(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, erro
 	if err != nil {
 		return nil, err
 	}
-	j := &job{cfg: cfg, db: db, model: m, keys: m.Keys, table: m.Plan.Schema.Table}
+	j := &job{cfg: cfg, db: db, model: m, keys: m.Keys, table: m.Plan.Schema.Table, kind: kindRewrap}
 	for _, name := range cfg.Columns {
 		if m.Plan.LookupKey(name) == nil {
 			return nil, fmt.Errorf("rotation: Config.Columns: %s has no key column %q", j.table, name)

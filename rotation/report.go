@@ -18,7 +18,7 @@ import (
 // Group is how many rows of a key column are under one version.
 type Group struct {
 	Column  string `json:"column"`
-	Version int    `json:"version"` // 0 for NULL, -1 for what is no envelope
+	Version int    `json:"version"` // 0 for NULL, -1 for what is no envelope; of an index, that of its key, and -1 for rows without it
 	Rows    int64  `json:"rows"`
 }
 
@@ -34,20 +34,21 @@ type Failure struct {
 // Report is what became of a run. Its JSON is stable: fields are added, and keep their names.
 type Report struct {
 	Run       string    `json:"run"`
+	Kind      string    `json:"kind"` // "rewrap", or "index" for one that filled indexes
 	Target    string    `json:"target"`
 	Model     string    `json:"model"`
 	State     string    `json:"state"`
 	Reason    string    `json:"reason,omitempty"`
-	Version   int       `json:"version"` // that rows were moved to
+	Version   int       `json:"version"` // that rows were moved to; that of the keyring where indexes were filled
 	StartedBy string    `json:"started_by"`
 	Started   time.Time `json:"started"`
 	Ended     time.Time `json:"ended"` // zero while it runs
 	Seconds   float64   `json:"seconds"`
 
 	Seen      int64 `json:"seen"`      // keys
-	Rewrapped int64 `json:"rewrapped"` // moved by this run
+	Rewrapped int64 `json:"rewrapped"` // moved by this run, or filled
 	Current   int64 `json:"current"`   // needed nothing
-	Raced     int64 `json:"raced"`     // moved by another writer meanwhile
+	Raced     int64 `json:"raced"`     // moved or filled by another writer meanwhile
 	Gone      int64 `json:"gone"`      // deleted meanwhile
 	Failed    int64 `json:"failed"`    // could not be moved
 	Calls     int64 `json:"kms_calls"` // whose work was stored
@@ -82,10 +83,15 @@ func (r *Report) WriteTable(out io.Writer) error {
 		state += ": " + r.Reason
 	}
 	row("state", "%s", state)
-	row("to version", "%d", r.Version)
+	keys, moved := "keys", "rewrapped"
+	if r.Kind == kindIndex {
+		keys, moved = "indexes", "written"
+	} else {
+		row("to version", "%d", r.Version)
+	}
 	row("took", "%v", time.Duration(r.Seconds*float64(time.Second)).Round(10*time.Millisecond))
-	row("keys seen", "%d", r.Seen)
-	row("  rewrapped", "%d", r.Rewrapped)
+	row(keys+" seen", "%d", r.Seen)
+	row("  "+moved, "%d", r.Rewrapped)
 	row("  current already", "%d", r.Current)
 	row("  by others meanwhile", "%d", r.Raced)
 	row("  deleted meanwhile", "%d", r.Gone)
@@ -94,7 +100,7 @@ func (r *Report) WriteTable(out io.Writer) error {
 	row("exposure", "%s", r.Exposure())
 	for i, groups := range [][]Group{r.Before, r.After} {
 		for _, g := range groups {
-			row([]string{"before", "after"}[i], "%s  %s  %d", g.Column, g.name(), g.Rows)
+			row([]string{"before", "after"}[i], "%s  %s  %d", g.Column, g.name(r.Kind), g.Rows)
 		}
 	}
 	for _, f := range r.Failures {
@@ -107,11 +113,13 @@ func (r *Report) WriteTable(out io.Writer) error {
 	return err
 }
 
-func (g Group) name() string {
-	switch g.Version {
-	case 0:
+func (g Group) name(kind string) string {
+	switch {
+	case g.Version == 0:
 		return "NULL"
-	case -1:
+	case g.Version == -1 && kind == kindIndex:
+		return "without it"
+	case g.Version == -1:
 		return "no envelope"
 	}
 	return "v" + strconv.Itoa(g.Version)
@@ -149,7 +157,7 @@ func reportOf(ctx context.Context, l *walk.Ledger, run walk.Run) (*Report, error
 		return nil, err
 	}
 	r := &Report{
-		Run: run.ID, Target: run.Target, Model: s.Model, State: run.State, Reason: run.Reason, Version: s.Version, StartedBy: run.StartedBy,
+		Run: run.ID, Kind: run.Kind, Target: run.Target, Model: s.Model, State: run.State, Reason: run.Reason, Version: s.Version, StartedBy: run.StartedBy,
 		Started: run.Created, Ended: run.Ended, Before: append([]Group{}, s.Before...), After: []Group{}, Failures: []Failure{},
 		Seen: c.Seen, Rewrapped: c.Changed, Current: c.Current, Raced: c.Raced, Gone: c.Gone, Failed: c.Failed, Calls: c.Calls, Exposed: c.Exposed,
 	}

@@ -157,24 +157,31 @@ func RotateKMSKey(ctx context.Context, db *gorm.DB, model any, cfg Config) (*Rep
 
 // spec is what a run is for, as the ledger keeps it.
 type spec struct {
-	Table   string   `json:"table"`
-	Columns []string `json:"columns"`
-	Model   string   `json:"model"`
-	Version int      `json:"version"` // that rows are moved to
-	All     bool     `json:"all,omitempty"`
+	Table   string        `json:"table"`
+	Columns []string      `json:"columns"`
+	Model   string        `json:"model"`
+	Version int           `json:"version"` // that rows are moved to
+	All     bool          `json:"all,omitempty"`
+	Indexes []filledIndex `json:"indexes,omitempty"` // that the run fills
 	// Before is how many rows were under each version when the run began, by column. It is null while nobody has looked.
 	Before []Group `json:"before"`
 }
 
 func (j *job) spec() spec {
-	return spec{Table: j.table, Columns: j.columns, Model: j.model.Name, Version: j.keys.Current(), All: j.cfg.All}
+	s := spec{Table: j.table, Columns: j.columns, Model: j.model.Name, Version: j.keys.Current(), All: j.cfg.All}
+	if j.kind == kindIndex {
+		for _, x := range j.indexes {
+			s.Indexes = append(s.Indexes, filledIndex{x.Column, x.Field.Column.DBName, x.Version})
+		}
+	}
+	return s
 }
 
 // ledgerRun is a run of the job as it is written down.
 func (j *job) ledgerRun(s spec) (walk.Run, error) {
 	text, err := json.Marshal(s)
 	return walk.Run{
-		ID: newID(), Kind: "rewrap", Target: j.target, State: walk.Running, Spec: string(text), StartedBy: j.cfg.Owner,
+		ID: newID(), Kind: j.kind, Target: j.target, State: walk.Running, Spec: string(text), StartedBy: j.cfg.Owner,
 		Budget: j.cfg.Budget, Rate: j.cfg.Rate, Estimate: total(s.Before),
 	}, err
 }
@@ -240,12 +247,17 @@ func (j *job) beginTx(ctx context.Context, tx walk.Execer) (walk.Run, error) {
 
 // survey tries the target, and counts rows by version.
 func (j *job) survey(ctx context.Context) ([]Group, error) {
-	if _, _, err := j.preflight(ctx); err != nil {
-		return nil, err
+	if j.kind == kindRewrap {
+		if _, _, err := j.preflight(ctx); err != nil {
+			return nil, err
+		}
 	}
 	before, err := j.groups(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if j.kind != kindRewrap {
+		return append([]Group{}, before...), nil
 	}
 	return append([]Group{}, before...), j.known(before)
 }
@@ -306,9 +318,11 @@ func (j *job) joins(run walk.Run) error {
 		return fmt.Errorf("rotation: run %s: its specification: %w", run.ID, err)
 	}
 	switch {
+	case run.Kind != j.kind:
+		return fmt.Errorf("rotation: run %s of %s is another one (%s): finish or cancel it first: %w", run.ID, run.Target, run.Kind, ErrElsewhere)
 	case run.State == walk.Paused:
 		return fmt.Errorf("rotation: run %s of %s: %w (%s); resume or cancel it first", run.ID, run.Target, ErrPaused, run.Reason)
-	case have.Version != want.Version:
+	case j.kind == kindRewrap && have.Version != want.Version:
 		return fmt.Errorf("rotation: run %s of %s goes to version %d, and this keyring's current one is %d: finish or cancel it first: %w", run.ID, run.Target, have.Version, want.Version, ErrElsewhere)
 	case have.All != want.All || have.Model != want.Model:
 		return fmt.Errorf("rotation: run %s of %s is another one (model %q, all %t): finish or cancel it first: %w", run.ID, run.Target, have.Model, have.All, ErrElsewhere)

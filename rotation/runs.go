@@ -61,7 +61,12 @@ func ReportOf(ctx context.Context, db *gorm.DB, id string) (*Report, error) {
 	if err := json.Unmarshal([]byte(run.Spec), &s); err != nil {
 		return nil, fmt.Errorf("rotation: run %s: its specification: %w", run.ID, err)
 	}
-	after, err := countGroups(ctx, l, s.Table, s.Columns)
+	var after []Group
+	if run.Kind == kindIndex {
+		after, err = countLacking(ctx, l, s.Table, s.Indexes)
+	} else {
+		after, err = countGroups(ctx, l, s.Table, s.Columns)
+	}
 	r.After = append(r.After, after...)
 	return r, err
 }

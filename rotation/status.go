@@ -110,7 +110,36 @@ func (j *job) orphans(ctx context.Context, g *row.Group, counts map[Held]int64, 
 
 // groups counts by version in the database itself, by the prefix of the envelopes.
 func (j *job) groups(ctx context.Context) ([]Group, error) {
+	if j.kind == kindIndex {
+		return countLacking(ctx, j.ledger, j.table, j.spec().Indexes)
+	}
 	return countGroups(ctx, j.ledger, j.table, j.columns)
+}
+
+// filledIndex is an index that a run fills, as its specification keeps it.
+type filledIndex struct {
+	Column  string `json:"column"`
+	Field   string `json:"field"` // the column of the field
+	Version int    `json:"version"`
+}
+
+// countLacking counts, for each index, rows that have the field: with the index, as its version, and without, as -1. Rows without the field are not counted.
+func countLacking(ctx context.Context, l *walk.Ledger, table string, indexes []filledIndex) (out []Group, err error) {
+	quote := l.Dialect.Quote
+	for _, x := range indexes {
+		var all, filled int64
+		query := fmt.Sprintf("SELECT COUNT(%s), COUNT(%s) FROM %s WHERE %[1]s IS NOT NULL", quote(x.Field), quote(x.Column), quote(table))
+		if err := l.DB.QueryRowContext(ctx, query).Scan(&all, &filled); err != nil {
+			return nil, fmt.Errorf("rotation: count %s with index %s: %w", table, x.Column, err)
+		}
+		if all > filled {
+			out = append(out, Group{x.Column, -1, all - filled})
+		}
+		if filled > 0 {
+			out = append(out, Group{x.Column, x.Version, filled})
+		}
+	}
+	return out, nil
 }
 
 func countGroups(ctx context.Context, l *walk.Ledger, table string, columns []string) (out []Group, err error) {

@@ -3,6 +3,7 @@
 package rotation
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -24,9 +25,10 @@ type Verification struct {
 	Of      int64 `json:"of"`      // keys in the table, counted when it began
 	Keys    int64 `json:"keys"`    // that unwrapped and belong to their row
 	Fields  int64 `json:"fields"`  // that authenticated
+	Indexes int64 `json:"indexes"` // blind indexes that are those of their values; none are looked at without the application's plugin
 	Behind  int64 `json:"behind"`  // keys that a rotation would move: under another version than the current one, another key of it, or not in all of its regions
 	Orphans int64 `json:"orphans"` // rows with sealed values and no key
-	Failed  int64 `json:"failed"`  // keys, fields and orphans that nobody can open
+	Failed  int64 `json:"failed"`  // keys, fields and orphans that nobody can open, and indexes of other values
 
 	Failures []Failure `json:"failures"` // the first 1,000
 }
@@ -36,7 +38,7 @@ func (v *Verification) Clean() bool { return v.Failed == 0 && v.Behind == 0 }
 
 // Verify opens rows for nobody to see: every data key must unwrap with the keyring and belong to its row, and every sealed field must authenticate. It reads and changes nothing. With a keyring that
 // holds the new version alone it shows that the old one is not needed. sample looks at about so many rows, drawn at random: where none of n fails, fewer than 3/n of all do, with 95 %
-// confidence; 0 looks at all. It costs a call for each data key.
+// confidence; 0 looks at all. It costs a call for each data key. Where the plugin is installed on db, blind indexes are computed anew and compared too: one that is missing, or of another value, fails.
 func Verify(ctx context.Context, db *gorm.DB, model any, sample int, cfg Config) (*Verification, error) {
 	if sample < 0 {
 		return nil, fmt.Errorf("rotation: verify: a sample of %d rows; 0 is for all", sample)
@@ -61,6 +63,13 @@ func Verify(ctx context.Context, db *gorm.DB, model any, sample int, cfg Config)
 		chance = float64(sample) / float64(rows)
 	}
 	whole := j.reading.Whole()
+	if j.sums, err = searchKeys(ctx, db, j.model); err != nil {
+		return nil, err
+	}
+	if j.sums != nil {
+		j.indexes = indexesOf(j.owned)
+		whole = whole.Indexed(j.indexes)
+	}
 	j.walker.Config.MaxPage = min(j.walker.Config.MaxPage, verifyPage) // sealed values may be long
 	j.walker.Task.Read, j.walker.Task.Row = whole.Columns(), reader(whole, false)
 	err = j.walker.Each(ctx, func(keys []walk.Key, rows []any) error {
@@ -104,6 +113,7 @@ func (v *Verification) add(o *Verification) {
 	v.Rows += o.Rows
 	v.Keys += o.Keys
 	v.Fields += o.Fields
+	v.Indexes += o.Indexes
 	v.Behind += o.Behind
 	v.Orphans += o.Orphans
 	v.Failed += o.Failed
@@ -136,16 +146,32 @@ func (j *job) authenticate(ctx context.Context, key walk.Key, read *row.Read) (*
 		if r, err := j.model.Row(g, read.Value); err != nil || !j.keys.UpToDate(env, r) {
 			out.Behind++
 		}
-		fields, errs, err := j.opened(ctx, g, read, i)
+		var stale []error
+		sound := int64(0)
+		fields, errs, err := j.opened(ctx, g, read, i, func(f *row.Field, plaintext []byte) error {
+			for n, x := range j.indexes {
+				if x.Field != f {
+					continue
+				}
+				switch sum, err := j.sums.Sum(x, plaintext); {
+				case err != nil || !bytes.Equal(sum, read.Sums[n]):
+					stale = append(stale, fmt.Errorf("index %s: %w", x.Place(), cmp.Or(err, row.ErrIndexMismatch)))
+				case sum != nil:
+					sound++
+				}
+			}
+			return nil
+		}, func() { stale, sound = nil, 0 })
 		if err != nil {
 			return nil, err
 		}
 		if fields > 0 || len(errs) == 0 {
 			out.Keys++
 		}
-		out.Fields += int64(fields - len(errs))
-		if fields == 0 {
-			out.Fields = max(out.Fields, 0)
+		out.Fields += int64(max(0, fields-len(errs)))
+		out.Indexes += sound
+		for _, err := range stale {
+			fail(g, env.Version(), "index", err)
 		}
 		for _, err := range errs {
 			class := kmskey.Outcome(err)
@@ -158,8 +184,8 @@ func (j *job) authenticate(ctx context.Context, key walk.Key, read *row.Read) (*
 	return out, nil
 }
 
-// opened authenticates the fields under one key, and tries again where its service does not answer.
-func (j *job) opened(ctx context.Context, g *row.Group, read *row.Read, i int) (fields int, errs []error, err error) {
+// opened authenticates the fields under one key, and tries again where its service does not answer: again is called before each try.
+func (j *job) opened(ctx context.Context, g *row.Group, read *row.Read, i int, see func(*row.Field, []byte) error, again func()) (fields int, errs []error, err error) {
 	pause := newPause(100*time.Millisecond, 5*time.Second)
 	for try := 1; ; try++ {
 		if j.limit != nil {
@@ -171,7 +197,8 @@ func (j *job) opened(ctx context.Context, g *row.Group, read *row.Read, i int) (
 			return 0, nil, err
 		}
 		call, cancel := context.WithTimeout(ctx, j.cfg.Timeout)
-		fields, errs = j.model.Authenticate(call, g, read.Value, read.Texts[i], read.Cells[i])
+		again()
+		fields, errs = j.model.Authenticate(call, g, read.Value, read.Texts[i], read.Cells[i], see)
 		err := errors.Join(errs...)
 		if err != nil && call.Err() != nil {
 			err = fmt.Errorf("no answer within %v: %w: %w", j.cfg.Timeout, kmskey.ErrUnavailable, err)

@@ -193,6 +193,18 @@ func (k IndexKeys) Value(x *Index, plain any) (*IndexValue, error) {
 	return &IndexValue{x, sum, whole}, err
 }
 
+// Sum is what the index column holds beside a plaintext in the form of field.Codec; nil for nil, which is NULL.
+func (k IndexKeys) Sum(x *Index, plaintext []byte) ([]byte, error) {
+	if plaintext == nil {
+		return nil, nil
+	}
+	sum, err := k[x].Append(nil, plaintext)
+	if err != nil {
+		return nil, fmt.Errorf("rowseal: index %s: %w", x.Place(), err)
+	}
+	return sum, nil
+}
+
 // Fits reports that the row in v, whose field was read and opened, is one of those that were sought; read is false where it was not.
 func (k IndexKeys) Fits(x *Index, v reflect.Value, sought []*IndexValue) (fits, read bool, err error) {
 	s := x.Field.Group.State(v)
@@ -210,27 +222,6 @@ func (k IndexKeys) Fits(x *Index, v reflect.Value, sought []*IndexValue) (fits, 
 		}
 	}
 	return false, true, nil
-}
-
-// Stored is the index of the field of the row in v, which was read and opened, and the field as the column holds it, for whoever writes the one only where the other
-// still stands. ok is false where there is nothing to index.
-func (k IndexKeys) Stored(x *Index, v reflect.Value) (sum *IndexValue, column any, ok bool, err error) {
-	s := x.Field.Group.State(v)
-	target, there := follow(v, x.Field.path)
-	if s == nil || !there {
-		return nil, nil, false, nil
-	}
-	s.mu.Lock()
-	c := s.cells[x.Field.pos]
-	s.mu.Unlock()
-	if c.status != opened {
-		return nil, nil, false, nil
-	}
-	if column = c.sealed; x.Field.Text {
-		column = string(appendText(c.sealed))
-	}
-	sum, err = k.Value(x, target.Interface())
-	return sum, column, err == nil, err
 }
 
 // of is the index of a value as it is stored, and all of its bits; nil for NULL.

@@ -17,6 +17,7 @@ type Reading struct {
 	others []*schema.Field // that the context needs
 	groups []*Group
 	sealed bool // the sealed columns are read too
+	index  []*Index
 }
 
 // Read is one row.
@@ -24,6 +25,7 @@ type Read struct {
 	Value reflect.Value // the struct, with identity and context
 	Texts []string      // the key columns, by group; "" for NULL
 	Cells []*Cells      // the sealed columns, by group, where they are read
+	Sums  [][]byte      // the columns of indexes, where they are read; nil for NULL
 }
 
 // Reading is for the key columns of the given groups.
@@ -48,6 +50,13 @@ func (m *Model) Reading(groups []*Group) *Reading {
 func (r *Reading) Whole() *Reading {
 	c := *r
 	c.sealed = true
+	return &c
+}
+
+// Indexed is r with the columns of indexes.
+func (r *Reading) Indexed(all []*Index) *Reading {
+	c := *r
+	c.index = all
 	return &c
 }
 
@@ -87,6 +96,9 @@ func (r *Reading) Columns() (names []string) {
 			names = append(names, NewCells(g).Columns()...)
 		}
 	}
+	for _, x := range r.index {
+		names = append(names, x.Column)
+	}
 	return names
 }
 
@@ -110,6 +122,12 @@ func (r *Reading) Scan(ctx context.Context, ids bool, scan func(dest ...any) err
 		for _, g := range r.groups {
 			c := NewCells(g)
 			out.Cells, dest = append(out.Cells, c), append(dest, c.Targets()...)
+		}
+	}
+	if !ids {
+		out.Sums = make([][]byte, len(r.index))
+		for i := range out.Sums {
+			dest = append(dest, &out.Sums[i])
 		}
 	}
 	if err := scan(dest...); err != nil {

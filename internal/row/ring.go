@@ -285,9 +285,23 @@ func (c *Cells) Empty() bool {
 	return !slices.ContainsFunc(c.raw, func(b *cellBytes) bool { return b != nil })
 }
 
-// Authenticate unwraps the data keys of the row in v, whose key column is text, and opens every field, for nobody to see: one call for each key. It gives what is
-// wrong with key or fields, and how many fields there are.
-func (m *Model) Authenticate(ctx context.Context, g *Group, v reflect.Value, text string, cells *Cells) (fields int, errs []error) {
+// Stored is what the column of a field holds, for a comparison with it; nil for NULL.
+func (c *Cells) Stored(f *Field) any {
+	raw := c.raw[f.pos]
+	switch {
+	case raw == nil:
+		return nil
+	case raw.kind == 's':
+		return raw.text
+	case f.Text:
+		return string(raw.raw)
+	}
+	return raw.raw
+}
+
+// Authenticate unwraps the data keys of the row in v, whose key column is text, and opens every field, for nobody to see: one call for each key. It gives the
+// number of fields that hold something and an error for each that does not open. see is shown each plaintext, in the form of field.Codec, and nil for NULL; it must not keep it. Its errors are among the others.
+func (m *Model) Authenticate(ctx context.Context, g *Group, v reflect.Value, text string, cells *Cells, see func(f *Field, plaintext []byte) error) (fields int, errs []error) {
 	s, err := cells.State(m, v, text)
 	if err == nil {
 		err = s.unwrap(ctx, m)
@@ -297,15 +311,18 @@ func (m *Model) Authenticate(ctx context.Context, g *Group, v reflect.Value, tex
 	}
 	for _, f := range g.Fields {
 		c := s.cells[f.pos]
-		if c.status == null {
-			continue
+		var plaintext []byte
+		if c.status != null {
+			fields++
+			if plaintext, err = s.open(f, c.sealed); err != nil {
+				errs = append(errs, err)
+				continue
+			}
 		}
-		fields++
-		plaintext, err := s.open(f, c.sealed)
-		clear(plaintext)
-		if err != nil {
+		if err := see(f, plaintext); err != nil {
 			errs = append(errs, err)
 		}
+		clear(plaintext)
 	}
 	return fields, errs
 }

@@ -256,6 +256,10 @@ type Change struct {
 	Column   int // among the columns that the task changes
 	Old, New string
 	pin      string // what the pinned columns were
+
+	// Where a task writes columns beside others: what the other column holds, as it was read, and the bytes to write. nil is NULL.
+	Beside any
+	Bytes  []byte
 }
 
 // types is what the database calls the types of a table's primary key and changed columns, for the parameters of [Table.store].
@@ -423,6 +427,74 @@ func (t Table) storeEach(ctx context.Context, db Execer, d Dialect, column strin
 		}
 	}
 	return missed, nil
+}
+
+// storeBeside writes bytes of one column for each row where the column beside it still is what was read, and gives the changes of rows where it is not, or which
+// somebody else holds, and with how.careful those that a unique index refused.
+func (t Table) storeBeside(ctx context.Context, db Execer, d Dialect, column, beside string, changes []Change, how storing) (missed, refused []Change, err error) {
+	for _, c := range changes {
+		var conds []string
+		var args []any
+		for i, v := range c.Key {
+			conds, args = append(conds, d.Quote(t.Key[i])+" = ?"), append(args, v)
+		}
+		switch v := c.Beside.(type) {
+		case nil:
+			conds = append(conds, d.Quote(beside)+" IS NULL")
+		case string:
+			conds, args = append(conds, d.exactly(d.Quote(beside))+" = "+d.exactly("?")), append(args, v)
+		default:
+			conds, args = append(conds, d.Quote(beside)+" = ?"), append(args, v)
+		}
+		where := " WHERE " + strings.Join(conds, " AND ")
+		if how.busy && d.Name != "sqlite" {
+			lock := " FOR UPDATE SKIP LOCKED"
+			if d.Name == "postgres" {
+				lock = " FOR NO KEY UPDATE SKIP LOCKED"
+			}
+			var one int
+			err := db.QueryRowContext(ctx, d.rebind("SELECT 1 FROM "+t.Name+where+lock), args...).Scan(&one)
+			if errors.Is(err, sql.ErrNoRows) {
+				missed = append(missed, c)
+				continue
+			}
+			if err != nil {
+				return nil, nil, err
+			}
+		}
+		if how.careful {
+			if _, err := db.ExecContext(ctx, "SAVEPOINT rowseal_row"); err != nil {
+				return nil, nil, err
+			}
+		}
+		var value any
+		if c.Bytes != nil {
+			value = c.Bytes
+		}
+		result, err := db.ExecContext(ctx, d.rebind("UPDATE "+t.Name+" SET "+d.Quote(column)+" = ?"+where), append([]any{value}, args...)...)
+		if how.careful && duplicated(err) {
+			if _, err := db.ExecContext(ctx, "ROLLBACK TO SAVEPOINT rowseal_row"); err != nil {
+				return nil, nil, err
+			}
+			refused = append(refused, c)
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		if how.careful {
+			if _, err := db.ExecContext(ctx, "RELEASE SAVEPOINT rowseal_row"); err != nil {
+				return nil, nil, err
+			}
+		}
+		switch n, err := result.RowsAffected(); {
+		case err != nil:
+			return nil, nil, err
+		case n == 0:
+			missed = append(missed, c)
+		}
+	}
+	return missed, refused, nil
 }
 
 // storePostgres passes arrays as text, which every driver takes, and has the database give them their types.

@@ -21,6 +21,10 @@ type Task struct {
 	Read   []string // columns that are read beside the primary key
 	Writes []string // columns that may be written, each of text
 
+	// Beside says that what is written is derived from another column, for each of Writes: a change is stored where that column still is what was read.
+	// The written columns then hold bytes, and nothing is compared with what they held.
+	Beside []string
+
 	// Key scans a primary key alone, Row a primary key and Read.
 	Key, Row Reader
 
@@ -308,12 +312,18 @@ func (w *Walker) change(ctx context.Context, rows []any) ([]Result, error) {
 
 // stored commits a page, and tries again while others hold its rows: what key services did for it is not to be asked for twice.
 func (w *Walker) stored(ctx context.Context, c claim, b batch) error {
+	var how storing
 	for try := 0; ; try++ {
-		err := w.commit(ctx, c, b, try > 0)
-		if try == lockTries || !contended(err) || ctx.Err() != nil {
+		err := w.commit(ctx, c, b, how)
+		if duplicated(err) && !how.careful && w.Task.Beside != nil {
+			how.careful = true
+			continue
+		}
+		if try >= lockTries || !contended(err) || ctx.Err() != nil {
 			return err
 		}
-		if try == 0 {
+		if !how.busy {
+			how.busy = true
 			continue // with those left out that others hold
 		}
 		timer := time.NewTimer(200 * time.Millisecond)
@@ -345,12 +355,18 @@ func contended(err error) bool {
 	return strings.Contains(text, "Deadlock found") || strings.Contains(text, "Lock wait timeout") || strings.Contains(text, "database is locked")
 }
 
-// commit stores a page: rows, cursor and counters in one transaction, or nothing. busy says that others hold rows of it.
-func (w *Walker) commit(ctx context.Context, c claim, b batch, busy bool) error {
+// storing is how a page is stored: plainly at first.
+type storing struct {
+	busy    bool // others hold rows of it, which are not waited for
+	careful bool // a unique index refused one of its rows: each is tried by itself
+}
+
+// commit stores a page: rows, cursor and counters in one transaction, or nothing.
+func (w *Walker) commit(ctx context.Context, c claim, b batch, how storing) error {
 	start := time.Now()
 	n := 0
 	locks := briefly
-	if busy {
+	if how.busy {
 		locks = patience
 	}
 	err := w.Ledger.inTx(ctx, locks, func(tx *sql.Tx) error {
@@ -375,19 +391,22 @@ func (w *Walker) commit(ctx context.Context, c claim, b batch, busy bool) error 
 			}
 		}
 		n = len(changes)
-		missed, err := w.store(ctx, tx, changes, busy)
+		missed, refused, err := w.store(ctx, tx, changes, how)
 		if err != nil {
 			return err
 		}
 		for _, ch := range missed {
 			failures = append(failures, Failure{Key: ch.Key, Column: w.Task.Writes[ch.Column], Class: raced, Tries: 1, Message: "another writer was faster"})
 		}
+		for _, ch := range refused {
+			failures = append(failures, Failure{Key: ch.Key, Column: w.Task.Writes[ch.Column], Class: duplicate, Message: duplicateText})
+		}
 		for _, f := range failures {
 			if err := w.Ledger.fail(ctx, tx, c.run, f); err != nil {
 				return err
 			}
 		}
-		d.Changed, d.Failed = int64(len(changes)-len(missed)), int64(len(failures))
+		d.Changed, d.Failed = int64(len(changes)-len(missed)-len(refused)), int64(len(failures))
 		return w.Ledger.record(ctx, tx, c, b.last, b.end, d)
 	})
 	if err == nil {
@@ -396,11 +415,29 @@ func (w *Walker) commit(ctx context.Context, c claim, b batch, busy bool) error 
 	return err
 }
 
-// raced is the class of what is tried again when the ranges are done.
-const raced = "raced"
+const (
+	// raced is the class of what is tried again when the ranges are done.
+	raced = "raced"
+	// duplicate is the class of rows whose value a unique index has already.
+	duplicate     = "duplicate"
+	duplicateText = "another row has this value in a unique index; change or delete one of the two"
+)
 
-// store writes changes, column by column, and gives those that were not written.
-func (w *Walker) store(ctx context.Context, tx *sql.Tx, changes []Change, busy bool) (missed []Change, err error) {
+// duplicated reports a row that a unique index refused.
+func duplicated(err error) bool {
+	if err == nil {
+		return false
+	}
+	var state interface{ SQLState() string }
+	if errors.As(err, &state) {
+		return state.SQLState() == "23505"
+	}
+	text := err.Error()
+	return strings.Contains(text, "Duplicate entry") || strings.Contains(text, "UNIQUE constraint failed")
+}
+
+// store writes changes, column by column, and gives those that were not written: because another writer was faster, or since a unique index refused them.
+func (w *Walker) store(ctx context.Context, tx *sql.Tx, changes []Change, how storing) (missed, refused []Change, err error) {
 	for column, name := range w.Task.Writes {
 		var own []Change
 		for _, ch := range changes {
@@ -411,16 +448,24 @@ func (w *Walker) store(ctx context.Context, tx *sql.Tx, changes []Change, busy b
 		if len(own) == 0 {
 			continue
 		}
+		if w.Task.Beside != nil {
+			late, twice, err := w.Task.Table.storeBeside(ctx, tx, w.Ledger.Dialect, name, w.Task.Beside[column], own, how)
+			if err != nil {
+				return nil, nil, err
+			}
+			missed, refused = append(missed, late...), append(refused, twice...)
+			continue
+		}
 		ty := w.types
-		at, err := w.Task.Table.store(ctx, tx, w.Ledger.Dialect, ty, name, own, busy)
+		at, err := w.Task.Table.store(ctx, tx, w.Ledger.Dialect, ty, name, own, how.busy)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, i := range at {
 			missed = append(missed, own[i])
 		}
 	}
-	return missed, nil
+	return missed, refused, nil
 }
 
 // patience is how long the task may take for a page: what is lost when a lane is ended.
@@ -527,8 +572,12 @@ func (w *Walker) again(ctx context.Context, c claim, open []Failure) (still int,
 				err = end(&d.Raced)
 			default:
 				change.Key, change.pin = f.Key, pins[i]
-				var missed []Change
-				if missed, err = w.store(ctx, tx, []Change{*change}, true); err != nil {
+				var missed, refused []Change
+				if missed, refused, err = w.store(ctx, tx, []Change{*change}, storing{busy: true, careful: true}); err != nil {
+					break
+				}
+				if len(refused) > 0 {
+					_, err = l.exec(ctx, tx, "UPDATE rowseal_failures SET class = ?, message = ?, tries = tries + 1"+where, append([]any{duplicate, duplicateText}, args...)...)
 					break
 				}
 				if len(missed) == 0 {
