@@ -27,7 +27,7 @@ var (
 	ErrNoLedger = walk.ErrNoLedger
 )
 
-// PartialError is a rotation that went through the whole table and could not move every key.
+// PartialError is a rotation that went through the whole table and could not move every key, or a filling that could not write every index.
 type PartialError struct {
 	Report *Report
 }
@@ -35,7 +35,11 @@ type PartialError struct {
 // Error names the first rows.
 func (e *PartialError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "rotation: run %s of %s: %d keys were moved, and %d could not be", e.Report.Run, e.Report.Target, e.Report.Rewrapped, e.Report.Failed)
+	done, again := "keys were moved", "rotate again"
+	if e.Report.Kind == kindIndex {
+		done, again = "indexes were written", "fill indexes again"
+	}
+	fmt.Fprintf(&b, "rotation: run %s of %s: %d %s, and %d could not be", e.Report.Run, e.Report.Target, e.Report.Rewrapped, done, e.Report.Failed)
 	for i, f := range e.Report.Failures {
 		if i == 3 {
 			b.WriteString("; …")
@@ -43,7 +47,7 @@ func (e *PartialError) Error() string {
 		}
 		fmt.Fprintf(&b, "; %s %s: %s", f.Column, f.Row, f.Message)
 	}
-	b.WriteString("; mend them and rotate again: what is done stays done")
+	b.WriteString("; mend them and " + again + ": what is done stays done")
 	return b.String()
 }
 

@@ -26,7 +26,7 @@ type Group struct {
 type Failure struct {
 	Row     string `json:"row"` // the primary key
 	Column  string `json:"column"`
-	Class   string `json:"class"` // as kmskey.Outcome says it, or "contended": other writers changed it each time
+	Class   string `json:"class"` // as kmskey.Outcome says it; "contended": other writers changed it each time; "duplicate": a unique index has the value already
 	Version int    `json:"version"`
 	Message string `json:"message"`
 }

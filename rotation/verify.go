@@ -146,7 +146,7 @@ func (j *job) authenticate(ctx context.Context, key walk.Key, read *row.Read) (*
 		if r, err := j.model.Row(g, read.Value); err != nil || !j.keys.UpToDate(env, r) {
 			out.Behind++
 		}
-		var stale []error
+		var stale []Failure
 		sound := int64(0)
 		fields, errs, err := j.opened(ctx, g, read, i, func(f *row.Field, plaintext []byte) error {
 			for n, x := range j.indexes {
@@ -155,7 +155,7 @@ func (j *job) authenticate(ctx context.Context, key walk.Key, read *row.Read) (*
 				}
 				switch sum, err := j.sums.Sum(x, plaintext); {
 				case err != nil || !bytes.Equal(sum, read.Sums[n]):
-					stale = append(stale, fmt.Errorf("index %s: %w", x.Place(), cmp.Or(err, row.ErrIndexMismatch)))
+					stale = append(stale, Failure{key.Display(), x.Column, "index", env.Version(), cmp.Or(err, row.ErrIndexMismatch).Error()})
 				case sum != nil:
 					sound++
 				}
@@ -170,9 +170,8 @@ func (j *job) authenticate(ctx context.Context, key walk.Key, read *row.Read) (*
 		}
 		out.Fields += int64(max(0, fields-len(errs)))
 		out.Indexes += sound
-		for _, err := range stale {
-			fail(g, env.Version(), "index", err)
-		}
+		out.Failed += int64(len(stale))
+		out.Failures = append(out.Failures, stale...)
 		for _, err := range errs {
 			class := kmskey.Outcome(err)
 			if class == "error" {

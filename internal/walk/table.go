@@ -431,7 +431,7 @@ func (t Table) storeEach(ctx context.Context, db Execer, d Dialect, column strin
 
 // storeBeside writes bytes of one column for each row where the column beside it still is what was read, and gives the changes of rows where it is not, or which
 // somebody else holds, and with how.careful those that a unique index refused.
-func (t Table) storeBeside(ctx context.Context, db Execer, d Dialect, column, beside string, changes []Change, how storing) (missed, refused []Change, err error) {
+func (t Table) storeBeside(ctx context.Context, db Execer, d Dialect, ty types, column, beside string, changes []Change, how storing) (missed, refused []Change, err error) {
 	for _, c := range changes {
 		var conds []string
 		var args []any
@@ -447,7 +447,7 @@ func (t Table) storeBeside(ctx context.Context, db Execer, d Dialect, column, be
 			conds, args = append(conds, d.Quote(beside)+" = ?"), append(args, v)
 		}
 		where := " WHERE " + strings.Join(conds, " AND ")
-		if how.busy && d.Name != "sqlite" {
+		if how.busy && d.Name == "postgres" || d.Name == "mysql" { // which has no way to wait for a shorter while
 			lock := " FOR UPDATE SKIP LOCKED"
 			if d.Name == "postgres" {
 				lock = " FOR NO KEY UPDATE SKIP LOCKED"
@@ -471,7 +471,7 @@ func (t Table) storeBeside(ctx context.Context, db Execer, d Dialect, column, be
 		if c.Bytes != nil {
 			value = c.Bytes
 		}
-		result, err := db.ExecContext(ctx, d.rebind("UPDATE "+t.Name+" SET "+d.Quote(column)+" = ?"+where), append([]any{value}, args...)...)
+		result, err := db.ExecContext(ctx, d.rebind(ty.prefix+"UPDATE "+t.Name+" SET "+d.Quote(column)+" = ?"+where), append([]any{value}, args...)...)
 		if how.careful && duplicated(err) {
 			if _, err := db.ExecContext(ctx, "ROLLBACK TO SAVEPOINT rowseal_row"); err != nil {
 				return nil, nil, err

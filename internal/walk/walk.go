@@ -399,7 +399,8 @@ func (w *Walker) commit(ctx context.Context, c claim, b batch, how storing) erro
 			failures = append(failures, Failure{Key: ch.Key, Column: w.Task.Writes[ch.Column], Class: raced, Tries: 1, Message: "another writer was faster"})
 		}
 		for _, ch := range refused {
-			failures = append(failures, Failure{Key: ch.Key, Column: w.Task.Writes[ch.Column], Class: duplicate, Message: duplicateText})
+			// Perhaps only since the other row's is to be mended yet: it is tried again when the ranges are done.
+			failures = append(failures, Failure{Key: ch.Key, Column: w.Task.Writes[ch.Column], Class: raced, Tries: 1, Message: duplicateText})
 		}
 		for _, f := range failures {
 			if err := w.Ledger.fail(ctx, tx, c.run, f); err != nil {
@@ -449,7 +450,7 @@ func (w *Walker) store(ctx context.Context, tx *sql.Tx, changes []Change, how st
 			continue
 		}
 		if w.Task.Beside != nil {
-			late, twice, err := w.Task.Table.storeBeside(ctx, tx, w.Ledger.Dialect, name, w.Task.Beside[column], own, how)
+			late, twice, err := w.Task.Table.storeBeside(ctx, tx, w.Ledger.Dialect, w.types, name, w.Task.Beside[column], own, how)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -576,19 +577,21 @@ func (w *Walker) again(ctx context.Context, c claim, open []Failure) (still int,
 				if missed, refused, err = w.store(ctx, tx, []Change{*change}, storing{busy: true, careful: true}); err != nil {
 					break
 				}
-				if len(refused) > 0 {
-					_, err = l.exec(ctx, tx, "UPDATE rowseal_failures SET class = ?, message = ?, tries = tries + 1"+where, append([]any{duplicate, duplicateText}, args...)...)
-					break
-				}
-				if len(missed) == 0 {
+				if len(missed)+len(refused) == 0 {
 					err = end(&d.Changed)
 					break
 				}
-				class := raced
+				class, message := raced, f.Message
 				if still++; f.Tries+1 >= raceTries {
 					class = "contended"
 				}
-				_, err = l.exec(ctx, tx, "UPDATE rowseal_failures SET class = ?, tries = tries + 1"+where, append([]any{class}, args...)...)
+				if len(refused) > 0 {
+					message = duplicateText
+				}
+				if len(refused) > 0 && class != raced {
+					class = duplicate
+				}
+				_, err = l.exec(ctx, tx, "UPDATE rowseal_failures SET class = ?, message = ?, tries = tries + 1"+where, append([]any{class, message}, args...)...)
 			}
 			if err != nil {
 				return err
