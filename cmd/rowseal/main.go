@@ -29,6 +29,7 @@ import (
 type commands struct {
 	Policy    policyCommand    `cmd:"" help:"Print least-privilege policies for writers, readers, rotators, applications and administrators."`
 	Provision provisionCommand `cmd:"" help:"Make a key, its alias and its policy, or say what is missing."`
+	Index     indexCommand     `cmd:"" help:"Advise on blind indexes."`
 
 	Rotate  rotateCommand  `cmd:"" group:"Rotation" help:"Move the keys of whole tables to another key, version or context, while the application runs."`
 	Status  statusCommand  `cmd:"" group:"Rotation" help:"Count the rows under each version and key."`
