@@ -121,7 +121,7 @@ func indexName(table, column, expression string) string {
 // verdicts is what each verdict says to people.
 var verdicts = map[advise.Verdict]string{
 	advise.Unsafe: "UNSAFE: do not index this",
-	advise.Leaks:  "LEAKS FREQUENCIES: index it only if those who may read the table may know how common its values are",
+	advise.Leaks:  "LEAKS FREQUENCIES: who may read the table, and knows how common values are, can name some of them",
 	advise.TooFew: fmt.Sprintf("TOO FEW ROWS to tell: below %d, what occurs once may yet occur often. Ask again where the data is", advise.MinRows),
 	advise.Fine:   "FINE: the index tells which rows have equal values, and little more",
 }
@@ -193,6 +193,9 @@ func printAdvice(out io.Writer, f advice) error {
 	case f.Verdict == advise.Unsafe:
 	case len(f.Bits) > 1:
 		fmt.Fprintf(&b, "\nKeep all %d for a unique index, or where a look-up must find nothing else. From %d down to %d, values share a hash, so that equal hashes no longer prove equal values.\n", advise.Bits, f.Bits[1].Bits, f.Bits[len(f.Bits)-1].Bits)
+		if fewest := f.Bits[len(f.Bits)-1].Bits; f.Share > math.Exp2(-float64(fewest)) {
+			b.WriteString("None of these hides the commonest value: more rows stay under its hash than under others.\n")
+		}
 	default:
 		fmt.Fprintf(&b, "\nKeep all %d.\n", advise.Bits)
 	}

@@ -199,6 +199,16 @@ func countColumn(ctx context.Context, db *gorm.DB, table, column string, e expre
 		return n, errors.New("it holds sealed values or keys, which all differ, so there is nothing to count. Name the column of its index, " +
 			"such as --column " + column + "_bidx, or ask before it is sealed")
 	}
+	if name == "postgres" && slices.ContainsFunc(e, func(step string) bool { return step == "lower" || step == "domain" }) {
+		// The collation "C", which many databases have, knows letters of ASCII alone. Servers may be built without this one, and it is of UTF-8.
+		var unicode bool
+		if err := q.QueryRowContext(ctx, `SELECT getdatabaseencoding() = 'UTF8' AND EXISTS (SELECT 1 FROM pg_collation WHERE collname = 'und-x-icu')`).Scan(&unicode); err != nil {
+			return n, err
+		}
+		if unicode {
+			d.text = `(` + d.text + ` COLLATE pg_catalog."und-x-icu")`
+		}
+	}
 	group, err := d.group(name, quoted, binary || nBlobs > 0, e)
 	if err != nil {
 		return n, err
