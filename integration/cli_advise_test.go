@@ -23,6 +23,7 @@ import (
 	postgresdriver "gorm.io/driver/postgres"
 
 	"github.com/rowseal/rowseal"
+	"github.com/rowseal/rowseal/integration/internal/ephemeral"
 	"github.com/rowseal/rowseal/integration/internal/mariatest"
 	"github.com/rowseal/rowseal/integration/internal/pgtest"
 	"github.com/rowseal/rowseal/kmskey"
@@ -218,6 +219,25 @@ func TestCommandLineAdvises(t *testing.T) {
 				t.Error(got)
 			}
 			ok(t, tx.Rollback().Error)
+
+			// Rows that the user may not see are not left out in silence.
+			role := "rowseal_advise_" + ephemeral.RandomHex(4)
+			for _, statement := range []string{"CREATE ROLE " + role, "GRANT SELECT ON people TO " + role, "ALTER TABLE people ENABLE ROW LEVEL SECURITY", "CREATE POLICY clerks ON people USING (id < 3)"} {
+				ok(t, plain.Exec(statement).Error)
+			}
+			t.Cleanup(func() {
+				for _, statement := range []string{"DROP OWNED BY " + role, "DROP ROLE " + role} {
+					if _, err := pool.Exec(statement); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			whole := url
+			url += "&options=-c%20role%3D" + role
+			if got := run(1, "--table", "people", "--column", "note"); !strings.Contains(got, "a row-level security policy may hide rows from this user") {
+				t.Error(got)
+			}
+			url = whole
 		}
 
 		// What is sealed, and its index.

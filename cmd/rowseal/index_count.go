@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	mysqldriver "github.com/go-sql-driver/mysql"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
@@ -189,7 +190,7 @@ func countColumn(ctx context.Context, db *gorm.DB, table, column string, e expre
 	var rows, values, nSealed, nHigh, nBlobs int64
 	err = q.QueryRowContext(ctx, fmt.Sprintf("SELECT count(*), count(%s), %s, %s, %s FROM %s", quoted, count(sealed), count(high), count(blobs), quotedTable)).Scan(&rows, &values, &nSealed, &nHigh, &nBlobs)
 	if err != nil {
-		return n, err
+		return n, withoutValues(err)
 	}
 	switch {
 	case values == 0:
@@ -215,7 +216,24 @@ func countColumn(ctx context.Context, db *gorm.DB, table, column string, e expre
 	}
 	n.nulls = rows - values
 	n.classes, err = classes(ctx, q, fmt.Sprintf("SELECT n, count(*) FROM (SELECT count(*) AS n FROM %s WHERE %s IS NOT NULL GROUP BY %s) AS counts GROUP BY n ORDER BY n", quotedTable, quoted, group))
-	return n, err
+	return n, withoutValues(err)
+}
+
+// withoutValues keeps the number of an error and drops the text of a server that has looked at values: it may quote one.
+func withoutValues(err error) error {
+	if state, is := errors.AsType[interface {
+		error
+		SQLState() string
+	}](err); is {
+		if state.SQLState() == "42501" {
+			return errors.New("a row-level security policy may hide rows from this user (SQLSTATE 42501); ask as the table's owner, or with BYPASSRLS")
+		}
+		return fmt.Errorf("the server could not count it (SQLSTATE %s; its log says why)", state.SQLState())
+	}
+	if e, is := errors.AsType[*mysqldriver.MySQLError](err); is {
+		return fmt.Errorf("the server could not count it (error %d)", e.Number)
+	}
+	return err
 }
 
 func classes(ctx context.Context, q querier, query string) (all []advise.Class, err error) {

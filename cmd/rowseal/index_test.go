@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/glebarez/sqlite"
+	mysqldriver "github.com/go-sql-driver/mysql"
 	"gorm.io/gorm"
 
 	root "github.com/rowseal/rowseal"
@@ -226,5 +228,27 @@ func TestEveryDatabaseHasEveryStep(t *testing.T) {
 		if both := []string{d.key, d.keyBytes}; slices.Contains(both, "") {
 			t.Errorf("%s has no key", name)
 		}
+	}
+}
+
+type stateError struct{ code string }
+
+func (e stateError) Error() string    { return `ERROR: invalid input "canary"` }
+func (e stateError) SQLState() string { return e.code }
+
+// TestIndexAdviseErrors: what a server says of the values that it looked at stays there.
+func TestIndexAdviseErrors(t *testing.T) {
+	for want, err := range map[string]error{
+		"the server could not count it (SQLSTATE 22021; its log says why)":                      fmt.Errorf("wrapped: %w", stateError{"22021"}),
+		"a row-level security policy may hide rows from this user (SQLSTATE 42501); ask as the": stateError{"42501"},
+		"the server could not count it (error 3854)":                                            &mysqldriver.MySQLError{Number: 3854, Message: "Cannot convert string 'canary'"},
+		"context canceled": context.Canceled,
+	} {
+		if got := withoutValues(err); !strings.HasPrefix(got.Error(), want) || strings.Contains(got.Error(), "canary") {
+			t.Errorf("%v", got)
+		}
+	}
+	if err := withoutValues(nil); err != nil {
+		t.Error(err)
 	}
 }
