@@ -32,7 +32,7 @@ func (*indexAdvise) Help() string {
 
   rowseal index advise --table patients --column email --expression lower+trim --expression domain
 
-What a database computes for an expression is an estimate: its letters and characters are not exactly Go's. The sums and their sources are in docs/blind-indexes.md.`
+What a database computes for an expression is an estimate: its letters and characters are not exactly Go's. It ends with 0 whatever the verdict, which is also in --json. The sums and their sources are in docs/blind-indexes.md.`
 }
 
 // advice is what is said of one index. Its JSON is stable.
