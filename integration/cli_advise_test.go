@@ -175,7 +175,7 @@ func TestCommandLineAdvises(t *testing.T) {
 		lower, trim := strings.ToLower, strings.TrimSpace
 		for expression, steps := range map[string][]func(string) string{
 			"": nil, "lower": {lower}, "trim": {trim}, "lower+trim": {lower, trim}, "domain": {domain}, "digits": {digits}, "digits+last4": {digits, last4},
-			"last4": {last4}, "first3": {first3}, "trim+lower+first3": {trim, lower, first3},
+			"last4": {last4}, "first3": {first3}, "first3+trim+lower": {lower, trim, first3},
 		} {
 			counts := map[string]int64{}
 			want := found{Rows: int64(len(texts)), Nulls: 1}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rowseal/rowseal/cmd/rowseal/internal/advise"
+	"github.com/rowseal/rowseal/field"
 )
 
 type indexCommand struct {
@@ -21,7 +22,7 @@ type indexAdvise struct {
 	databaseFlags
 	Table      string        `required:"" placeholder:"NAME" help:"The table, with its schema before a dot where it needs one."`
 	Column     []string      `required:"" sep:"none" placeholder:"NAME" help:"A column that is not sealed yet, or the column of a blind index, such as email_bidx. Repeatable."`
-	Expression []string      `sep:"none" placeholder:"NAME" help:"What the index is to do to a text first: lower, trim, digits, domain, firstN or lastN (as in last4), joined by +. Repeatable; each is an index of its own. Default: nothing."`
+	Expression []string      `sep:"none" placeholder:"NAME" help:"What the index is to do to a text first, as in its tag: lower, trim, digits, domain, firstN or lastN (as in last4), joined by +. Repeatable; each is an index of its own. Default: nothing."`
 	Timeout    time.Duration `default:"1m" placeholder:"DURATION" help:"For each index. Default: 1m."`
 	JSON       bool          `name:"json" help:"Print JSON."`
 }
@@ -53,14 +54,14 @@ func (c *indexAdvise) Run(a *app) error {
 	if c.Timeout <= 0 {
 		return usage("--timeout %v: expected a duration above zero", c.Timeout)
 	}
-	wanted := []expression{nil}
+	wanted := []field.Expression{{}}
 	if len(c.Expression) > 0 {
 		wanted = nil
 	}
 	for _, text := range c.Expression {
 		e, err := parseExpression(text)
 		if err != nil {
-			return usage("--expression %q: %v", text, err)
+			return usage("--expression %v", err)
 		}
 		wanted = append(wanted, e)
 	}
@@ -181,7 +182,7 @@ func printAdvice(out io.Writer, f advice) error {
 		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", times, bar.Values, percent(share), drawn)
 	}
 	if f.Verdict != advise.Unsafe {
-		fmt.Fprintf(w, "\nBITS\tVALUES TO A HASH\tEXTRA ROWS FOUND\tROWS UNDER THE COMMONEST HASH\n")
+		fmt.Fprintf(w, "\nBITS\tVALUES TO AN ENTRY\tEXTRA ROWS FOUND\tROWS UNDER THE COMMONEST ENTRY\n")
 		for _, k := range f.Bits {
 			fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", k.Bits, short(k.Values), short(k.Extra), percent(k.Share))
 		}
@@ -192,9 +193,10 @@ func printAdvice(out io.Writer, f advice) error {
 	switch {
 	case f.Verdict == advise.Unsafe:
 	case len(f.Bits) > 1:
-		fmt.Fprintf(&b, "\nKeep all %d for a unique index, or where a look-up must find nothing else. From %d down to %d, values share a hash, so that equal hashes no longer prove equal values.\n", advise.Bits, f.Bits[1].Bits, f.Bits[len(f.Bits)-1].Bits)
-		if fewest := f.Bits[len(f.Bits)-1].Bits; f.Share > math.Exp2(-float64(fewest)) {
-			b.WriteString("None of these hides the commonest value: more rows stay under its hash than under others.\n")
+		most, fewest := f.Bits[1].Bits, f.Bits[len(f.Bits)-1].Bits
+		fmt.Fprintf(&b, "\nKeep all %d for a unique index, or where a look-up must find nothing else. From %d down to %d (index=%dbits), values share an entry, so that equal entries no longer prove equal values.\n", advise.Bits, most, fewest, most)
+		if f.Share > math.Exp2(-float64(fewest)) {
+			b.WriteString("None of these hides the commonest value: more rows stay under its entry than under others.\n")
 		}
 	default:
 		fmt.Fprintf(&b, "\nKeep all %d.\n", advise.Bits)

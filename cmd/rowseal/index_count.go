@@ -7,7 +7,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -17,28 +16,32 @@ import (
 	"gorm.io/gorm/clause"
 
 	"github.com/rowseal/rowseal/cmd/rowseal/internal/advise"
+	"github.com/rowseal/rowseal/field"
 )
 
-// expression is what an index does to a text, step by step.
-type expression []string
-
-var stepPattern = regexp.MustCompile(`^(lower|trim|digits|domain|(first|last)[1-9][0-9]?)$`)
-
-// parseExpression reads an expression as the tag of a field has it.
-func parseExpression(text string) (expression, error) {
-	steps := strings.Split(text, "+")
-	for _, step := range steps {
-		switch {
-		case step == "fold":
-			return nil, errors.New("no database folds as fold does; lower+trim is near enough for an estimate")
-		case !stepPattern.MatchString(step):
-			return nil, errors.New("expected lower, trim, digits, domain, firstN or lastN, with N from 1 to 99 as in last4, joined by +")
-		}
+// parseExpression reads an expression as the tag of a field has it, as far as databases can do the same.
+func parseExpression(text string) (field.Expression, error) {
+	e, err := field.ParseExpression(text)
+	switch {
+	case err != nil:
+		return e, err
+	case text == "":
+		return e, errors.New("is empty; leave it out where nothing is done")
+	case e.Own() != "":
+		return e, fmt.Errorf("%q: no database knows %s; have a program put what it gives into a column of a copy of the table, and name that one", text, e.Own())
+	case slices.Contains(steps(e), "fold"):
+		return e, fmt.Errorf("%q: no database folds as fold does; lower in its place is near enough for an estimate", text)
 	}
-	return steps, nil
+	return e, nil
 }
 
-func (e expression) String() string { return strings.Join(e, "+") }
+// steps are those of an expression, in the order in which they are done.
+func steps(e field.Expression) []string {
+	if e.String() == "" {
+		return nil
+	}
+	return strings.Split(e.String(), "+")
+}
 
 // dialect is what databases write differently. Every %s is the quoted column, or the text so far.
 type dialect struct {
@@ -105,15 +108,15 @@ var dialects = map[string]dialect{
 }
 
 // group is by what values are counted.
-func (d dialect) group(name, column string, binary bool, e expression) (string, error) {
+func (d dialect) group(name, column string, binary bool, e field.Expression) (string, error) {
 	switch {
-	case binary && len(e) > 0:
+	case binary && e.String() != "":
 		return "", errors.New("it holds bytes: an expression is of texts, and in the column of an index it is done already; leave --expression out")
-	case binary || len(e) == 0 && name == "sqlite":
+	case binary || e.String() == "" && name == "sqlite":
 		return fmt.Sprintf(d.keyBytes, column), nil
 	}
 	text := fmt.Sprintf(d.text, column)
-	for _, step := range e {
+	for _, step := range steps(e) {
 		form, known := d.steps[step]
 		if kind := strings.TrimRight(step, "0123456789"); d.part[kind] != "" {
 			text = fmt.Sprintf(d.part[kind], text, strings.TrimPrefix(step, kind))
@@ -140,7 +143,7 @@ type querier interface {
 }
 
 // countColumn counts the values of a column, as the expression leaves them, by how often they occur. The database itself gives up after the timeout.
-func countColumn(ctx context.Context, db *gorm.DB, table, column string, e expression, timeout time.Duration) (n counted, err error) {
+func countColumn(ctx context.Context, db *gorm.DB, table, column string, e field.Expression, timeout time.Duration) (n counted, err error) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -200,7 +203,7 @@ func countColumn(ctx context.Context, db *gorm.DB, table, column string, e expre
 		return n, errors.New("it holds sealed values or keys, which all differ, so there is nothing to count. Name the column of its index, " +
 			"such as --column " + column + "_bidx, or ask before it is sealed")
 	}
-	if name == "postgres" && slices.ContainsFunc(e, func(step string) bool { return step == "lower" || step == "domain" }) {
+	if name == "postgres" && slices.ContainsFunc(steps(e), func(step string) bool { return step == "lower" || step == "domain" }) {
 		// The collation "C", which many databases have, knows letters of ASCII alone. Servers may be built without this one, and it is of UTF-8.
 		var unicode bool
 		if err := q.QueryRowContext(ctx, `SELECT getdatabaseencoding() = 'UTF8' AND EXISTS (SELECT 1 FROM pg_collation WHERE collname = 'und-x-icu')`).Scan(&unicode); err != nil {

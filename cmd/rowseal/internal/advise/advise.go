@@ -33,7 +33,7 @@ const (
 	// SmallClass: rows that share their value with fewer rows than this are counted by themselves.
 	SmallClass = 5
 
-	// Bits is the width of an index.
+	// Bits is the width of an index whose tag says nothing of it.
 	Bits = 128
 )
 
@@ -148,7 +148,7 @@ func (s Sums) Judge() (Verdict, []Reason) {
 	return Fine, reasons
 }
 
-// Narrow gives the range of bits in which a narrower index is worth having: at most so many that two values share a hash on average, and at least so many that the values which
+// Narrow gives the range of bits in which a narrower index is worth having: at most so many that two values share an entry on average, and at least so many that the values which
 // share one are no more than the square root of all. It is false where no number is both.
 func (s Sums) Narrow() (from, to int, ok bool) {
 	to = bits.Len64(uint64(s.Distinct)) - 2                   // the largest with Distinct/2^to >= 2
@@ -159,16 +159,16 @@ func (s Sums) Narrow() (from, to int, ok bool) {
 // Kept is what an index of so many bits does. Its JSON is stable.
 type Kept struct {
 	Bits   int     `json:"bits"`
-	Values float64 `json:"values_per_hash"` // that share a hash, the one that is sought among them
-	Extra  float64 `json:"extra_rows"`      // that a look-up finds beside those it seeks, for the average value
-	Share  float64 `json:"largest_share"`   // of rows under the commonest value's hash, on average
+	Values float64 `json:"values_per_entry"` // that share an entry, the one that is sought among them
+	Extra  float64 `json:"extra_rows"`       // that a look-up finds beside those it seeks, for the average value
+	Share  float64 `json:"largest_share"`    // of rows under the commonest value's entry, on average
 }
 
 // Keep says what an index of this many bits does.
 func (s Sums) Keep(width int) Kept {
-	hashes := math.Exp2(float64(width))
+	entries := math.Exp2(float64(width))
 	rows, distinct := float64(s.Rows), float64(s.Distinct)
-	return Kept{width, 1 + (distinct-1)/hashes, (rows - rows/distinct) / hashes, s.Share + (1-s.Share)/hashes}
+	return Kept{width, 1 + (distinct-1)/entries, (rows - rows/distinct) / entries, s.Share + (1-s.Share)/entries}
 }
 
 // Bar is the values that occur From to To times.
