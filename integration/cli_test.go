@@ -29,9 +29,8 @@ import (
 	"github.com/rowseal/rowseal/rotation"
 )
 
-// TestCommandLineRotates: rows of a running application's database move to another key of AWS by a rotator that may only re-encrypt. A change of the
-// tool's source alone does not reach the cache of test results: use -count=1.
-func TestCommandLineRotates(t *testing.T) {
+func buildTool(t *testing.T) string {
+	t.Helper()
 	program := filepath.Join(t.TempDir(), "rowseal")
 	if runtime.GOOS == "windows" {
 		program += ".exe"
@@ -41,6 +40,13 @@ func TestCommandLineRotates(t *testing.T) {
 	if text, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
+	return program
+}
+
+// TestCommandLineRotates: rows of a running application's database move to another key of AWS by a rotator that may only re-encrypt. A change of the
+// tool's source alone does not reach the cache of test results: use -count=1.
+func TestCommandLineRotates(t *testing.T) {
+	program := buildTool(t)
 	on(t, func(t *testing.T, kind string) {
 		var url string
 		var dialector gorm.Dialector

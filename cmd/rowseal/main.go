@@ -1,9 +1,10 @@
-// Rowseal is the command line tool: it prints policies for the keys of a service that uses Rowseal, makes those keys, and moves rows to
-// new ones.
+// Rowseal is the command line tool: it prints policies for the keys of a service that uses Rowseal, makes those keys, moves rows to
+// new ones, and says which columns a blind index would give away.
 //
 //	go install github.com/rowseal/rowseal/cmd/rowseal@latest
 //	rowseal policy aws --role writer --key arn:aws:kms:eu-central-1:111122223333:key/… --model Patient
 //	rowseal provision aws --app clinic --env production --region eu-central-1 --dry-run
+//	rowseal index advise --table patients --column email
 //	rowseal rotate --manifest rowseal.json --key 1=awskms:arn:… --key 2=awskms:arn:… --current 2
 //
 // Results go to standard output and all else to standard error. It ends with 0, with 1 where something failed or is not as it should
@@ -29,6 +30,7 @@ import (
 type commands struct {
 	Policy    policyCommand    `cmd:"" help:"Print least-privilege policies for writers, readers, rotators, applications and administrators."`
 	Provision provisionCommand `cmd:"" help:"Make a key, its alias and its policy, or say what is missing."`
+	Index     indexCommand     `cmd:"" help:"Advise on blind indexes."`
 
 	Rotate  rotateCommand  `cmd:"" group:"Rotation" help:"Move the keys of whole tables to another key, version or context, while the application runs."`
 	Status  statusCommand  `cmd:"" group:"Rotation" help:"Count the rows under each version and key."`

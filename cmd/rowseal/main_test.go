@@ -77,7 +77,7 @@ func must(t *testing.T, err error) {
 
 // TestHelp: what a newcomer sees first.
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{}, {"policy"}, {"policy", "aws"}, {"policy", "vault"}, {"policy", "gcp"}, {"policy", "azure"}, {"provision", "aws"}, {"rotate"}, {"status"}, {"verify"}, {"migrate", "down"}} {
+	for _, args := range [][]string{{}, {"policy"}, {"policy", "aws"}, {"policy", "vault"}, {"policy", "gcp"}, {"policy", "azure"}, {"provision", "aws"}, {"rotate"}, {"status"}, {"verify"}, {"index", "advise"}, {"migrate", "down"}} {
 		golden(t, filepath.Join("help", strings.Join(append([]string{"rowseal"}, args...), "-")+".golden"), prints(t, append(args, "--help")...))
 	}
 	if prints(t) != prints(t, "--help") {
