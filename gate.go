@@ -215,8 +215,12 @@ func column(s *schema.Schema, name string) *schema.Field {
 func (p *Plugin) checkConflict(c clause.Clause, stmt *gorm.Statement) (clause.Expression, error) {
 	m := p.model(stmt)
 	conflict, ok := c.Expression.(clause.OnConflict)
-	if m == nil || !ok || conflict.DoNothing {
+	if m == nil || !ok {
 		return nil, nil
+	}
+	conflict = targetIndexes(m, conflict)
+	if conflict.DoNothing {
+		return conflict, nil
 	}
 	if err := checkUpdates(stmt, m, conflict); err != nil || !m.Plan.HasIndexes() {
 		return nil, err

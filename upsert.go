@@ -64,7 +64,7 @@ func meet(db *gorm.DB, c *creation, last bool) error {
 	var ask []int
 	for i, v := range c.values {
 		e := &c.met[i]
-		values, asked, err := targetValues(stmt.Context, m, target, v)
+		values, asked, err := targetValues(stmt, m, target, v)
 		if err != nil && !later {
 			return err
 		}
@@ -156,9 +156,13 @@ func targetOf(m *row.Model, conflict clause.OnConflict) (target []*schema.Field,
 		switch {
 		case f == nil || c.Raw:
 			return nil, fmt.Errorf("rowseal: upsert %s: %w: its target is no column of the model, so that rows cannot be looked up by it; find the row and save it", m.Plan.Schema.Name, ErrUnsupported)
-		case m.Plan.LookupIndex(f.DBName) != nil:
-			return nil, fmt.Errorf("rowseal: upsert %s, column %s: %w, which makes it no target yet; find the row by its field and save it", m.Plan.Schema.Name, f.DBName, ErrIndexColumn)
-		case m.Plan.Lookup(f.DBName) != nil || m.Plan.LookupKey(f.DBName) != nil:
+		case m.Plan.Lookup(f.DBName) != nil:
+			x := uniqueIndex(m.Plan.Lookup(f.DBName))
+			if x == nil {
+				return nil, fmt.Errorf("rowseal: upsert %s, column %s: %w; name the columns of a unique index that are not sealed, or give it one by the tag rowseal:\"unique\"", m.Plan.Schema.Name, f.DBName, ErrCondition)
+			}
+			f = column(m.Plan.Schema, x.Column)
+		case m.Plan.LookupKey(f.DBName) != nil:
 			return nil, fmt.Errorf("rowseal: upsert %s, column %s: %w; name the columns of a unique index that are not sealed", m.Plan.Schema.Name, f.DBName, ErrCondition)
 		}
 		target = append(target, f)
@@ -166,13 +170,52 @@ func targetOf(m *row.Model, conflict clause.OnConflict) (target []*schema.Field,
 	return target, nil
 }
 
+// uniqueIndex is the index that an upsert by the field itself means; nil for none.
+func uniqueIndex(f *row.Field) *row.Index {
+	for _, x := range f.Indexes {
+		if x.Unique {
+			return x
+		}
+	}
+	return nil
+}
+
+// targetIndexes writes the indexes of sealed fields where an upsert names the fields as its target.
+func targetIndexes(m *row.Model, conflict clause.OnConflict) clause.OnConflict {
+	for i, c := range conflict.Columns {
+		if f := m.Plan.Lookup(c.Name); f != nil && !c.Raw {
+			if x := uniqueIndex(f); x != nil {
+				conflict.Columns = slices.Clone(conflict.Columns)
+				conflict.Columns[i].Name = x.Column
+			}
+		}
+	}
+	return conflict
+}
+
 // targetValues gives what the row in v will be inserted with in the target's columns, and a text of it that tells rows apart. values is
 // nil for a row that meets none: with NULL in the target, or without an id where that is the target.
-func targetValues(ctx context.Context, m *row.Model, target []*schema.Field, v reflect.Value) (values []any, asked string, err error) {
+func targetValues(stmt *gorm.Statement, m *row.Model, target []*schema.Field, v reflect.Value) (values []any, asked string, err error) {
+	ctx := stmt.Context
 	var b strings.Builder
 	none := false
 	_, identified := m.Identity(v)
 	for _, f := range target {
+		if x := m.Plan.LookupIndex(f.DBName); x != nil {
+			plain, _ := x.Field.Column.ValueOf(ctx, v)
+			sum, err := stmt.DB.Plugins[row.PluginName].(*Plugin).indexOf(stmt, m, x, plain)
+			if err != nil {
+				return nil, "", err
+			}
+			var stored driver.Value
+			if s, ok := sum.(*row.IndexValue); ok {
+				stored, _ = s.Value()
+			}
+			none = none || stored == nil
+			values = append(values, sum)
+			fmt.Fprintf(&b, "%x\x00", stored)
+			continue
+		}
 		value, zero := f.ValueOf(ctx, v)
 		switch {
 		case f.PrimaryKey && !identified:
