@@ -32,6 +32,7 @@ type contextFlags struct {
 	Model      []string          `sep:"none" placeholder:"NAME" help:"Models whose rows are meant (model_name). Defaults to all."`
 	Context    map[string]string `mapsep:"none" placeholder:"NAME=VALUE" help:"Constants that every context must have, such as environment=production."`
 	ContextKey []string          `sep:"none" placeholder:"NAME" help:"Further names that a context may have, such as tenant_id. Names other than these, --context, model_name and model_id are refused."`
+	Index      bool              `help:"The models have blind indexes: writers, readers and applications may make and unwrap the keys of these, under a context of their own."`
 	Direct     bool              `help:"Refuse calls that another AWS service makes for the principal (kms:ViaService)."`
 }
 
@@ -113,6 +114,22 @@ func (f contextFlags) names(constants map[string]string) values {
 	return slices.Compact(names)
 }
 
+// finds is what a program needs that searches or writes blind indexes: their keys, and no row's.
+var finds = values{"kms:Encrypt", "kms:Decrypt"}
+
+// indexConditions holds requests to the context of index keys: docs/format.md, section 14.
+func (f contextFlags) indexConditions() conditions {
+	of := f
+	of.ContextKey = []string{"index_version", "purpose"}
+	c := of.conditions(f.Context)
+	c["ForAllValues:StringEquals"][contextKeys] = slices.DeleteFunc(of.names(f.Context), func(name string) bool { return name == "model_id" })
+	if c["StringEquals"] == nil {
+		c["StringEquals"] = map[string]values{}
+	}
+	c["StringEquals"][contextPrefix+"purpose"] = values{"rowseal/index"}
+	return c
+}
+
 // pairs are the pairs that a context must have.
 func (f contextFlags) pairs(constants map[string]string) map[string]values {
 	pairs := map[string]values{}
@@ -147,9 +164,13 @@ func (f contextFlags) guards() []statement {
 		return statement{Sid: sid, Effect: "Deny", Principal: &principals{values{"*"}}, Action: cryptographic, Resource: values{"*"},
 			Condition: conditions{operator: {key: v}}}
 	}
+	of := f
+	if f.Index {
+		of.ContextKey = slices.Concat(f.ContextKey, []string{"index_version", "purpose"})
+	}
 	guards := []statement{
 		deny("NoUseWithoutContext", "Null", contextKeys, values{"true"}),
-		deny("NoUseWithOtherNames", "ForAnyValue:StringNotEquals", contextKeys, f.names(f.Context)),
+		deny("NoUseWithOtherNames", "ForAnyValue:StringNotEquals", contextKeys, of.names(f.Context)),
 	}
 	// One statement for each: conditions of one statement must all be true. A pair that is missing is not equal either.
 	pairs := f.pairs(f.Context)
@@ -261,6 +282,8 @@ func (p *policyAWS) identityPolicy() (document, error) {
 		return fail, usage("principals, --account and --account-may belong to --kind key: an identity policy is attached to the principal")
 	case p.Role != rotator && (len(p.From) > 0 || p.FromContext != ""):
 		return fail, usage("--from and --from-context belong to --role rotator")
+	case p.Context.Index && (p.Role == rotator || p.Role == administrator):
+		return fail, usage("--index belongs to writers, readers and applications: %ss need no keys of indexes", p.Role)
 	case p.Role != administrator && len(p.Alias) > 0:
 		return fail, usage("--alias belongs to --role administrator; to use a key through an alias, the permission on the key is enough")
 	}
@@ -302,6 +325,9 @@ func (p *policyAWS) identityPolicy() (document, error) {
 			statement{Sid: "NoUse", Effect: "Deny", Action: slices.Concat(cryptographic, values{"kms:CreateGrant"}), Resource: p.Key})
 	default:
 		statements = []statement{{Sid: letters(p.Role), Effect: "Allow", Action: uses[p.Role], Resource: p.Key, Condition: p.Context.conditions(p.Context.Context)}}
+		if p.Context.Index {
+			statements = append(statements, statement{Sid: "Index", Effect: "Allow", Action: finds, Resource: p.Key, Condition: p.Context.indexConditions()})
+		}
 	}
 	if p.Check && p.Role != administrator {
 		statements = append(statements, statement{Sid: "Check", Effect: "Allow", Action: values{"kms:DescribeKey"}, Resource: slices.Concat(p.Key, p.From)})
@@ -432,6 +458,9 @@ func newKeyPolicy(account, partition string, who principalFlags, ctx contextFlag
 	allow("Administrator", who.Administrator, managesAndNames, nil)
 	for _, role := range []string{writer, reader, application} {
 		allow(letters(role), users[role], uses[role], ctx.conditions(ctx.Context))
+	}
+	if ctx.Index {
+		allow("Index", slices.Concat(who.Writer, who.Reader, who.Application), finds, ctx.indexConditions())
 	}
 	if len(who.Rotator) > 0 {
 		for _, s := range rotates(ctx.conditions(ctx.Context), ctx.conditions(ctx.Context), everything, everything, who.SameKey) {

@@ -30,6 +30,7 @@ func TestPolicies(t *testing.T) {
 		golden(t, filepath.Join("azure", role+".json"), prints(t, azure...))
 		golden(t, filepath.Join("azure", role+".sh"), prints(t, append(azure, "--format", "az", "--principal", "99999999-2222-3333-4444-555555555555")...))
 	}
+	golden(t, "aws/writer-index.json", prints(t, "policy", "aws", "--role", "writer", "--key", someKey, "--model", "Patient", "--context", "environment=production", "--index"))
 	golden(t, "aws/rotator-two-keys.json", prints(t, "policy", "aws", "--role", "rotator", "--key", someKey, "--from", someOldKey,
 		"--context", "environment=production", "--from-context", "none", "--check"))
 	golden(t, "aws/administrator-alias.json", prints(t, "policy", "aws", "--role", "administrator", "--key", someKey, "--alias", "alias/clinic/production"))

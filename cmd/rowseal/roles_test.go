@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -446,4 +447,55 @@ func FuzzPolicy(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestPolicyForIndexes: with --index a writer makes and unwraps index keys and opens no row, by its own policy and by that of the key.
+func TestPolicyForIndexes(t *testing.T) {
+	index := map[string]string{"purpose": "rowseal/index", "model_name": "Patient", "index_version": "1", "environment": "production"}
+	with := func(name, value string) map[string]string {
+		ec := maps.Clone(index)
+		if ec[name] = value; value == "" {
+			delete(ec, name)
+		}
+		return ec
+	}
+	contexts := map[string]map[string]string{
+		"right": index, "another version": with("index_version", "2"), "another model": with("model_name", "Doctor"), "another purpose": with("purpose", "rowseal/rows"),
+		"no purpose": with("purpose", ""), "another name": with("model_id", "1"), "another environment": with("environment", "staging"),
+	}
+	for name, byKey := range map[string]bool{"identity policy": false, "key policy": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			blobs := map[string][]byte{}
+			for name, ec := range contexts {
+				out, err := s.srv.Client().Encrypt(t.Context(), &kms.EncryptInput{KeyId: &s.key, Plaintext: []byte("x"), EncryptionContext: ec})
+				must(t, err)
+				blobs[name] = out.CiphertextBlob
+			}
+			var p *awskmstest.Principal
+			if byKey {
+				p = s.srv.NewPrincipal("writer")
+				_, err := s.srv.Client().PutKeyPolicy(t.Context(), &kms.PutKeyPolicyInput{KeyId: &s.key,
+					Policy: aws.String(prints(t, slices.Concat([]string{"policy", "aws", "--kind", "key", "--key", s.key, "--writer", p.ARN(), "--index"}, production)...))})
+				must(t, err)
+			} else {
+				var err error
+				p, err = s.srv.NewPrincipalWithPolicy(writer, prints(t, slices.Concat([]string{"policy", "aws", "--role", writer, "--key", s.key, "--index"}, production)...))
+				must(t, err)
+			}
+			for name, ec := range contexts {
+				_, encrypts := p.Client().Encrypt(t.Context(), &kms.EncryptInput{KeyId: &s.key, Plaintext: []byte("x"), EncryptionContext: ec})
+				_, decrypts := p.Client().Decrypt(t.Context(), &kms.DecryptInput{KeyId: &s.key, CiphertextBlob: blobs[name], EncryptionContext: ec})
+				if may := name == "right" || name == "another version"; (encrypts == nil) != may || (decrypts == nil) != may {
+					t.Errorf("%s: encrypt %v, decrypt %v", name, encrypts, decrypts)
+				}
+			}
+			row := map[string]string{"model_name": "Patient", "model_id": "1", "environment": "production"}
+			out, err := p.Client().Encrypt(t.Context(), &kms.EncryptInput{KeyId: &s.key, Plaintext: []byte("x"), EncryptionContext: row})
+			must(t, err)
+			if _, err := p.Client().Decrypt(t.Context(), &kms.DecryptInput{KeyId: &s.key, CiphertextBlob: out.CiphertextBlob, EncryptionContext: row}); err == nil {
+				t.Error("a writer opens a row")
+			}
+		})
+	}
 }
