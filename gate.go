@@ -182,9 +182,17 @@ func (p *Plugin) checkWhere(c clause.Clause, stmt *gorm.Statement) (clause.Expre
 		return nil, err
 	}
 	if reads {
-		h := &hunt{}
-		h.note(stmt, r.model, exprs)
-		keep(stmt.DB, h)
+		h, err := p.hunted(stmt, r.model, exprs)
+		if err != nil {
+			return nil, err
+		}
+		if h != nil {
+			keep(stmt.DB, h)
+		}
+	} else if l, m := lookOf(stmt), p.model(stmt); l != nil && m != nil && l.opens != noRows {
+		if l.sought, err = p.hunted(stmt, m, exprs); err != nil {
+			return nil, err
+		}
 	}
 	return clause.Where{Exprs: exprs}, nil
 }

@@ -33,6 +33,7 @@ type look struct {
 	pending    []pending     // what only a projection can serve
 	loads      []sqltext.Use // what comes to the model
 	projection *projection
+	sought     *hunt  // what a projection's rows are held to; nil for nothing
 	text       string // what runs
 	named      bool   // it names a table with sealed columns
 

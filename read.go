@@ -28,6 +28,7 @@ func (p *Plugin) beforeQuery(db *gorm.DB) {
 	stmt := db.Statement
 	forget[reading](db)
 	forget[hunt](db)
+	forget[joinHunt](db)
 	if p.searchJoins(db); db.Error != nil {
 		return
 	}
@@ -185,6 +186,22 @@ func (p *Plugin) searchJoins(db *gorm.DB) {
 			_ = db.AddError(err)
 		case changed:
 			stmt.Joins[i].On = &clause.Where{Exprs: exprs}
+			m := p.models[s.ModelType]
+			if m == nil {
+				break
+			}
+			h, err := p.hunted(joined, m, exprs)
+			if err != nil {
+				_ = db.AddError(err)
+			}
+			if h != nil {
+				hunts, ok := kept[joinHunt](db)
+				if !ok {
+					hunts = &joinHunt{}
+					keep(db, hunts)
+				}
+				(*hunts)[j.Name] = h
+			}
 		}
 	}
 }
@@ -239,7 +256,11 @@ func (p *Plugin) afterQuery(db *gorm.DB) {
 	if epoch == nil || db.Error != nil || db.DryRun {
 		return
 	}
-	if err := p.reveal(stmt, epoch, p.leaves(stmt), p.targets(stmt)); err != nil || r.model == nil || p.leaves(stmt) {
+	if err := p.reveal(stmt, epoch, p.leaves(stmt), p.targets(stmt)); err != nil || p.leaves(stmt) {
+		_ = db.AddError(err)
+		return
+	}
+	if err := p.confirmJoins(db); err != nil || r.model == nil {
 		_ = db.AddError(err)
 		return
 	}

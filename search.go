@@ -183,6 +183,9 @@ func (p *Plugin) filters(stmt *gorm.Statement) bool {
 
 // hunt is what a statement seeks, as far as every row that it finds must have it.
 type hunt struct {
+	model      *row.Model
+	keys       row.IndexKeys
+	table      string // what the statement calls the model's table
 	conditions []huntedFor
 }
 
@@ -231,39 +234,91 @@ func (h *hunt) note(stmt *gorm.Statement, m *row.Model, exprs []clause.Expressio
 	}
 }
 
-// confirm holds rows that were opened to what was sought: an index column says what its writer wrote, and the value is authentic.
+// hunted takes down what conditions seek; nil where that is nothing.
+func (p *Plugin) hunted(stmt *gorm.Statement, m *row.Model, exprs []clause.Expression) (*hunt, error) {
+	h := &hunt{model: m, table: stmt.Table}
+	if h.note(stmt, m, exprs); len(h.conditions) == 0 || stmt.DB.DryRun {
+		return nil, nil
+	}
+	var err error
+	h.keys, err = p.indexKeys(stmt, m)
+	return h, err
+}
+
+// holds reports whether a row that was opened is one that was sought: an index column says what its writer wrote, and the value is authentic. A field that was not read is not judged.
+// A row that is not is an error, but for one that only shares an entry of a narrow index.
+func (h *hunt) holds(v reflect.Value) (bool, error) {
+	sought := true
+	for _, c := range h.conditions {
+		fits, read, err := h.keys.Fits(c.index, v, c.sums)
+		switch {
+		case err != nil:
+		case !read && c.index.Narrow():
+			err = fmt.Errorf("%w; select the field, so that what was found can be told from what shares its entry", ErrNarrowIndex)
+		case !read || fits:
+		case c.index.Narrow():
+			sought = false
+		default:
+			err = ErrIndexMismatch
+		}
+		if err != nil {
+			return false, fmt.Errorf("rowseal: query %s: %s: %w", h.model.Describe(v), c.index.Place(), err)
+		}
+	}
+	return sought, nil
+}
+
+// confirm holds the rows of a result that were opened to what was sought, and takes those out that only share an entry of a narrow index.
 func (p *Plugin) confirm(db *gorm.DB, m *row.Model) error {
 	h, ok := kept[hunt](db)
-	if !ok || len(h.conditions) == 0 || db.RowsAffected == 0 {
+	if !ok || db.RowsAffected == 0 {
 		return nil
 	}
 	forget[hunt](db)
-	keys, err := p.indexKeys(db.Statement, m)
-	if err != nil {
-		return err
-	}
-	t := m.Plan.Schema.ModelType
-	others := map[int]bool{} // rows that only share an entry of a narrow index
-	for _, c := range h.conditions {
-		for i, v := range structs(db.Statement.ReflectValue, t) { // not those of relations, which nobody sought
-			fits, read, err := keys.Fits(c.index, v, c.sums)
-			switch {
-			case err != nil:
-			case !read && c.index.Narrow():
-				err = fmt.Errorf("%w; select the field, so that what was found can be told from what shares its entry", ErrNarrowIndex)
-			case !read || fits:
-			case c.index.Narrow():
-				others[i] = true
-			default:
-				err = ErrIndexMismatch
-			}
-			if err != nil {
-				return fmt.Errorf("rowseal: query %s: %s: %w", m.Describe(v), c.index.Place(), err)
-			}
+	others := map[int]bool{}
+	for i, v := range structs(db.Statement.ReflectValue, m.Plan.Schema.ModelType) {
+		sought, err := h.holds(v)
+		if err != nil {
+			return err
+		}
+		if !sought {
+			others[i] = true
 		}
 	}
 	if len(others) > 0 {
 		db.RowsAffected -= int64(takeOut(db.Statement.ReflectValue, others))
+	}
+	return nil
+}
+
+// joinHunt is what the conditions of joined relations seek, by the relation's name.
+type joinHunt map[string]*hunt
+
+// confirmJoins holds joined rows that were opened to what their own conditions sought.
+func (p *Plugin) confirmJoins(db *gorm.DB) error {
+	hunts, ok := kept[joinHunt](db)
+	if !ok {
+		return nil
+	}
+	forget[joinHunt](db)
+	stmt := db.Statement
+	for name, h := range *hunts {
+		for _, v := range structs(stmt.ReflectValue, stmt.Schema.ModelType) {
+			s, at, there := stmt.Schema, v, true
+			for part := range strings.SplitSeq(name, ".") {
+				rel := s.Relationships.Relations[part]
+				if at, there = row.Related(at, rel.Field); !there {
+					break
+				}
+				s = rel.FieldSchema
+			}
+			if !there {
+				continue
+			}
+			if _, err := h.holds(at); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
