@@ -182,17 +182,11 @@ func (p *Plugin) checkWhere(c clause.Clause, stmt *gorm.Statement) (clause.Expre
 		return nil, err
 	}
 	if reads {
-		h, err := p.hunted(stmt, r.model, exprs)
-		if err != nil {
-			return nil, err
-		}
-		if h != nil {
+		if h := hunted(stmt, r.model, exprs); h != nil {
 			keep(stmt.DB, h)
 		}
 	} else if l, m := lookOf(stmt), p.model(stmt); l != nil && m != nil && l.opens != noRows {
-		if l.sought, err = p.hunted(stmt, m, exprs); err != nil {
-			return nil, err
-		}
+		l.sought = hunted(stmt, m, exprs)
 	}
 	return clause.Where{Exprs: exprs}, nil
 }

@@ -190,11 +190,7 @@ func (p *Plugin) searchJoins(db *gorm.DB) {
 			if m == nil {
 				break
 			}
-			h, err := p.hunted(joined, m, exprs)
-			if err != nil {
-				_ = db.AddError(err)
-			}
-			if h != nil {
+			if h := hunted(joined, m, exprs); h != nil {
 				hunts, ok := kept[joinHunt](db)
 				if !ok {
 					hunts = &joinHunt{}

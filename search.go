@@ -184,7 +184,6 @@ func (p *Plugin) filters(stmt *gorm.Statement) bool {
 // hunt is what a statement seeks, as far as every row that it finds must have it.
 type hunt struct {
 	model      *row.Model
-	keys       row.IndexKeys
 	table      string // what the statement calls the model's table
 	conditions []huntedFor
 }
@@ -218,7 +217,9 @@ func (h *hunt) note(stmt *gorm.Statement, m *row.Model, exprs []clause.Expressio
 				return
 			}
 		}
-		h.conditions = append(h.conditions, huntedFor{x, sums})
+		if len(sums) > 0 {
+			h.conditions = append(h.conditions, huntedFor{x, sums})
+		}
 	}
 	for _, e := range exprs {
 		switch e := e.(type) {
@@ -235,14 +236,12 @@ func (h *hunt) note(stmt *gorm.Statement, m *row.Model, exprs []clause.Expressio
 }
 
 // hunted takes down what conditions seek; nil where that is nothing.
-func (p *Plugin) hunted(stmt *gorm.Statement, m *row.Model, exprs []clause.Expression) (*hunt, error) {
+func hunted(stmt *gorm.Statement, m *row.Model, exprs []clause.Expression) *hunt {
 	h := &hunt{model: m, table: stmt.Table}
-	if h.note(stmt, m, exprs); len(h.conditions) == 0 || stmt.DB.DryRun {
-		return nil, nil
+	if h.note(stmt, m, exprs); len(h.conditions) == 0 {
+		return nil
 	}
-	var err error
-	h.keys, err = p.indexKeys(stmt, m)
-	return h, err
+	return h
 }
 
 // holds reports whether a row that was opened is one that was sought: an index column says what its writer wrote, and the value is authentic. A field that was not read is not judged.
@@ -250,7 +249,7 @@ func (p *Plugin) hunted(stmt *gorm.Statement, m *row.Model, exprs []clause.Expre
 func (h *hunt) holds(v reflect.Value) (bool, error) {
 	sought := true
 	for _, c := range h.conditions {
-		fits, read, err := h.keys.Fits(c.index, v, c.sums)
+		fits, read, err := row.Fits(v, c.sums)
 		switch {
 		case err != nil:
 		case !read && c.index.Narrow():

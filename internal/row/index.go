@@ -190,7 +190,7 @@ func (m *Model) IndexKeys(roots map[int][]byte, own field.Functions) (IndexKeys,
 // Value is what the index column holds beside a Go value of the field, as GORM or an application holds it.
 func (k IndexKeys) Value(x *Index, plain any) (*IndexValue, error) {
 	sum, whole, err := x.of(k[x], plain)
-	return &IndexValue{x, sum, whole}, err
+	return &IndexValue{x, k[x], sum, whole}, err
 }
 
 // Sum is what the index column holds beside a plaintext in the form of field.Codec; nil for nil, which is NULL.
@@ -205,14 +205,15 @@ func (k IndexKeys) Sum(x *Index, plaintext []byte) ([]byte, error) {
 	return sum, nil
 }
 
-// Fits reports that the row in v, whose field was read and opened, is one of those that were sought; read is false where it was not.
-func (k IndexKeys) Fits(x *Index, v reflect.Value, sought []*IndexValue) (fits, read bool, err error) {
+// Fits reports that the row in v, whose field was read and opened, is one of those that were sought by an index; read is false where it was not.
+func Fits(v reflect.Value, sought []*IndexValue) (fits, read bool, err error) {
+	x := sought[0].index
 	s := x.Field.Group.State(v)
 	target, ok := follow(v, x.Field.path)
 	if s == nil || !ok || !s.Settled(x.Field) {
 		return false, false, nil
 	}
-	_, whole, err := x.of(k[x], target.Interface())
+	_, whole, err := x.of(sought[0].key, target.Interface())
 	if err != nil {
 		return false, true, err
 	}
@@ -248,6 +249,7 @@ func (x *Index) of(k *field.IndexKey, plain any) (sum, whole []byte, err error) 
 // IndexValue is what GORM is given for an index column: the hash, and nothing that could be taken for the value.
 type IndexValue struct {
 	index *Index
+	key   *field.IndexKey
 	sum   []byte
 	whole []byte // all bits, where sum has fewer
 }
