@@ -21,13 +21,13 @@ import (
 //	own.v1   a function of the application's, whose name ends in its version: what it does is as fixed as a format
 //	fold     Unicode's compatibility caseless form (NFKC and case folding; Unicode 3.13, D146): ﬁ is fi, Ａ is a, ß is ss
 //	lower    each letter in lower case, as package unicode has it; not beside fold, which does that too
-//	trim     without white space at both ends
+//	trim     without white space at both ends, also of the part that is kept
 //	digits   the digits 0 to 9 alone, as for telephone numbers
 //	domain   what follows the last @, in lower case; all of a text without one
 //	firstN   the first N characters (code points), N from 1 to 99; all of a shorter text
 //	lastN    the last N
 //
-// The last three keep a part of the value: by them, rows are found whose values differ. A text that is not UTF-8 stays what it is.
+// The last three keep a part of the value: by them, rows are found whose values differ. But for functions of the application's, what is done twice is as if it were done once, so that all of a value and its part are sought alike. A text that is not UTF-8 stays what it is.
 //
 // Every index tells whoever reads the table which rows have equal values of its expression, and how many there are of each. What that gives away depends on
 // how few there are, and on what else is known:
@@ -149,6 +149,15 @@ func (e Expression) Part() bool { return e.part != "" }
 // Own is the name of the application's function; "" for none.
 func (e Expression) Own() string { return e.own }
 
+// Apply does it to a text: what is hashed. own has the application's function, if there is one.
+func (e Expression) Apply(text string, own Functions) (string, error) {
+	do, err := e.bind(own)
+	if do == nil || err != nil || !utf8.ValidString(text) { // else folding would make others equal to it
+		return text, err
+	}
+	return do(text), nil
+}
+
 // bind gives the function; nil where nothing is done.
 func (e Expression) bind(own Functions) (func(string) string, error) {
 	var steps []func(string) string
@@ -171,6 +180,9 @@ func (e Expression) bind(own Functions) (func(string) string, error) {
 		steps = append(steps, func(s string) string { return s[:cut(s, e.n)] })
 	case strings.HasPrefix(e.part, "last"):
 		steps = append(steps, func(s string) string { return s[cut(s, utf8.RuneCountInString(s)-e.n):] })
+	}
+	if e.part != "" && slices.Contains(e.folds, "trim") {
+		steps = append(steps, strings.TrimSpace) // what was cut may begin or end with a space now, and a part that is sought would lose it
 	}
 	if len(steps) == 0 {
 		return nil, nil

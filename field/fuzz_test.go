@@ -117,3 +117,27 @@ func FuzzCodecSet(f *testing.F) {
 		}
 	})
 }
+
+// FuzzExpression: what is done twice is as if it were done once, so that a part that is sought is found.
+func FuzzExpression(f *testing.F) {
+	texts := []string{"", "Ada@Example.org ", " a b c ", "Straße ﬁ Ａ", "ab cd", "a@ b ", "\xff", "e\u0301\u0345", "\u1e9e\u0130", "K\u212a", "\u0390\u1fd3\u1f80\u0345", "\u00a0\u2003x\u0307"}
+	expressions := []string{"fold", "lower", "trim", "digits", "domain", "first1", "first3", "last2", "last4", "fold+trim", "lower+trim", "fold+digits", "fold+trim+domain", "lower+trim+last3", "trim+first3", "digits+last4", "fold+first2"}
+	for _, s := range texts {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, written := range expressions {
+			e, err := field.ParseExpression(written)
+			if err != nil {
+				t.Fatal(err)
+			}
+			once, err := e.Apply(text, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if twice, _ := e.Apply(once, nil); twice != once {
+				t.Errorf("%s makes %q of %q, and %q of that", e, once, text, twice)
+			}
+		}
+	})
+}
