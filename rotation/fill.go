@@ -48,15 +48,7 @@ func FillIndexes(ctx context.Context, db *gorm.DB, model any, cfg Config) (*Repo
 	if err := j.fills(ctx, columns); err != nil {
 		return nil, err
 	}
-	if err := j.prepare(ctx); err != nil {
-		return nil, err
-	}
-	run, err := j.begin(ctx)
-	if err != nil {
-		return nil, err
-	}
-	_, err = j.work(ctx, run.ID, j.cfg.Lanes, never)
-	return j.finish(ctx, run.ID, err)
+	return j.run(ctx)
 }
 
 // searching is what the plugin has beside models.

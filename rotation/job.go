@@ -110,19 +110,6 @@ func bind(ctx context.Context, db *gorm.DB, model any, keys *kmskey.Keyring) (*r
 	return m, nil
 }
 
-// open checks everything that needs no row.
-func open(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error) {
-	cfg, err := cfg.withDefaults()
-	if err != nil {
-		return nil, err
-	}
-	j, err := newJob(ctx, db, model, cfg)
-	if err != nil {
-		return nil, err
-	}
-	return j, j.prepare(ctx)
-}
-
 // newJob checks everything that needs no database.
 func newJob(ctx context.Context, db *gorm.DB, model any, cfg Config) (*job, error) {
 	m, err := bind(ctx, db, model, cfg.Keys)

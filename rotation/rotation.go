@@ -143,8 +143,20 @@ func (c Config) withDefaults() (Config, error) {
 // row is refused before the first: a key that is disabled, a version that the keyring lacks, tables that are missing. Where the key that rows go to is
 // disabled or closed to this program on the way, the run is paused ([ErrPaused]) and no row recorded as failed.
 func RotateKMSKey(ctx context.Context, db *gorm.DB, model any, cfg Config) (*Report, error) {
-	j, err := open(ctx, db, model, cfg)
+	cfg, err := cfg.withDefaults()
 	if err != nil {
+		return nil, err
+	}
+	j, err := newJob(ctx, db, model, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return j.run(ctx)
+}
+
+// run begins or finds the run of the job's target and works until nothing is left.
+func (j *job) run(ctx context.Context) (*Report, error) {
+	if err := j.prepare(ctx); err != nil {
 		return nil, err
 	}
 	run, err := j.begin(ctx)
