@@ -176,7 +176,7 @@ func (p *Plugin) checkWhere(c clause.Clause, stmt *gorm.Statement) (clause.Expre
 		return nil, nil
 	}
 	r, reads := kept[reading](stmt.DB)
-	reads = reads && r.model != nil && stmt.DB.Statement == stmt
+	reads = reads && r.model != nil && stmt.DB.Statement == stmt && !isSubQuery(stmt.DB)
 	exprs, changed, err := p.searched(stmt, w.Exprs, reads && p.filters(stmt))
 	if err != nil || !changed {
 		return nil, err

@@ -268,6 +268,9 @@ func (l *look) verdict(text string, args []any) error {
 	if strings.Contains(text, refusedText) {
 		return fmt.Errorf("rowseal: %w: in a sub-query", ErrCondition) // its values were written into the text
 	}
+	if strings.Contains(text, "Eq\x00") {
+		return fmt.Errorf("rowseal: query: %w: rowseal.Eq outside of a condition of its own, as in db.Where(rowseal.Eq(…)); it is no part of a text, of Having or of a join's text", ErrCondition)
+	}
 	if own, _ := l.own(); own == nil && !l.plugin.mentions(text) {
 		return nil
 	}

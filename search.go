@@ -6,12 +6,14 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
 
 	"github.com/rowseal/rowseal/internal/row"
 )
@@ -26,12 +28,13 @@ func Eq(field string, value any) clause.Expression {
 //
 //	db.Where(rowseal.EqBy("Email", "domain", "example.org"))
 //
-// The same is done to value as to what is stored, so that all of a value and the part that the index keeps find the same rows.
+// The same is done to value as to what is stored, so that all of a value and the part that the index keeps find the same rows. FirstOrCreate makes no value of it.
 func EqBy(field, by string, value any) clause.Expression {
-	return clause.Eq{Column: clause.Column{Table: clause.CurrentTable, Name: field, Alias: eqMark + "by:" + by}, Value: value}
+	// Under a name that is no field's: FirstOrCreate would take a part for the whole.
+	return clause.Eq{Column: clause.Column{Table: clause.CurrentTable, Name: field + "\x00" + by, Alias: eqMark}, Value: value}
 }
 
-// eqMark is not a name that a database takes, should nobody resolve it.
+// eqMark is not a name that a database takes, should nobody resolve it: outside of conditions, where GORM writes it out, the last look refuses it.
 const eqMark = "rowseal.Eq\x00"
 
 // resolved is the column behind the name in an [Eq].
@@ -43,11 +46,23 @@ func (p *Plugin) resolved(stmt *gorm.Statement, c clause.Column) (clause.Column,
 	if s == nil {
 		return c, fmt.Errorf("rowseal: Eq(%q): %w: the statement has no model to find it in", c.Name, ErrCondition)
 	}
-	f := s.LookUpField(c.Name)
-	if f == nil || f.DBName == "" {
-		return c, fmt.Errorf("rowseal: Eq(%q): %w: model %s has no such field", c.Name, ErrCondition, s.Name)
+	var found []*schema.Field
+	for _, f := range s.Fields {
+		switch {
+		case f.DBName == "":
+		case f.DBName == c.Name, f.BindName() == c.Name:
+			return clause.Column{Table: c.Table, Name: f.DBName}, nil
+		case f.Name == c.Name:
+			found = append(found, f)
+		}
 	}
-	return clause.Column{Table: c.Table, Name: f.DBName}, nil
+	switch len(found) {
+	case 0:
+		return c, fmt.Errorf("rowseal: Eq(%q): %w: model %s has no such field", c.Name, ErrCondition, s.Name)
+	case 1:
+		return clause.Column{Table: c.Table, Name: found[0].DBName}, nil
+	}
+	return c, fmt.Errorf("rowseal: Eq(%q): %w: model %s has it as %s and as %s; say which", c.Name, ErrCondition, s.Name, found[0].BindName(), found[1].BindName())
 }
 
 // holdsEq reports an [Eq] among conditions, which is all that there is to see to where no model has an index.
@@ -105,8 +120,8 @@ func (p *Plugin) searchedOne(stmt *gorm.Statement, e clause.Expression, narrow b
 	case clause.Eq:
 		by, marked := byMain, false
 		if c, ok := e.Column.(clause.Column); ok && strings.HasPrefix(c.Alias, eqMark) {
-			if name, given := strings.CutPrefix(c.Alias, eqMark+"by:"); given {
-				by = name
+			if name, terms, given := strings.Cut(c.Name, "\x00"); given {
+				c.Name, by = name, terms
 			}
 			if c, err = p.resolved(stmt, c); err != nil {
 				return nil, false, err
@@ -168,6 +183,9 @@ func (p *Plugin) searchedOne(stmt *gorm.Statement, e clause.Expression, narrow b
 	return nil, false, nil
 }
 
+// chooses finds what may make a text choose among rows, or count them.
+var chooses = regexp.MustCompile(`(?i)[(]|\b(distinct|limit|offset|fetch|union|intersect|except|group|having|over|window)\b`)
+
 // filters reports a statement whose result is a list of its model's rows that are opened before anybody sees them, so that what a narrow index finds beside the value sought can be taken out: a
 // limit, a group, a join or a single row would have come from among those too.
 func (p *Plugin) filters(stmt *gorm.Statement) bool {
@@ -175,7 +193,27 @@ func (p *Plugin) filters(stmt *gorm.Statement) bool {
 		c, ok := stmt.Clauses[name]
 		return ok && c.Expression != nil
 	}
-	if from, ok := stmt.Clauses["FROM"].Expression.(clause.From); ok && len(from.Joins) > 0 {
+	if from, ok := stmt.Clauses["FROM"].Expression.(clause.From); ok && len(from.Joins)+max(len(from.Tables)-1, 0) > 0 {
+		return false
+	}
+	var texts []string
+	if s, ok := stmt.Clauses["SELECT"].Expression.(clause.Select); has("SELECT") {
+		if !ok || s.Distinct || s.Expression != nil {
+			return false
+		}
+		for _, c := range s.Columns {
+			texts = append(texts, c.Name)
+		}
+	}
+	if o, ok := stmt.Clauses["ORDER BY"].Expression.(clause.OrderBy); has("ORDER BY") {
+		if !ok || o.Expression != nil {
+			return false
+		}
+		for _, c := range o.Columns {
+			texts = append(texts, c.Column.Name)
+		}
+	}
+	if slices.ContainsFunc(texts, chooses.MatchString) {
 		return false
 	}
 	return reflect.Indirect(stmt.ReflectValue).Kind() == reflect.Slice && len(stmt.Joins) == 0 && !stmt.Distinct && !has("LIMIT") && !has("GROUP BY") && !p.leaves(stmt)
@@ -201,7 +239,7 @@ func (h *hunt) note(stmt *gorm.Statement, m *row.Model, exprs []clause.Expressio
 	}
 	add := func(column any, values ...any) {
 		c, ok := column.(clause.Column)
-		if !ok || c.Table != "" && c.Table != clause.CurrentTable && !strings.EqualFold(bareName(c.Table), bareName(stmt.Table)) {
+		if !ok || !ownColumn(stmt, c) {
 			return
 		}
 		x := m.Plan.LookupIndex(c.Name)
@@ -322,6 +360,11 @@ func (p *Plugin) confirmJoins(db *gorm.DB) error {
 	return nil
 }
 
+// ownColumn reports that a condition is on the statement's own table.
+func ownColumn(stmt *gorm.Statement, c clause.Column) bool {
+	return c.Table == "" || c.Table == clause.CurrentTable || strings.EqualFold(bareName(c.Table), bareName(stmt.Table))
+}
+
 // takeOut takes elements out of a list, and clears where they stood.
 func takeOut(list reflect.Value, at map[int]bool) (n int) {
 	list = reflect.Indirect(list)
@@ -366,14 +409,14 @@ func (p *Plugin) indexedBy(stmt *gorm.Statement, column any, by string) (*indexe
 		c.Table, c.Name = c.Name[:i], c.Name[i+1:]
 	}
 	m := p.model(stmt)
-	if own := c.Table == "" || c.Table == clause.CurrentTable || strings.EqualFold(bareName(c.Table), bareName(stmt.Table)); !own {
+	if !ownColumn(stmt, c) {
 		m = p.tables[tableName(c.Table)]
 	}
 	if m == nil && by == byMain {
 		return nil, nil
 	}
 	if m == nil {
-		return nil, fmt.Errorf("rowseal: EqBy(%q, %q): %w: the field is none of a model with sealed fields", c.Name, by, ErrCondition)
+		return nil, fmt.Errorf("rowseal: EqBy(%q, %s): %w: the field is none of a model with sealed fields", c.Name, termsOf(by), ErrCondition)
 	}
 	f := m.Plan.Lookup(c.Name)
 	var x *row.Index
@@ -388,10 +431,18 @@ func (p *Plugin) indexedBy(stmt *gorm.Statement, column any, by string) (*indexe
 		return nil, nil
 	}
 	if x == nil {
-		return nil, fmt.Errorf("rowseal: EqBy(%q, %q): %w: no tag gives that field such an index%s", c.Name, by, ErrCondition, has(f))
+		return nil, fmt.Errorf("rowseal: EqBy(%q, %s): %w: no tag gives that field such an index%s", c.Name, termsOf(by), ErrCondition, has(f))
 	}
 	c.Name = x.Column
 	return &indexedColumn{m, x, c}, nil
+}
+
+// termsOf is what EqBy was given for an index, where it is a possible one: by mistake it may be the value.
+func termsOf(by string) string {
+	if row.IsIndex(by) {
+		return strconv.Quote(by)
+	}
+	return "(left out, since it is no index)"
 }
 
 // has lists the indexes of a field.
@@ -421,7 +472,7 @@ func (p *Plugin) sums(stmt *gorm.Statement, column, value any, by string, narrow
 	if err != nil || found == nil || ofDatabase(value) || value == nil {
 		return nil, err
 	}
-	if found.index.Narrow() && !narrow {
+	if found.index.Narrow() && (!narrow || found.model != p.typed(stmt) || !ownColumn(stmt, found.column)) {
 		return nil, fmt.Errorf("rowseal: query %s: %w", found.index.Place(), ErrNarrowIndex)
 	}
 	f, out := found.index.Field, &sought{column: found.column}

@@ -173,7 +173,7 @@ func targetOf(m *row.Model, conflict clause.OnConflict) (target []*schema.Field,
 // uniqueIndex is the index that an upsert by the field itself means; nil for none.
 func uniqueIndex(f *row.Field) *row.Index {
 	for _, x := range f.Indexes {
-		if x.Unique {
+		if x.Unique && !x.Expression.Part() { // by a part, the row that is met is another value's
 			return x
 		}
 	}

@@ -78,7 +78,7 @@ func fold(s string) string {
 }
 
 var (
-	ownName  = regexp.MustCompile(`^[a-z][a-z0-9_]*\.v[1-9][0-9]*$`)
+	ownName  = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*\.v[1-9][0-9]*$`)
 	partName = regexp.MustCompile(`^(first|last)([1-9][0-9]?)$`)
 )
 

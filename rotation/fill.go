@@ -5,6 +5,7 @@ package rotation
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -31,7 +32,7 @@ const (
 //
 // It makes a call to the key service for each row and key column that lacks something, and needs the permission to decrypt. The plugin must be installed on db, since the keys and expressions of indexes are the application's. Config.Columns names columns of indexes.
 //
-// A row whose value a unique index has already, since two rows differ in no more than what a new expression passes over, is recorded as failed, of class "duplicate", and neither row is changed.
+// A row whose value a unique index has already, since two rows differ in no more than what a new expression passes over, is recorded as failed, of class "duplicate": the other keeps its entry, and this one has none.
 //
 // When it ends without an error, every row that was there has every index. Programs that write the model must know the index before: one that does not leaves it as it was. [Verify] compares all of them with their values.
 func FillIndexes(ctx context.Context, db *gorm.DB, model any, cfg Config) (*Report, error) {
@@ -50,6 +51,9 @@ func FillIndexes(ctx context.Context, db *gorm.DB, model any, cfg Config) (*Repo
 	}
 	return j.run(ctx)
 }
+
+// longestTarget is what the ledger takes, with room to spare.
+const longestTarget = 400
 
 // searching is what the plugin has beside models.
 type searching interface {
@@ -105,7 +109,10 @@ func (j *job) fills(ctx context.Context, only []string) (err error) {
 	j.owned = slices.DeleteFunc(slices.Clone(j.owned), func(g *row.Group) bool {
 		return !slices.ContainsFunc(j.indexes, func(x *row.Index) bool { return x.Field.Group == g })
 	})
-	j.target = j.table + ": " + strings.Join(j.columns, ", ")
+	if j.target = j.table + ": " + strings.Join(j.columns, ", "); len(j.target) > longestTarget {
+		sum := sha256.Sum256([]byte(j.target))
+		j.target = fmt.Sprintf("%s: %d indexes (%x)", j.table, len(j.columns), sum[:8])
+	}
 	j.reading = j.model.Reading(j.owned)
 	whole := j.reading.Whole().Indexed(j.indexes)
 	t := &j.walker.Task

@@ -135,6 +135,13 @@ func (j *job) authenticate(ctx context.Context, key walk.Key, read *row.Read) (*
 			if !read.Cells[i].Empty() {
 				out.Orphans++
 				fail(g, 0, "orphan", row.ErrNoKey)
+				continue
+			}
+			for n, x := range j.indexes {
+				if x.Field.Group == g && read.Sums[n] != nil {
+					out.Failed++
+					out.Failures = append(out.Failures, Failure{key.Display(), x.Column, "index", 0, row.ErrIndexMismatch.Error()})
+				}
 			}
 			continue
 		}

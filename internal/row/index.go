@@ -65,13 +65,19 @@ func (f *Field) IndexBy(terms string) *Index {
 	return nil
 }
 
+// IsIndex reports that a text is one that a tag could say of an index.
+func IsIndex(terms string) bool {
+	_, err := parseIndex(terms, terms != "")
+	return err == nil
+}
+
 // indexSuffix makes the column of an index out of that of the field and its terms: another expression, width or version is another column, which is filled before anything looks at it.
 const indexSuffix = "_bidx"
 
 func indexColumn(f *Field, t indexTag) string {
 	name := f.Column.DBName
 	if terms := t.String(); terms != "" {
-		name += "_" + strings.NewReplacer("+", "_", ".", "_").Replace(terms)
+		name += "_" + strings.NewReplacer("+", "_", ".", "__").Replace(terms) // no function's name has two underscores, so no two of them meet
 	}
 	return name + indexSuffix
 }

@@ -131,15 +131,17 @@ func parseIndex(value string, given bool) (indexTag, error) {
 		return t, nil
 	}
 	var steps []string
+	versioned := false
 	for term := range strings.SplitSeq(value, "+") {
 		bits, version := bitsTerm.FindStringSubmatch(term), versionTerm.FindStringSubmatch(term)
 		switch {
-		case bits != nil && t.bits != 0, version != nil && t.version != 1:
+		case bits != nil && t.bits != 0, version != nil && versioned:
 			return t, fmt.Errorf("%q: one of these stands twice", term)
 		case bits != nil:
 			t.bits, _ = strconv.Atoi(bits[1])
 		case version != nil:
 			t.version, _ = strconv.Atoi(version[1])
+			versioned = true
 		case term == "":
 			return t, errors.New("an empty term; check the plus signs")
 		default:

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -495,6 +496,16 @@ func (t Table) storeBeside(ctx context.Context, db Execer, d Dialect, ty types, 
 		}
 	}
 	return missed, refused, nil
+}
+
+// clearBeside takes out what columns hold, of rows where the column beside it still is what was read: unique indexes whose entries are to change places.
+func (t Table) clearBeside(ctx context.Context, db Execer, d Dialect, ty types, column, beside string, changes []Change) error {
+	empty := slices.Clone(changes)
+	for i := range empty {
+		empty[i].Bytes = nil
+	}
+	_, _, err := t.storeBeside(ctx, db, d, ty, column, beside, empty, storing{})
+	return err
 }
 
 // storePostgres passes arrays as text, which every driver takes, and has the database give them their types.

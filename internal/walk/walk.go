@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -546,6 +547,10 @@ func (w *Walker) again(ctx context.Context, c claim, open []Failure) (still int,
 		}
 		var d Counters
 		at := 0
+		settled, err := w.settleBeside(ctx, tx, open, rows, results)
+		if err != nil {
+			return err
+		}
 		for i, f := range open {
 			where, args := " WHERE run_id = ? AND row_hash = ? AND key_column = ?", []any{c.run, rowHash(f.Key), f.Column}
 			end := func(counter *int64) error {
@@ -574,15 +579,20 @@ func (w *Walker) again(ctx context.Context, c claim, open []Failure) (still int,
 			default:
 				change.Key, change.pin = f.Key, pins[i]
 				var missed, refused []Change
-				if missed, refused, err = w.store(ctx, tx, []Change{*change}, storing{busy: true, careful: true}); err != nil {
+				if w.Task.Beside != nil {
+					missed, refused = settled.missed[change.place()], settled.refused[change.place()]
+				} else if missed, refused, err = w.store(ctx, tx, []Change{*change}, storing{busy: true, careful: true}); err != nil {
 					break
 				}
 				if len(missed)+len(refused) == 0 {
 					err = end(&d.Changed)
 					break
 				}
-				class, message := raced, f.Message
-				if still++; f.Tries+1 >= raceTries {
+				class, message, tries := raced, f.Message, f.Tries+1
+				if len(refused) > 0 && settled.wrote {
+					tries-- // its entry may have been that of a row that has its own now
+				}
+				if still++; tries >= raceTries {
 					class = "contended"
 				}
 				if len(refused) > 0 {
@@ -591,7 +601,7 @@ func (w *Walker) again(ctx context.Context, c claim, open []Failure) (still int,
 				if len(refused) > 0 && class != raced {
 					class = duplicate
 				}
-				_, err = l.exec(ctx, tx, "UPDATE rowseal_failures SET class = ?, message = ?, tries = tries + 1"+where, append([]any{class, message}, args...)...)
+				_, err = l.exec(ctx, tx, "UPDATE rowseal_failures SET class = ?, message = ?, tries = ?"+where, append([]any{class, message, tries}, args...)...)
 			}
 			if err != nil {
 				return err
@@ -600,6 +610,62 @@ func (w *Walker) again(ctx context.Context, c claim, open []Failure) (still int,
 		return l.record(ctx, tx, c, nil, false, d)
 	})
 	return still, err
+}
+
+// outcome is what became of changes, by place.
+type outcome struct {
+	missed, refused map[string][]Change
+	wrote           bool // something else
+}
+
+// place tells the changes of a page from each other.
+func (c Change) place() string { return fmt.Sprintf("%d %s", c.Column, c.Key) }
+
+// settleBeside stores a page of what a task writes beside other columns. What a unique index refuses may only be waiting for the others of the page: rows that have each other's entries, or
+// each that of the next. Their entries are taken out first, and written then, in a transaction that nobody looks into.
+func (w *Walker) settleBeside(ctx context.Context, tx *sql.Tx, open []Failure, rows []any, results []Result) (outcome, error) {
+	out := outcome{missed: map[string][]Change{}, refused: map[string][]Change{}}
+	if w.Task.Beside == nil {
+		return out, nil
+	}
+	var changes []Change
+	at := 0
+	for i, f := range open {
+		if rows[i] == nil {
+			continue
+		}
+		if change, failure := find(results[at], w.Task.Writes, f.Column); change != nil && failure == nil {
+			change.Key = f.Key
+			changes = append(changes, *change)
+		}
+		at++
+	}
+	how := storing{busy: true, careful: true}
+	missed, refused, err := w.store(ctx, tx, changes, how)
+	if err != nil {
+		return out, err
+	}
+	if len(refused) > 0 {
+		for column, name := range w.Task.Writes {
+			own := slices.DeleteFunc(slices.Clone(refused), func(c Change) bool { return c.Column != column })
+			if err := w.Task.Table.clearBeside(ctx, tx, w.Ledger.Dialect, w.types, name, w.Task.Beside[column], own); err != nil {
+				return out, err
+			}
+		}
+		var late []Change
+		if late, refused, err = w.store(ctx, tx, refused, how); err != nil {
+			return out, err
+		}
+		missed = append(missed, late...)
+	}
+	out.wrote = len(changes) > len(missed)+len(refused)
+	for _, c := range missed {
+		out.missed[c.place()] = append(out.missed[c.place()], c)
+	}
+	for _, c := range refused {
+		out.refused[c.place()] = append(out.refused[c.place()], c)
+	}
+	return out, nil
 }
 
 func find(r Result, columns []string, name string) (*Change, *Failure) {
