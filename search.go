@@ -110,10 +110,23 @@ func (p *Plugin) searched(stmt *gorm.Statement, exprs []clause.Expression, narro
 	return out, changed, nil
 }
 
-// alternatives reports that a row need not meet each of these conditions.
+// alternatives reports that a row need not meet each of these conditions. A text with an OR is one condition where GORM puts brackets around it, which it does for OR between spaces alone.
 func alternatives(exprs []clause.Expression) bool {
-	return slices.ContainsFunc(exprs, func(e clause.Expression) bool { _, or := e.(clause.OrConditions); return or })
+	return slices.ContainsFunc(exprs, func(e clause.Expression) bool {
+		text := ""
+		switch e := e.(type) {
+		case clause.OrConditions:
+			return true
+		case clause.Expr:
+			text = e.SQL
+		case clause.NamedExpr:
+			text = e.SQL
+		}
+		return loose.MatchString(text) && !strings.Contains(strings.ToUpper(text), " OR ")
+	})
 }
+
+var loose = regexp.MustCompile(`(?i)\b(or|xor)\b|\|\|`)
 
 func (p *Plugin) searchedOne(stmt *gorm.Statement, e clause.Expression, narrow bool) (instead clause.Expression, changed bool, err error) {
 	switch e := e.(type) {

@@ -340,3 +340,18 @@ func TestAttack2EqByArgumentsExchanged(t *testing.T) {
 		}
 	}, sqliteGo)
 }
+
+// TestAttack2OrOnALineOfItsOwn: GORM puts no brackets around such a text, so that rows belong to the result which do not have the value sought. They are no sign of an intruder.
+func TestAttack2OrOnALineOfItsOwn(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w := newIndexed(t, kind, &IdxDoc{})
+		docs := idxDocs(4)
+		ok(t, w.db.Create(&docs).Error)
+		if got, want := ids(t, w.db.Where("score", 1).Where("ward = '1'\nOR\tid = ?", docs[2].ID)), fmt.Sprint(docs[1].ID, " ", docs[2].ID); got != want {
+			t.Errorf("rows %q, want %q", got, want)
+		}
+		if got, want := ids(t, w.db.Where("score", 1).Where("ward = '1' OR id = ?", docs[2].ID)), fmt.Sprint(docs[1].ID); got != want {
+			t.Errorf("rows %q, want %q", got, want)
+		}
+	})
+}
