@@ -215,7 +215,9 @@ func (p *Plugin) filters(stmt *gorm.Statement) bool {
 			return false
 		}
 		for _, c := range s.Columns {
-			texts = append(texts, c.Name)
+			if c.Raw {
+				texts = append(texts, c.Name)
+			}
 		}
 	}
 	if o, ok := stmt.Clauses["ORDER BY"].Expression.(clause.OrderBy); has("ORDER BY") {
@@ -223,7 +225,9 @@ func (p *Plugin) filters(stmt *gorm.Statement) bool {
 			return false
 		}
 		for _, c := range o.Columns {
-			texts = append(texts, c.Column.Name)
+			if c.Column.Raw {
+				texts = append(texts, c.Column.Name)
+			}
 		}
 	}
 	if slices.ContainsFunc(texts, chooses.MatchString) {
