@@ -5,6 +5,7 @@ package row
 import (
 	"context"
 	"crypto/hmac"
+	"crypto/sha256"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -165,7 +166,13 @@ func (x *Index) adopt(s *schema.Schema) {
 	if x.Unique {
 		setting = "uniqueIndex"
 	}
-	c.Tag = reflect.StructTag(`gorm:"` + setting + `"`)
+	value := ""
+	if name := "idx_" + strings.ReplaceAll(s.Table, ".", "_") + "_" + x.Column; len(name) > longestColumn {
+		// GORM would shorten it by SHA-1, which panics under GODEBUG=fips140=only.
+		sum := sha256.Sum256([]byte(name))
+		value = fmt.Sprintf(":%s_%x", name[:longestColumn-17], sum[:8])
+	}
+	c.Tag = reflect.StructTag(`gorm:"` + setting + value + `"`)
 	c.TagSettings[strings.ToUpper(setting)] = strings.ToUpper(setting)
 }
 
