@@ -6,7 +6,7 @@ require (
 	github.com/aws/aws-sdk-go-v2 v1.47.7
 	github.com/aws/aws-sdk-go-v2/service/kms v1.62.4
 	github.com/aws/smithy-go v1.28.8
-	golang.org/x/text v0.43.0
+	golang.org/x/text v0.20.0
 	golang.org/x/time v0.16.0
 	gorm.io/gorm v1.31.2
 )
