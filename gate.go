@@ -177,7 +177,7 @@ func (p *Plugin) checkWhere(c clause.Clause, stmt *gorm.Statement) (clause.Expre
 	}
 	r, reads := kept[reading](stmt.DB)
 	reads = reads && r.model != nil && stmt.DB.Statement == stmt && !isSubQuery(stmt.DB)
-	exprs, changed, err := p.searched(stmt, w.Exprs, reads && p.filters(stmt))
+	exprs, changed, err := p.searched(stmt, w.Exprs, reads && r.model.Plan.HasNarrowIndexes() && p.filters(stmt))
 	if err != nil || !changed {
 		return nil, err
 	}

@@ -104,7 +104,7 @@ func ParseExpression(text string) (Expression, error) {
 				return Expression{}, fmt.Errorf("%q: two steps that each keep a part; make an index of each", text)
 			}
 			if e.part = step; part != nil {
-				e.n, _ = strconv.Atoi(part[2])
+				e.n, _ = strconv.Atoi(part[2]) // one or two digits
 			}
 		case !isFold(step):
 			return Expression{}, fmt.Errorf("%q: %q is nothing that can be done to a text; that is fold, lower, trim, digits, domain, first4, last4 (or another number), and functions of one's own, such as phone.v1", text, step)

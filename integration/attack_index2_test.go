@@ -14,9 +14,6 @@ import (
 	"github.com/rowseal/rowseal"
 	"github.com/rowseal/rowseal/field"
 	"github.com/rowseal/rowseal/internal/row"
-	"github.com/rowseal/rowseal/kmskey"
-	"github.com/rowseal/rowseal/kmskey/localkey"
-	"github.com/rowseal/rowseal/migrations"
 	"github.com/rowseal/rowseal/rotation"
 )
 
@@ -83,12 +80,7 @@ func (atk2DomainTwo) TableName() string { return "atk2_domains" }
 
 func atk2World(t *testing.T, kind string, config rowseal.Config) *world {
 	t.Helper()
-	keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: localkey.NewInsecure()}}, Namespace: "test"})
-	ok(t, err)
-	w := openWith(t, kind, keys, config, &gorm.Config{})
-	_, err = migrations.Up(t.Context(), w.db)
-	ok(t, err)
-	return w
+	return newIndexedWith(t, kind, config, &gorm.Config{})
 }
 
 // atk2Pets makes 40 owners with a pet each, of the same names.
@@ -189,10 +181,10 @@ func TestAttack2EqOutsideOfWhere(t *testing.T) {
 				before := len(w.log.String())
 				err := tx.Find(&[]Atk2User{}).Error
 				if err != nil && strings.Contains(err.Error(), "secret.example") {
-					t.Errorf("%s, %s: %v", name, path, err)
+					t.Errorf("%s, %s: the error has the value", name, path)
 				}
-				if logged := w.log.String()[before:]; strings.Contains(logged, "secret.example") {
-					t.Errorf("%s, %s: plaintext was sent and logged: %q", name, path, logged)
+				if strings.Contains(w.log.String()[before:], "secret.example") {
+					t.Errorf("%s, %s: the value was sent and logged", name, path)
 				}
 			}
 		}
@@ -336,7 +328,7 @@ func TestAttack2EqByArgumentsExchanged(t *testing.T) {
 		err := w.db.Where(rowseal.EqBy("WorkMail", "ada@secret.example", "domain")).Find(&[]Atk2User{}).Error
 		fails(t, err, rowseal.ErrCondition)
 		if strings.Contains(err.Error()+w.log.String(), "ada@secret.example") {
-			t.Errorf("plaintext in the error: %v", err)
+			t.Error("the value is in the error or the log")
 		}
 	}, sqliteGo)
 }

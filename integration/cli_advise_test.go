@@ -73,7 +73,7 @@ func tap(t *testing.T, network, address string) *wire {
 			}
 			server, err := (&net.Dialer{}).DialContext(t.Context(), network, address)
 			if err != nil {
-				_ = client.Close()
+				_ = client.Close() // whose next read says it
 				continue
 			}
 			all.Go(func() { _, _ = io.Copy(server, client); _ = server.Close() })

@@ -179,6 +179,14 @@ func open(t testing.TB, kind string, models ...any) *world {
 	return w
 }
 
+// localKeys is a keyring of one version under the insecure local key.
+func localKeys(t testing.TB) *kmskey.Keyring {
+	t.Helper()
+	keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: localkey.NewInsecure()}}, Namespace: "test"})
+	ok(t, err)
+	return keys
+}
+
 func openWith(t testing.TB, kind string, keys *kmskey.Keyring, config rowseal.Config, gormConfig *gorm.Config) *world {
 	t.Helper()
 	w := &world{spy: &sqlspy.Recorder{}, keys: keys, kind: kind, log: &lockedBuffer{}}

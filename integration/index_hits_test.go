@@ -10,18 +10,11 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/rowseal/rowseal"
-	"github.com/rowseal/rowseal/kmskey"
-	"github.com/rowseal/rowseal/kmskey/localkey"
-	"github.com/rowseal/rowseal/migrations"
 )
 
 func TestIndexHitsAreCompared(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
-		keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: localkey.NewInsecure()}}, Namespace: "test"})
-		ok(t, err)
-		w := openWith(t, kind, keys, rowseal.Config{Models: []any{&IdxDoc{}, &IdxPet{}}}, &gorm.Config{DisableForeignKeyConstraintWhenMigrating: true}) // they go round in a circle
-		_, err = migrations.Up(t.Context(), w.db)
-		ok(t, err)
+		w := newIndexedWith(t, kind, rowseal.Config{Models: []any{&IdxDoc{}, &IdxPet{}}}, &gorm.Config{DisableForeignKeyConstraintWhenMigrating: true}) // they go round in a circle
 		ok(t, w.db.AutoMigrate(&IdxOwner{}))
 		db := w.db
 		docs := idxDocs(3)

@@ -66,8 +66,7 @@ type release struct {
 
 func released(t *testing.T, w *world, name string, model any) release {
 	t.Helper()
-	keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: localkey.NewInsecure()}}, Namespace: "test"})
-	ok(t, err)
+	keys := localKeys(t)
 	if w.kind == postgres { // pgx keeps statements whose result a new column changes
 		w.plain.SetMaxIdleConns(0)
 		defer w.plain.SetMaxIdleConns(10)

@@ -14,9 +14,6 @@ import (
 	"github.com/rowseal/rowseal"
 	"github.com/rowseal/rowseal/field"
 	"github.com/rowseal/rowseal/integration/internal/sqlspy"
-	"github.com/rowseal/rowseal/kmskey"
-	"github.com/rowseal/rowseal/kmskey/localkey"
-	"github.com/rowseal/rowseal/migrations"
 )
 
 // IdxMany has fields with several indexes, with one that is of a part alone, and with one of so few bits that many values share an entry.
@@ -39,11 +36,7 @@ func national(s string) string {
 }
 
 func openSeveral(t *testing.T, kind string) (*world, []IdxMany) {
-	keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: localkey.NewInsecure()}}, Namespace: "test"})
-	ok(t, err)
-	w := openWith(t, kind, keys, rowseal.Config{Models: []any{&IdxMany{}}, Expressions: field.Functions{"national.v1": national}}, &gorm.Config{})
-	_, err = migrations.Up(t.Context(), w.db)
-	ok(t, err)
+	w := newIndexedWith(t, kind, rowseal.Config{Models: []any{&IdxMany{}}, Expressions: field.Functions{"national.v1": national}}, &gorm.Config{})
 	rows := make([]IdxMany, 40)
 	for i := range rows {
 		rows[i] = IdxMany{Email: fmt.Sprintf("P%d@Clinic%d.example", i, i%3), Card: fmt.Sprintf("4000-%04d %04d", i, i%10), Name: fmt.Sprintf("Name %d", i%20), Note: "x"}
@@ -232,8 +225,7 @@ func TestIndexesThatModelsCannotHave(t *testing.T) {
 		Name string `gorm:"serializer:rowseal" rowseal:"index=phone.v1"`
 		rowseal.RowKey
 	}
-	keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: localkey.NewInsecure()}}})
-	ok(t, err)
+	keys := localKeys(t)
 	for _, tt := range []struct {
 		model any
 		says  string

@@ -43,6 +43,15 @@ func newIndexed(t testing.TB, kind string, models ...any) *world {
 	return w
 }
 
+// newIndexedWith is newIndexed with settings.
+func newIndexedWith(t testing.TB, kind string, config rowseal.Config, gormConfig *gorm.Config) *world {
+	t.Helper()
+	w := openWith(t, kind, localKeys(t), config, gormConfig)
+	_, err := migrations.Up(t.Context(), w.db)
+	ok(t, err)
+	return w
+}
+
 func idxDocs(n int) []IdxDoc {
 	out := make([]IdxDoc, n)
 	for i := range out {
@@ -547,11 +556,7 @@ type (
 // TestIndexBesideOtherTables: relations, aliases, sub-queries, changes and deletes.
 func TestIndexBesideOtherTables(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
-		keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: localkey.NewInsecure()}}, Namespace: "test"})
-		ok(t, err)
-		w := openWith(t, kind, keys, rowseal.Config{Models: []any{&IdxPet{}}}, &gorm.Config{DisableForeignKeyConstraintWhenMigrating: true}) // they go round in a circle
-		_, err = migrations.Up(t.Context(), w.db)
-		ok(t, err)
+		w := newIndexedWith(t, kind, rowseal.Config{Models: []any{&IdxPet{}}}, &gorm.Config{DisableForeignKeyConstraintWhenMigrating: true}) // they go round in a circle
 		ok(t, w.db.AutoMigrate(&IdxOwner{}))
 		owners := []IdxOwner{{Name: "1", Pets: []IdxPet{{Chip: "a"}, {Chip: "b"}}}, {Name: "2", Pets: []IdxPet{{Chip: "c"}}}}
 		ok(t, w.db.Create(&owners).Error)

@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"gorm.io/gorm"
 
@@ -124,30 +122,11 @@ func (j *job) fills(ctx context.Context, only []string) (err error) {
 // fill is what the walk does with a page.
 func (j *job) fill(ctx context.Context, rows []any) ([]walk.Result, error) {
 	results := make([]walk.Result, len(rows))
-	var next atomic.Int64
-	work, halt := context.WithCancelCause(ctx)
-	defer halt(nil)
-	var wg sync.WaitGroup
-	for range min(len(rows), j.cfg.Calls) {
-		wg.Go(func() {
-			for work.Err() == nil {
-				n := int(next.Add(1)) - 1
-				if n >= len(rows) {
-					return
-				}
-				var err error
-				if results[n], err = j.filled(work, rows[n].(*row.Read)); err != nil {
-					halt(err) // the page is tried again as a whole
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if work.Err() != nil {
-		return nil, context.Cause(work)
-	}
-	return results, nil
+	err := each(ctx, len(rows), j.cfg.Calls, func(ctx context.Context, i int) (err error) {
+		results[i], err = j.filled(ctx, rows[i].(*row.Read))
+		return err // the page is tried again as a whole
+	})
+	return results, err
 }
 
 // filled says what becomes of the indexes of one row. Its error is a service that does not answer.

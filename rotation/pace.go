@@ -6,6 +6,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -115,4 +116,23 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// each calls do for 0 to n-1 from at most the given number of goroutines, which have all ended when it returns. The first error ends the contexts of all, and is given.
+func each(ctx context.Context, n, most int, do func(ctx context.Context, i int) error) error {
+	work, halt := context.WithCancelCause(ctx)
+	defer halt(nil)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(n, most) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n && work.Err() == nil; i = int(next.Add(1)) - 1 {
+				if err := do(work, i); err != nil {
+					halt(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(work)
 }

@@ -74,31 +74,19 @@ func Verify(ctx context.Context, db *gorm.DB, model any, sample int, cfg Config)
 	j.walker.Task.Read, j.walker.Task.Row = whole.Columns(), reader(whole, false)
 	err = j.walker.Each(ctx, func(keys []walk.Key, rows []any) error {
 		var mu sync.Mutex
-		var wg sync.WaitGroup
-		var away error
-		slots := make(chan struct{}, j.cfg.Calls)
-		for i, r := range rows {
+		return each(ctx, len(rows), j.cfg.Calls, func(ctx context.Context, i int) error {
 			if chance < 1 && rand.Float64() >= chance {
-				continue
+				return nil
 			}
-			if err := ctx.Err(); err != nil {
-				break
+			one, err := j.authenticate(ctx, keys[i], rows[i].(*row.Read))
+			if err != nil {
+				return err
 			}
-			slots <- struct{}{}
-			wg.Go(func() {
-				defer func() { <-slots }()
-				one, err := j.authenticate(ctx, keys[i], r.(*row.Read))
-				mu.Lock()
-				defer mu.Unlock()
-				if err != nil {
-					away = cmp.Or(away, err)
-					return
-				}
-				out.add(one)
-			})
-		}
-		wg.Wait()
-		return cmp.Or(ctx.Err(), away)
+			mu.Lock()
+			defer mu.Unlock()
+			out.add(one)
+			return nil
+		})
 	})
 	if err != nil {
 		return out, fmt.Errorf("rotation: verify %s: %w", j.table, err)

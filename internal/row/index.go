@@ -92,6 +92,9 @@ func (p *Plan) LookupIndex(column string) *Index { return p.indexes[fold(column)
 // HasIndexes reports whether any field has one.
 func (p *Plan) HasIndexes() bool { return len(p.indexes) > 0 }
 
+// HasNarrowIndexes reports whether any field has one of fewer than all bits.
+func (p *Plan) HasNarrowIndexes() bool { return p.narrow }
+
 // Indexed lists the indexes in the order of their fields.
 func (p *Plan) Indexed() (all []*Index) {
 	for _, g := range p.Groups {
@@ -139,6 +142,7 @@ func (p *Plan) addIndex(f *Field, t indexTag) error {
 		return fmt.Errorf("its index has the column %q, which is that of %s; make that a []byte without settings, or leave it to the plugin", x.Column, declared.BindName())
 	}
 	f.Indexes, p.indexes[fold(x.Column)] = append(f.Indexes, x), x
+	p.narrow = p.narrow || x.Narrow()
 	return nil
 }
 

@@ -30,6 +30,7 @@ type Plan struct {
 	byColumn map[string]*Field
 	keys     map[string]*Group // by key column
 	indexes  map[string]*Index // by column
+	narrow   bool              // one of them is
 	bound    bool              // it is that of a registered model
 }
 

@@ -138,9 +138,9 @@ func parseIndex(value string, given bool) (indexTag, error) {
 		case bits != nil && t.bits != 0, version != nil && versioned:
 			return t, fmt.Errorf("%q: one of these stands twice", term)
 		case bits != nil:
-			t.bits, _ = strconv.Atoi(bits[1])
+			t.bits, _ = strconv.Atoi(bits[1]) // digits, and few
 		case version != nil:
-			t.version, _ = strconv.Atoi(version[1])
+			t.version, _ = strconv.Atoi(version[1]) // likewise
 			versioned = true
 		case term == "":
 			return t, errors.New("an empty term; check the plus signs")
