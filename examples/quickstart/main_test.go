@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -38,8 +39,9 @@ func TestRun(t *testing.T) {
 			}
 		}
 	}
-	for _, value := range []string{"Ada", "likes engines", "7946", "example.org"} {
-		if strings.Contains(steps[3], value) {
+	// Whole beginnings of values: four digits alone stand in ciphertext, printed in hexadecimal, once in some hundred runs.
+	for _, value := range []string{"Ada Lovelace", "likes engines", "+44 20 7946", "ada@example.org"} {
+		if strings.Contains(steps[3], value) || strings.Contains(steps[3], fmt.Sprintf("%x", value)[:20]) {
 			t.Errorf("the database shows %q:\n%s", value, steps[3])
 		}
 	}
