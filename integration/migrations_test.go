@@ -471,6 +471,13 @@ func TestMigrationsKeepTheLedger(t *testing.T) {
 			t.Errorf("a refusal changed %s", s.shape(t))
 		}
 		s.exec(t, "UPDATE rowseal_runs SET reason = 'tables are not locked'")
+		// Without its branch key no row of a tenant opens, so nothing drops one.
+		s.exec(t, "INSERT INTO rowseal_branch_keys (namespace, tenant, generation, sealed, created_ms) VALUES ('', 'acme', 2, 'v1:', 1)")
+		_, err = migrations.Down(t.Context(), db, 0)
+		fails(t, err, migrations.ErrBranchKeys, "there are branch keys: 1; no row under one opens without it")
+		_, err = migrations.Discard(t.Context(), db, 0)
+		fails(t, err, migrations.ErrBranchKeys, "empty rowseal_branch_keys yourself")
+		s.exec(t, "DELETE FROM rowseal_branch_keys")
 		done, err := migrations.Discard(t.Context(), db, 0)
 		ok(t, err)
 		if len(done) != 1 || strings.Contains(s.shape(t), "rowseal_runs") {
@@ -639,13 +646,13 @@ func TestMigrationsInASchema(t *testing.T) {
 			t.Errorf("%s", s.shape(t))
 		}
 		// What is missing goes to where the list is.
-		s.exec(t, "DROP TABLE app.rowseal_runs, app.rowseal_ranges, app.rowseal_failures, app.rowseal_events, app.rowseal_index_keys; DELETE FROM app.rowseal_migrations")
+		s.exec(t, "DROP TABLE app.rowseal_runs, app.rowseal_ranges, app.rowseal_failures, app.rowseal_events, app.rowseal_index_keys, app.rowseal_branch_keys, app.rowseal_epochs; DELETE FROM app.rowseal_migrations")
 		if do("public, app", up) == 0 {
 			t.Error("nothing was applied")
 		}
 		var where string
 		ok(t, db.Raw("SELECT string_agg(schemaname || ' ' || n, ', ' ORDER BY schemaname) FROM (SELECT schemaname, count(*) AS n FROM pg_tables WHERE tablename LIKE 'rowseal%' GROUP BY 1) x").Scan(&where).Error)
-		if where != "Other one 6, app 6" {
+		if where != "Other one 8, app 8" {
 			t.Errorf("tables are in %s", where)
 		}
 		if do(`public, "Other one"`, down) == 0 || do("public, app", down) == 0 {

@@ -134,6 +134,9 @@ func New(cfg Config) (*Keyring, error) {
 		case v.Provider != nil && v.Choose != nil:
 			return nil, fmt.Errorf("kmskey: new keyring: version %d has both Provider and Choose; keep one", n)
 		}
+		if g, ok := v.Provider.(interface{ Generation() int }); ok && g.Generation() != n {
+			return nil, fmt.Errorf("kmskey: new keyring: version %d has branch keys of generation %d; give it those of its own number: Generation(%d)", n, g.Generation(), n)
+		}
 		var constants []Pair
 		for _, name := range slices.Sorted(maps.Keys(v.Constants)) {
 			constants = append(constants, Pair{name, Text(v.Constants[name])})

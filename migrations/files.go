@@ -20,12 +20,12 @@ var files embed.FS
 var dialects = []string{"mysql", "postgres", "sqlite"}
 
 // tables are all that the migrations make, parents last.
-var tables = []string{"rowseal_migrations", "rowseal_index_keys", "rowseal_events", "rowseal_failures", "rowseal_ranges", "rowseal_runs"}
+var tables = []string{"rowseal_migrations", "rowseal_index_keys", "rowseal_branch_keys", "rowseal_epochs", "rowseal_events", "rowseal_failures", "rowseal_ranges", "rowseal_runs"}
 
 // Files is the SQL for one database, named as GORM names it ("postgres", "mysql", "sqlite"): 0001_ledger.up.sql, 0001_ledger.down.sql and so
 // on. golang-migrate and `atlas migrate import` take these names as they are; goose wants the two in one file, under `-- +goose Up` and
 // `-- +goose Down`. A file runs whole, in one transaction but for MySQL. The way up records its version in rowseal_migrations and the way down
-// removes it, so that [Up] and [Status] know whoever ran them. The way down asks nothing: it drops a ledger that holds runs, and keys of indexes.
+// removes it, so that [Up] and [Status] know whoever ran them. The way down asks nothing: it drops a ledger that holds runs, keys of indexes, and branch keys.
 func Files(dialect string) (fs.FS, error) {
 	dir, err := folder(dialect)
 	if err != nil {

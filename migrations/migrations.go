@@ -1,5 +1,5 @@
 // Package migrations makes the plugin's own tables: the ledger of runs, where a rotation keeps its ranges, counters, failures and events, and the wrapped keys of
-// blind indexes.
+// blind indexes and of branches.
 //
 // [Up] applies what a database lacks; it may run at every start of every process. Who migrates by other means takes the SQL from [Files]: each
 // file records its own version, so that Up then finds nothing to do, whoever ran it.
@@ -33,6 +33,8 @@ var (
 	ErrRuns = errors.New("the ledger holds runs")
 	// ErrIndexKeys is the refusal to drop the keys of blind indexes.
 	ErrIndexKeys = errors.New("there are keys of blind indexes")
+	// ErrBranchKeys is the refusal to drop branch keys, by which every row under them would be lost.
+	ErrBranchKeys = errors.New("there are branch keys")
 )
 
 // Version is one migration.
@@ -86,13 +88,13 @@ func Up(ctx context.Context, db *gorm.DB) ([]Version, error) {
 }
 
 // Down reverses what is above version to, the last first, and returns that; with 0 nothing is left. It refuses with [ErrRuns] while the
-// ledger holds any run, with [ErrIndexKeys] while any blind index has a key, and what a later release applied. On MySQL it needs the privilege LOCK TABLES.
+// ledger holds any run, with [ErrIndexKeys] while any blind index has a key, with [ErrBranchKeys] while there is a branch key, and what a later release applied. On MySQL it needs the privilege LOCK TABLES.
 func Down(ctx context.Context, db *gorm.DB, to int) ([]Version, error) {
 	return with(ctx, db, "down", func(s *session) ([]Version, error) { return s.down(ctx, to, false) })
 }
 
 // Discard is Down for a ledger of runs that have ended, and loses them: their reports, failures and events. A run that is running or paused
-// is refused with [ErrRuns] here as well; cancel it first. Keys of blind indexes are lost too, and with them what the indexes hold: drop the index columns first.
+// is refused with [ErrRuns] here as well; cancel it first. So are branch keys, with [ErrBranchKeys]: rows would be lost. Keys of blind indexes are lost too, and with them what the indexes hold: drop the index columns first.
 func Discard(ctx context.Context, db *gorm.DB, to int) ([]Version, error) {
 	return with(ctx, db, "discard", func(s *session) ([]Version, error) { return s.down(ctx, to, true) })
 }

@@ -94,7 +94,7 @@ func TestFiles(t *testing.T) {
 			for _, s := range slices.Concat(m.up, m.down) {
 				for line := range strings.Lines(s) {
 					if len(line) > 1 && line[0] == '\t' && 'a' <= line[1] && line[1] <= 'z' {
-						own = append(own, strings.ReplaceAll(strings.TrimRight(line, ",\n"), "mediumtext", "text"))
+						own = append(own, strings.NewReplacer("mediumtext", "text", "varbinary", "varchar").Replace(strings.TrimRight(line, ",\n")))
 					}
 				}
 				s = title(s)

@@ -218,7 +218,7 @@ func (s *session) query(ctx context.Context, query string, each func(scan func(.
 	return rows.Err()
 }
 
-// guard refuses while the ledger holds runs, and sees to it that none begins before it is dropped.
+// guard refuses while the ledger holds runs, or there are keys that rows or indexes need, and sees to it that none comes before it is dropped.
 func (s *session) guard(ctx context.Context, discard bool) (unlock func() error, err error) {
 	unlock = func() error { return nil }
 	names, err := s.standing(ctx)
@@ -228,8 +228,10 @@ func (s *session) guard(ctx context.Context, discard bool) (unlock func() error,
 	switch {
 	case s.dialect == "postgres":
 		err = s.exec(ctx, "LOCK TABLE rowseal_runs IN ACCESS EXCLUSIVE MODE")
-		if err == nil && slices.Contains(names, "rowseal_index_keys") {
-			err = s.exec(ctx, "LOCK TABLE rowseal_index_keys IN ACCESS EXCLUSIVE MODE")
+		for _, table := range []string{"rowseal_index_keys", "rowseal_branch_keys"} {
+			if err == nil && slices.Contains(names, table) {
+				err = s.exec(ctx, "LOCK TABLE "+table+" IN ACCESS EXCLUSIVE MODE")
+			}
 		}
 	case s.dialect == "mysql" && len(names) == len(tables):
 		// With some of them gone nothing has run since, and what is not there could not be dropped under this lock, IF EXISTS or not.
@@ -239,14 +241,19 @@ func (s *session) guard(ctx context.Context, discard bool) (unlock func() error,
 	if err != nil {
 		return unlock, fmt.Errorf("lock the ledger: %w", err)
 	}
-	var runs, active, keys int
+	var runs, active, keys, branches int
 	err = s.conn.QueryRowContext(ctx, "SELECT count(*), count(active) FROM rowseal_runs").Scan(&runs, &active)
 	if err == nil && slices.Contains(names, "rowseal_index_keys") {
 		err = s.conn.QueryRowContext(ctx, "SELECT count(*) FROM rowseal_index_keys").Scan(&keys)
 	}
+	if err == nil && slices.Contains(names, "rowseal_branch_keys") {
+		err = s.conn.QueryRowContext(ctx, "SELECT count(*) FROM rowseal_branch_keys").Scan(&branches)
+	}
 	switch {
 	case err != nil:
 		err = fmt.Errorf("look for runs: %w", err)
+	case branches > 0:
+		err = fmt.Errorf("%w: %d; no row under one opens without it; where all rows have moved to other keys, empty rowseal_branch_keys yourself", ErrBranchKeys, branches)
 	case active > 0:
 		err = fmt.Errorf("%w: %d of %d have not ended; cancel them first", ErrRuns, active, runs)
 	case runs > 0 && !discard:

@@ -84,6 +84,22 @@ CREATE TABLE IF NOT EXISTS rowseal_index_keys (
 	PRIMARY KEY (model, version)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
+-- Branch keys, wrapped, by names that are compared byte by byte: without its own no row of a tenant opens. Whoever inserts first has made the key. Only its wrapping is ever replaced.
+CREATE TABLE IF NOT EXISTS rowseal_branch_keys (
+	namespace varbinary(255) NOT NULL,
+	tenant varbinary(255) NOT NULL,
+	generation int NOT NULL,
+	sealed mediumtext NOT NULL,
+	created_ms bigint NOT NULL,
+	PRIMARY KEY (namespace, tenant, generation)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- What processes ask now and then, to learn that they must forget the keys that they hold.
+CREATE TABLE IF NOT EXISTS rowseal_epochs (
+	name varchar(64) NOT NULL PRIMARY KEY,
+	epoch bigint NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
 INSERT INTO rowseal_migrations (version, name, applied_ms)
 VALUES (1, 'ledger', CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED))
 ON DUPLICATE KEY UPDATE version = version;

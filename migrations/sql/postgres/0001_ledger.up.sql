@@ -85,5 +85,21 @@ CREATE TABLE rowseal_index_keys (
 	PRIMARY KEY (model, version)
 );
 
+-- Branch keys, wrapped: without its own no row of a tenant opens. Whoever inserts first has made the key. Only its wrapping is ever replaced.
+CREATE TABLE rowseal_branch_keys (
+	namespace varchar(255) NOT NULL,
+	tenant varchar(255) NOT NULL,
+	generation int NOT NULL,
+	sealed text NOT NULL,
+	created_ms bigint NOT NULL,
+	PRIMARY KEY (namespace, tenant, generation)
+);
+
+-- What processes ask now and then, to learn that they must forget the keys that they hold.
+CREATE TABLE rowseal_epochs (
+	name varchar(64) NOT NULL PRIMARY KEY,
+	epoch bigint NOT NULL
+);
+
 INSERT INTO rowseal_migrations (version, name, applied_ms)
 VALUES (1, 'ledger', CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint));

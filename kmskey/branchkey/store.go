@@ -1,0 +1,44 @@
+// store.go owns the seam to the table that branch keys stand in.
+
+package branchkey
+
+import "context"
+
+// Slot is the place of one branch key.
+type Slot struct {
+	// Namespace is that of the keyring which wraps branch keys.
+	Namespace string
+	// Tenant is "" where there is one for all.
+	Tenant string
+	// Generation is the version of the rows' keyring that the branch key stands for.
+	Generation int
+}
+
+// Entry is a branch key as it is stored: wrapped, and no secret.
+type Entry struct {
+	Slot
+	Sealed string
+}
+
+// Store keeps wrapped branch keys. rowseal.BranchKeys is one on any database of GORM's. A branch key that is lost takes every row of its tenant with
+// it, so a store is backed up with the rows. It must be safe for concurrent use.
+type Store interface {
+	// Find gives the sealed branch key of a slot, "" where there is none.
+	Find(ctx context.Context, at Slot) (sealed string, err error)
+
+	// Add stores a sealed branch key unless the slot has one, and gives the one that it has then. It must be committed when Add returns: rows of
+	// other transactions will need it, so it must not go with one that is rolled back.
+	Add(ctx context.Context, at Slot, sealed string) (stands string, err error)
+
+	// Replace stores next where old still stands, and reports whether it did.
+	Replace(ctx context.Context, at Slot, old, next string) (bool, error)
+
+	// All lists the branch keys of a namespace.
+	All(ctx context.Context, namespace string) ([]Entry, error)
+
+	// Epoch is a number that Revoke makes larger: 0 at first.
+	Epoch(ctx context.Context) (int64, error)
+
+	// Revoke makes Epoch larger.
+	Revoke(ctx context.Context) error
+}
