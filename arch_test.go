@@ -20,7 +20,7 @@ const module = "github.com/rowseal/rowseal"
 // package, and a new dependency, is a decision. docs/architecture.md draws it.
 var imports = map[string]struct{ code, tests []string }{
 	".": {
-		code: []string{"field", "internal/row", "internal/sqltext", "kmskey", "gorm.io/gorm", "gorm.io/gorm/callbacks", "gorm.io/gorm/clause",
+		code: []string{"field", "internal/row", "internal/sqltext", "kmskey", "kmskey/branchkey", "gorm.io/gorm", "gorm.io/gorm/callbacks", "gorm.io/gorm/clause",
 			"gorm.io/gorm/logger", "gorm.io/gorm/schema"},
 		tests: []string{".", "kmskey/localkey", "kmskey/kmskeytest", "gorm.io/gorm/logger", "gorm.io/gorm/utils/tests"},
 	},
@@ -33,6 +33,7 @@ var imports = map[string]struct{ code, tests []string }{
 		code:  []string{"internal/row", "internal/walk", "kmskey", "gorm.io/gorm", "golang.org/x/time/rate"},
 		tests: []string{"rotation", "kmskey/localkey", "kmskey/kmskeytest"},
 	},
+	"internal/expand":  {tests: []string{"internal/expand"}},
 	"internal/canon":   {tests: []string{"internal/canon"}},
 	"internal/sqltext": {tests: []string{"internal/sqltext"}},
 
@@ -40,12 +41,17 @@ var imports = map[string]struct{ code, tests []string }{
 
 	"field": {code: []string{"internal/canon", "golang.org/x/text/cases", "golang.org/x/text/unicode/norm"}, tests: []string{"field"}},
 
-	"kmskey":                    {code: []string{"internal/canon"}, tests: []string{"kmskey", "field"}},
-	"kmskey/internal/localwrap": {code: []string{"internal/canon"}, tests: []string{"kmskey/internal/localwrap"}},
-	"kmskey/localkey":           {code: []string{"kmskey", "kmskey/internal/localwrap"}, tests: []string{"kmskey/localkey", "kmskey/kmskeytest"}},
-	"kmskey/kmskeytest":         {code: []string{"kmskey"}, tests: []string{"kmskey/kmskeytest", "kmskey/localkey"}},
-	"kmskey/kmslog":             {code: []string{"kmskey"}, tests: []string{"kmskey/kmslog", "kmskey/localkey"}},
-	"kmskey/vaulttransit":       {code: []string{"kmskey"}, tests: []string{"kmskey/vaulttransit", "kmskey/kmskeytest"}},
+	"kmskey":                    {code: []string{"internal/canon", "internal/expand"}, tests: []string{"kmskey", "field"}},
+	"kmskey/internal/localwrap": {code: []string{"internal/canon", "internal/expand"}, tests: []string{"kmskey/internal/localwrap"}},
+	"kmskey/internal/keycache":  {tests: []string{"kmskey/internal/keycache"}},
+	"kmskey/branchkey": {
+		code:  []string{"kmskey", "kmskey/internal/keycache", "kmskey/internal/localwrap"},
+		tests: []string{"kmskey/branchkey", "kmskey", "kmskey/kmskeytest", "kmskey/localkey"},
+	},
+	"kmskey/localkey":     {code: []string{"kmskey", "kmskey/internal/localwrap"}, tests: []string{"kmskey/localkey", "kmskey/kmskeytest"}},
+	"kmskey/kmskeytest":   {code: []string{"kmskey"}, tests: []string{"kmskey/kmskeytest", "kmskey/localkey"}},
+	"kmskey/kmslog":       {code: []string{"kmskey"}, tests: []string{"kmskey/kmslog", "kmskey/localkey"}},
+	"kmskey/vaulttransit": {code: []string{"kmskey"}, tests: []string{"kmskey/vaulttransit", "kmskey/kmskeytest"}},
 	"kmskey/awskms": {
 		code: []string{"kmskey", "github.com/aws/aws-sdk-go-v2/aws", "github.com/aws/aws-sdk-go-v2/aws/retry",
 			"github.com/aws/aws-sdk-go-v2/service/kms/...", "github.com/aws/smithy-go/..."},

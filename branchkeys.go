@@ -168,4 +168,3 @@ func (b branchKeys) Revoke(ctx context.Context) error {
 	_, err := b.pool().ExecContext(ctx, bindings(b.db, insert), epochName)
 	return err
 }
-

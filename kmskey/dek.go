@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
+
+	"github.com/rowseal/rowseal/internal/expand"
 )
 
 // DEKSize is the length of a data key in bytes.
@@ -18,17 +21,26 @@ type DEK struct {
 	// Two pointers, because fmt prints unexported fields of an enclosing struct without asking for their methods. An array here
 	// would appear in full; a pointer appears as an address, but under a wrong verb, which %s is for pointers, fmt follows the
 	// first one that it meets and prints the array behind it. It follows no second one.
-	key **[DEKSize]byte
+	key **dekState
 }
 
-// dekOf holds key itself, not a copy.
-func dekOf(key *[DEKSize]byte) DEK { return DEK{&key} }
+type dekState struct {
+	bytes [DEKSize]byte
+
+	mu     sync.Mutex
+	expand *expand.Key // made when the first key is derived
+}
+
+func newDEK() (DEK, []byte) {
+	s := new(dekState)
+	return DEK{&s}, s.bytes[:]
+}
 
 // NewDEK draws a data key from the operating system's random generator.
 func NewDEK() DEK {
-	k := new([DEKSize]byte)
-	rand.Read(k[:]) // never fails: crypto/rand ends the program when the system has no randomness
-	return dekOf(k)
+	d, k := newDEK()
+	rand.Read(k) // never fails: crypto/rand ends the program when the system has no randomness
+	return d
 }
 
 // DEKFromBytes copies 32 bytes that a provider unwrapped. The caller should clear b afterwards.
@@ -36,9 +48,9 @@ func DEKFromBytes(b []byte) (DEK, error) {
 	if len(b) != DEKSize {
 		return DEK{}, fmt.Errorf("kmskey: a data key has %d bytes, not %d", DEKSize, len(b))
 	}
-	k := new([DEKSize]byte)
-	copy(k[:], b)
-	return dekOf(k), nil
+	d, k := newDEK()
+	copy(k, b)
+	return d, nil
 }
 
 // IsZero reports whether d holds no key.
@@ -50,14 +62,31 @@ func (d DEK) Bytes() []byte {
 	if d.key == nil {
 		panic("kmskey: internal error: Bytes of a DEK that holds no key")
 	}
-	return (*d.key)[:]
+	return (*d.key).bytes[:]
+}
+
+// Derive gives 32 bytes for info: HKDF-Expand with SHA-256 (RFC 5869, section 2.3). What else is derived from the same key costs a third, since the key is set up
+// once. It is for what docs/format.md derives from data keys. The caller should clear the answer, and may find that the spare capacity of info was written to.
+func (d DEK) Derive(info []byte) [DEKSize]byte {
+	b := d.Bytes()
+	s := *d.key
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.expand == nil {
+		s.expand = expand.New(b)
+	}
+	return s.expand.Expand(info)
 }
 
 // Destroy overwrites the key with zeros. It is a best effort: the garbage collector may have moved no copy, but a cipher
 // built from the key keeps its own schedule until it is collected.
 func (d DEK) Destroy() {
 	if d.key != nil {
-		clear((*d.key)[:])
+		s := *d.key
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		clear(s.bytes[:])
+		s.expand = nil
 	}
 }
 
@@ -83,6 +112,7 @@ func (d DEK) Clone() DEK {
 	if d.key == nil {
 		return d
 	}
-	k := **d.key
-	return dekOf(&k)
+	c, k := newDEK()
+	copy(k, d.Bytes())
+	return c
 }

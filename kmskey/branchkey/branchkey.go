@@ -94,7 +94,9 @@ func New(cfg Config) (*Keys, error) {
 	}
 	cache, err := keycache.New[Slot](keycache.Config{
 		MaxAge: cfg.MaxAge, MaxStale: cfg.MaxStale, Entries: cfg.Tenants, MaxUses: mostUses, Now: cfg.Now,
-		Away: func(err error) bool { return errors.Is(err, kmskey.ErrUnavailable) || errors.Is(err, kmskey.ErrThrottled) },
+		Away: func(err error) bool {
+			return errors.Is(err, kmskey.ErrUnavailable) || errors.Is(err, kmskey.ErrThrottled)
+		},
 	}, (*localwrap.Branch).Destroy)
 	if err != nil {
 		return fail("%w", err)

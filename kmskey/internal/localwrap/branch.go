@@ -6,16 +6,14 @@ package localwrap
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"hash"
 	"sync"
 
 	"github.com/rowseal/rowseal/internal/canon"
+	"github.com/rowseal/rowseal/internal/expand"
 )
 
 const (
@@ -38,7 +36,7 @@ type Branch struct {
 	// Two pointers, for the reason that kmskey.DEK gives.
 	key  **[KeySize]byte
 	id   [branchIDSize]byte
-	macs sync.Pool // HMAC-SHA-256 with the branch key, one for each goroutine at work
+	keys sync.Pool // *expand.Key, one for each goroutine at work
 }
 
 // NewBranch copies key, 32 random bytes. The caller may clear it afterwards.
@@ -49,7 +47,7 @@ func NewBranch(key []byte) (*Branch, error) {
 	held := new([KeySize]byte)
 	copy(held[:], key)
 	b := &Branch{key: &held}
-	b.macs.New = func() any { return hmac.New(sha256.New, (*b.key)[:]) }
+	b.keys.New = func() any { return expand.New((*b.key)[:]) }
 	id := b.expand(canon.AppendText(nil, labelBranchID))
 	copy(b.id[:], id[:])
 	return b, nil
@@ -61,19 +59,14 @@ func (b *Branch) ID() string { return fmt.Sprintf("%x", b.id) }
 // Destroy overwrites the key. The HMACs made of it are left to the collector, which is as much as Go allows.
 func (b *Branch) Destroy() {
 	clear((*b.key)[:])
-	b.macs = sync.Pool{}
+	b.keys = sync.Pool{}
 }
 
-// expand is the first block of HKDF-Expand, HMAC(key, info || 0x01) (RFC 5869, section 2.3), with an HMAC whose key is in place already:
-// crypto/hkdf would set it up anew for each row, which costs four times as much. Expand alone, without Extract: a branch key is uniformly
-// random (section 3.3).
-func (b *Branch) expand(info []byte) (out [KeySize]byte) {
-	mac := b.macs.Get().(hash.Hash)
-	defer b.macs.Put(mac)
-	mac.Reset()
-	mac.Write(append(info, 0x01))
-	mac.Sum(out[:0])
-	return out
+// expand is HKDF-Expand with the branch key, which is set up once for many rows.
+func (b *Branch) expand(info []byte) [KeySize]byte {
+	k := b.keys.Get().(*expand.Key)
+	defer b.keys.Put(k)
+	return k.Expand(info)
 }
 
 // Seal wraps secret, 32 bytes, for a key reference and canonical context. The answer has [BranchSize] bytes and differs on every call.
