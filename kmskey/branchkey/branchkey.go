@@ -218,17 +218,18 @@ func (k *Keys) use(ctx context.Context, at Slot, create bool, do func(*localwrap
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return k.cache.Use(ctx, at, 0, func(ctx context.Context) (*localwrap.Branch, error) {
-		b, err := k.load(ctx, at)
-		if !errors.Is(err, errMissing) {
-			return b, err // somebody else was first
-		}
-		if err := k.create(ctx, at); err != nil {
-			return nil, err
-		}
-		// Read back and opened before any row depends on it.
-		return k.load(ctx, at)
-	}, do)
+	if err := k.cache.Use(ctx, at, 0, load, do); !errors.Is(err, errMissing) {
+		return err // somebody else was first
+	}
+	if err := k.create(ctx, at); err != nil {
+		return err
+	}
+	// Read back and opened, before any row depends on it. The answer to a question from before the key was there may still be on its way; the next one is not.
+	err = k.cache.Use(ctx, at, 0, load, do)
+	if errors.Is(err, errMissing) {
+		err = k.cache.Use(ctx, at, 0, load, do)
+	}
+	return err
 }
 
 func (k *Keys) load(ctx context.Context, at Slot) (*localwrap.Branch, error) {

@@ -154,9 +154,9 @@ func (p *Provider) fail(op, ref string, kind error, hint string, err error) erro
 }
 
 // String names the generation.
-func (p *Provider) String() string {
+func (p Provider) String() string {
 	return fmt.Sprintf("branchkey.Provider(generation %d)", p.generation)
 }
 
 // Format prints [Provider.String] for every verb, since others would show the keys that it holds.
-func (p *Provider) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte(p.String())) }
+func (p Provider) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte(p.String())) }
