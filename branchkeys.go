@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"gorm.io/gorm"
@@ -26,7 +27,7 @@ func BranchKeys(db *gorm.DB) branchkey.Store { return branchKeys{db} }
 type branchKeys struct{ db *gorm.DB }
 
 // ErrBranchKey: a branch key is missing, and could not be made in a transaction.
-var ErrBranchKey = errors.New("branch key missing, and the transaction's connection is the only one; make it before: branchkey.Keys.Make")
+var ErrBranchKey = branchkey.ErrInTransaction
 
 // statementKey carries the connection of a statement in a transaction to the store.
 type statementKey struct{}
@@ -36,15 +37,29 @@ func lend(ctx context.Context, stmt *gorm.Statement) context.Context {
 	if !inTransaction(stmt) {
 		return ctx
 	}
-	return context.WithValue(ctx, statementKey{}, poolOf(stmt))
+	return context.WithValue(ctx, statementKey{}, &loan{pool: poolOf(stmt)})
 }
 
-// lent is the connection to read on: the statement's own in a transaction.
-func (b branchKeys) lent(ctx context.Context) (pool gorm.ConnPool, inside bool) {
-	if pool, ok := ctx.Value(statementKey{}).(gorm.ConnPool); ok {
-		return pool, true
+// loan is the connection of a statement's transaction. A connection answers one question at a time, and a statement may need keys of several tenants at once.
+type loan struct {
+	pool gorm.ConnPool
+	mu   sync.Mutex
+}
+
+func lent(ctx context.Context) (l *loan, inside bool) {
+	l, inside = ctx.Value(statementKey{}).(*loan)
+	return l, inside
+}
+
+// on has ask run on the statement's own connection, or on one of the pool where it is not in a transaction.
+func (b branchKeys) on(ctx context.Context, ask func(gorm.ConnPool) error) error {
+	l, inside := lent(ctx)
+	if !inside {
+		return ask(b.pool())
 	}
-	return b.pool(), false
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return ask(l.pool)
 }
 
 func (b branchKeys) pool() gorm.ConnPool { return poolOf(b.db.Statement) }
@@ -59,13 +74,18 @@ const findBranchKey = "SELECT sealed FROM rowseal_branch_keys WHERE namespace = 
 
 // Find reads on the statement's connection, and where that shows nothing beside it: the transaction's snapshot may be older than the key.
 func (b branchKeys) Find(ctx context.Context, at branchkey.Slot) (string, error) {
-	pool, inside := b.lent(ctx)
-	sealed, err := b.find(ctx, pool, at)
+	_, inside := lent(ctx)
+	// All connections may be with statements that wait for a key: one that streams its rows has no other to lend.
+	brief, cancel := context.WithTimeout(ctx, indexWait)
+	defer cancel()
+	var sealed string
+	err := b.on(brief, func(pool gorm.ConnPool) (err error) {
+		sealed, err = b.find(brief, pool, at)
+		return err
+	})
 	if err != nil || sealed != "" || !inside || b.alone() {
 		return sealed, err
 	}
-	brief, cancel := context.WithTimeout(ctx, indexWait)
-	defer cancel()
 	return b.find(brief, b.pool(), at)
 }
 
@@ -83,7 +103,7 @@ func (b branchKeys) find(ctx context.Context, pool gorm.ConnPool, at branchkey.S
 
 // Add never writes in the statement's transaction.
 func (b branchKeys) Add(ctx context.Context, at branchkey.Slot, sealed string) (string, error) {
-	if _, inside := b.lent(ctx); inside {
+	if _, inside := lent(ctx); inside {
 		if b.alone() {
 			return "", ErrBranchKey
 		}
@@ -138,16 +158,19 @@ const epochName = "branch-keys"
 
 // Epoch reads beside a transaction where it can: in one, it would be that of the snapshot.
 func (b branchKeys) Epoch(ctx context.Context) (epoch int64, err error) {
-	pool := b.pool()
-	if lent, inside := b.lent(ctx); inside {
-		if b.alone() {
-			pool = lent
-		} else {
-			brief, cancel := context.WithTimeout(ctx, indexWait)
-			defer cancel()
-			ctx = brief
-		}
+	brief, cancel := context.WithTimeout(ctx, indexWait)
+	defer cancel()
+	if _, inside := lent(ctx); inside && b.alone() {
+		err = b.on(brief, func(pool gorm.ConnPool) (err error) {
+			epoch, err = b.readEpoch(brief, pool)
+			return err
+		})
+		return epoch, err
 	}
+	return b.readEpoch(brief, b.pool())
+}
+
+func (b branchKeys) readEpoch(ctx context.Context, pool gorm.ConnPool) (epoch int64, err error) {
 	rows, err := pool.QueryContext(ctx, bindings(b.db, "SELECT epoch FROM rowseal_epochs WHERE name = ?"), epochName)
 	if err != nil {
 		return 0, fmt.Errorf("%w; the table is made by migrations.Up", err)

@@ -67,7 +67,7 @@ func (p *Plugin) prepareCreate(db *gorm.DB) {
 		defer a.learn()
 	}
 	if m == nil {
-		_ = db.AddError(row.Prepare(stmt.Context, batches, false))
+		_ = db.AddError(row.Prepare(lend(stmt.Context, stmt), batches, false))
 		return
 	}
 	values := structs(stmt.ReflectValue, m.Plan.Schema.ModelType)
@@ -115,7 +115,7 @@ func (p *Plugin) prepareCreate(db *gorm.DB) {
 			return
 		}
 	}
-	_ = db.AddError(row.Prepare(stmt.Context, append(batches, row.Batch{Insert: c.insert, Values: values}), false))
+	_ = db.AddError(row.Prepare(lend(stmt.Context, stmt), append(batches, row.Batch{Insert: c.insert, Values: values}), false))
 }
 
 func isList(v reflect.Value) bool { return v.Kind() == reflect.Slice || v.Kind() == reflect.Array }
@@ -214,7 +214,7 @@ func (p *Plugin) beforeCreate(db *gorm.DB) {
 		_ = db.AddError(err)
 		return
 	}
-	if err := c.insert.Prepare(stmt.Context, c.values, true); err != nil {
+	if err := c.insert.Prepare(lend(stmt.Context, stmt), c.values, true); err != nil {
 		_ = db.AddError(err)
 		return
 	}
@@ -417,7 +417,7 @@ func settle(db *gorm.DB, c *creation) error {
 		if err != nil {
 			return fmt.Errorf("rowseal: create %s: read the new ids: %w", c.insert.Model.Plan.Schema.Name, err)
 		}
-		envelopes, err := c.insert.Settle(db.Statement.Context, found)
+		envelopes, err := c.insert.Settle(lend(db.Statement.Context, db.Statement), found)
 		if err != nil {
 			return err
 		}

@@ -201,7 +201,7 @@ func (a *many) open(stmt *gorm.Statement, rows []*member, before map[string]*mem
 		}
 	}
 	n := len(a.groups)
-	errs := m.Parallel(stmt.Context, len(rows)*n, func(ctx context.Context, i int) (err error) {
+	errs := m.Parallel(lend(stmt.Context, stmt), len(rows)*n, func(ctx context.Context, i int) (err error) {
 		r, at := rows[i/n], i%n
 		g, k := a.groups[at], &r.keys[at]
 		var known *row.State

@@ -268,7 +268,7 @@ func (p *Plugin) reveal(stmt *gorm.Statement, epoch *row.Epoch, leave bool, targ
 	if leave {
 		return epoch.Leave(targets)
 	}
-	return epoch.Reveal(stmt.Context, p.config.MaxCalls, targets)
+	return epoch.Reveal(lend(stmt.Context, stmt), p.config.MaxCalls, targets)
 }
 
 // leaves reports a statement under Sealed, or a program that opens nothing.

@@ -101,7 +101,7 @@ func rotateKey(stmt *gorm.Statement, p *Plugin, c *change, g *row.Group) (old, n
 				return nil, nil, err
 			}
 		}
-		if next, err = c.model.Rewrapped(stmt.Context, next, g, dbRow); err != nil {
+		if next, err = c.model.Rewrapped(lend(stmt.Context, stmt), next, g, dbRow); err != nil {
 			return nil, nil, err
 		}
 		stored := next == old
@@ -122,7 +122,7 @@ func merge(stmt *gorm.Statement, p *Plugin, c *change, s *row.State, dbRow refle
 	if next, err = s.Pruned(func(*row.Field) bool { return false }); err != nil || next.Keys() == 1 && !next.Spent() || p.denied.Load() {
 		return next, nil, err
 	}
-	merged, moved, ok, err := c.model.Merged(stmt.Context, next, dbRow)
+	merged, moved, ok, err := c.model.Merged(lend(stmt.Context, stmt), next, dbRow)
 	switch {
 	case errors.Is(err, kmskey.ErrDenied):
 		p.denied.Store(true) // a rotator that sees no key is not to ask for each row

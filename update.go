@@ -386,7 +386,7 @@ func (c *change) rekey(stmt *gorm.Statement, touched []*row.Group, moved bool) e
 //   - All sealed fields of the group are written: under a new key, stored with them. No key needs to be opened for it.
 //   - Otherwise under the key that the database has, read now.
 func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved bool) error {
-	m, ctx := c.model, stmt.Context
+	m, ctx := c.model, lend(stmt.Context, stmt)
 	s := r.group.State(c.value)
 	if s.Serves(m, c.id) {
 		c.keepUnread(r.group, s)
@@ -519,7 +519,7 @@ func (c *change) readKey(stmt *gorm.Statement, r *regroup) error {
 		if c.pinned && !c.sameContext(r, stored) {
 			return fmt.Errorf("rowseal: update %s: %w; load the row and try again", c.model.Describe(c.value), ErrStaleKey)
 		}
-		r.state, err = c.model.Fresh(stmt.Context, r.group, stored)
+		r.state, err = c.model.Fresh(lend(stmt.Context, stmt), r.group, stored)
 		return err
 	}
 	r.expect = &keyCondition{r.group.Column.DBName, text}
@@ -531,11 +531,11 @@ func (c *change) readKey(stmt *gorm.Statement, r *regroup) error {
 func (c *change) ready(stmt *gorm.Statement, r *regroup) error {
 	switch {
 	case !c.model.WriteOnly():
-		return c.model.Ready(stmt.Context, r.state, c.value)
+		return c.model.Ready(lend(stmt.Context, stmt), r.state, c.value)
 	case r.state.Open():
 		return nil // this program added it
 	case r.state.Keys() == 1 && len(c.model.ContextColumns()) == 0:
-		next, err := c.model.Appended(stmt.Context, r.state, c.value, c.writesField)
+		next, err := c.model.Appended(lend(stmt.Context, stmt), r.state, c.value, c.writesField)
 		r.state, r.writes, r.added = next, true, true
 		return err
 	}
@@ -566,7 +566,7 @@ func (c *change) ready(stmt *gorm.Statement, r *regroup) error {
 func (c *change) sealable(stmt *gorm.Statement, r *regroup, stored reflect.Value, text string, now bool) (*row.State, error) {
 	m := c.model
 	if !m.WriteOnly() {
-		return m.Stored(stmt.Context, r.group, stored, text)
+		return m.Stored(lend(stmt.Context, stmt), r.group, stored, text)
 	}
 	if c.pinned && !r.moved && !c.sameContext(r, stored) {
 		return nil, fmt.Errorf("rowseal: update %s: %w; load the row and try again", m.Describe(c.value), ErrStaleKey)
@@ -588,7 +588,7 @@ func (c *change) sealable(stmt *gorm.Statement, r *regroup, stored reflect.Value
 			return nil, ErrStaleKey
 		}
 	}
-	next, err := m.Appended(stmt.Context, s, stored, c.writesField)
+	next, err := m.Appended(lend(stmt.Context, stmt), s, stored, c.writesField)
 	if err != nil {
 		return nil, err
 	}

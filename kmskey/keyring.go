@@ -238,6 +238,29 @@ func (k *Keyring) Append(ctx context.Context, e Envelope, row Row) (Envelope, Da
 	return Envelope{e.unbound, append(slices.Clone(e.keys), sealed)}, key, nil
 }
 
+// Prepares reports whether a provider of the current version is a [Preparer], or may be.
+func (k *Keyring) Prepares() bool {
+	v := k.versions[k.current]
+	return v.legs == nil || slices.ContainsFunc(v.legs.legs, func(l *leg) bool { _, ok := l.Provider.(Preparer); return ok })
+}
+
+// Prepare has the providers of the current version see to what wrapping a key of row will need: see [Preparer]. The row's context may lack what is not known yet. Where
+// that is too little to choose a provider by, nothing happens.
+func (k *Keyring) Prepare(ctx context.Context, row Row) error {
+	at, err := k.at(k.current, row)
+	if err != nil {
+		return nil // Wrap will say so, with all of the context
+	}
+	for _, l := range at.legs.legs {
+		if p, ok := l.Provider.(Preparer); ok {
+			if err := p.Prepare(ctx, at.context); err != nil {
+				return at.failed("prepare", err)
+			}
+		}
+	}
+	return nil
+}
+
 // admit is the row as e is bound to it, or why e cannot be the row's.
 func (e Envelope) admit(op string, row Row) (Row, error) {
 	if e.IsZero() {

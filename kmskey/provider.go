@@ -72,6 +72,12 @@ type BlindGenerator interface {
 	GenerateWrapped(ctx context.Context, ec Context) (Wrapped, error)
 }
 
+// Preparer is the power to see to whatever Wrap will need while it is not yet known for which row: a tenant's branch key, which could not be made inside the
+// transaction that gives the row its id. ec is the row's context as far as it is known. Nothing depends on it: Wrap does the same later, where it can.
+type Preparer interface {
+	Prepare(ctx context.Context, ec Context) error
+}
+
 // Wrapped is a data key as a service gave it out. It is not secret.
 type Wrapped struct {
 	// Service names the kind of key service: "aws", "local". 1 to 16 bytes, lower-case letters, digits and hyphens.

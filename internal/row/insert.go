@@ -22,6 +22,9 @@ type Insert struct {
 	undo   []undo
 	own    map[*State]bool  // that this Insert made or copied
 	reused map[*Group][]any // envelopes that rows brought along, which the database may have replaced since
+
+	early []kmskey.Row    // of rows without an id: one for each context that they will have but for it
+	seen  map[string]bool // of those
 }
 
 // Reused lists the envelopes of a group that were not made by this Insert.
@@ -67,6 +70,10 @@ func Prepare(ctx context.Context, batches []Batch, last bool) error {
 		if m := b.Insert.Model; m.writeOnly && len(closed) > 0 {
 			return fmt.Errorf("rowseal: upsert %s: %w, and the rows that exist keep their keys; load them and save each, or write all sealed columns by primary key (clause.OnConflict{UpdateAll: true})", m.Plan.Schema.Name, ErrWriteOnly)
 		}
+		for _, r := range b.Insert.early {
+			calls = append(calls, call{i, func(ctx context.Context) error { return b.Insert.Model.Keys.Prepare(ctx, r) }})
+		}
+		b.Insert.early = nil
 		for _, s := range closed {
 			calls = append(calls, call{i, func(ctx context.Context) error { return s.unwrap(ctx, b.Insert.Model) }})
 		}
@@ -104,6 +111,7 @@ func (in *Insert) collect(values []reflect.Value, last bool) (fresh, closed []*S
 				}
 				continue
 			case !known && in.Model.NeedsID() && !last:
+				in.foresee(g, v)
 				continue
 			}
 			if s := g.State(v); s != nil && in.made(s) {
@@ -122,6 +130,22 @@ func (in *Insert) collect(values []reflect.Value, last bool) (fresh, closed []*S
 		}
 	}
 	return fresh, closed, nil
+}
+
+// foresee notes what is known of the context of a row without an id, so that the keyring can prepare for it before the transaction.
+func (in *Insert) foresee(g *Group, v reflect.Value) {
+	if !in.Model.Keys.Prepares() {
+		return
+	}
+	r, id, ok := in.Model.partly(g, v)
+	if !ok || in.seen[id] {
+		return
+	}
+	if in.seen == nil {
+		in.seen = map[string]bool{}
+	}
+	in.seen[id] = true
+	in.early = append(in.early, r)
 }
 
 // Summary is one error for many calls that mostly fail for the same reason.

@@ -458,6 +458,25 @@ func (m *Model) pairs(version int, ids []kmskey.Value, v reflect.Value) ([]kmske
 	return pairs, nil
 }
 
+// partly is what is known of a row's binding without its primary key, and what tells it apart from others; ok is false where that is nothing.
+func (m *Model) partly(g *Group, v reflect.Value) (r kmskey.Row, id string, ok bool) {
+	if m.method {
+		return kmskey.Row{}, "", false // it may look at the primary key
+	}
+	d := m.declaredFor(m.Keys.Current())
+	pairs := append([]kmskey.Pair{{Name: "model_name", Value: kmskey.Text(m.Name)}}, d.constants...)
+	values := []kmskey.Value{kmskey.Text(g.Name)}
+	for _, p := range d.columns {
+		value, err := p.value(v)
+		if err != nil {
+			return kmskey.Row{}, "", false
+		}
+		pairs, values = append(pairs, kmskey.Pair{Name: p.column.DBName, Value: value}), append(values, value)
+	}
+	read := func(int) ([]kmskey.Pair, error) { return pairs, nil }
+	return kmskey.Row{Model: m.Name, Key: g.Name, Context: read}, encode(values), true
+}
+
 // idName is the name of one part of the primary key in a context.
 func (m *Model) idName(p part) string {
 	if len(m.ids) == 1 {

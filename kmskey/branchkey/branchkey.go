@@ -95,7 +95,7 @@ func New(cfg Config) (*Keys, error) {
 	cache, err := keycache.New[Slot](keycache.Config{
 		MaxAge: cfg.MaxAge, MaxStale: cfg.MaxStale, Entries: cfg.Tenants, MaxUses: mostUses, Now: cfg.Now,
 		Away: func(err error) bool {
-			return errors.Is(err, kmskey.ErrUnavailable) || errors.Is(err, kmskey.ErrThrottled)
+			return errors.Is(err, kmskey.ErrUnavailable) || errors.Is(err, kmskey.ErrThrottled) || errors.Is(err, errStore)
 		},
 	}, (*localwrap.Branch).Destroy)
 	if err != nil {
@@ -197,6 +197,9 @@ func (k *Keys) context(at Slot) []kmskey.Pair {
 	return pairs
 }
 
+// errStore: it is the store that failed, and not the key service.
+var errStore = errors.New("the table of branch keys")
+
 // errMissing: the store has no branch key for the slot.
 var errMissing = errors.New("no branch key for this tenant and generation")
 
@@ -235,7 +238,7 @@ func (k *Keys) use(ctx context.Context, at Slot, create bool, do func(*localwrap
 func (k *Keys) load(ctx context.Context, at Slot) (*localwrap.Branch, error) {
 	sealed, err := k.store.Find(ctx, at)
 	if err != nil {
-		return nil, fmt.Errorf("%w: read the branch key: %w", kmskey.ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: read: %w", errStore, err)
 	}
 	if sealed == "" {
 		return nil, errMissing
@@ -256,7 +259,7 @@ func (k *Keys) create(ctx context.Context, at Slot) error {
 		return err
 	}
 	if _, err := k.store.Add(ctx, at, sealed); err != nil {
-		return fmt.Errorf("%w: store a new branch key: %w", kmskey.ErrUnavailable, err)
+		return fmt.Errorf("%w: store a new one: %w", errStore, err)
 	}
 	return nil
 }

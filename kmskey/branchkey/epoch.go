@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"sync"
 	"time"
-
-	"github.com/rowseal/rowseal/kmskey"
 )
 
 type epoch struct {
@@ -54,7 +52,7 @@ func (e *epoch) check(ctx context.Context, store Store, changed func()) error {
 	case err != nil && usable && ctx.Err() == nil:
 		return nil
 	case err != nil:
-		return fmt.Errorf("%w: look whether keys were revoked: %w", kmskey.ErrUnavailable, err)
+		return fmt.Errorf("%w: look whether keys were revoked: %w", errStore, err)
 	case e.known && value < e.value:
 		return nil // read in an older snapshot: it grows, and says nothing of now
 	case e.known && value > e.value:

@@ -26,6 +26,7 @@ type Provider struct {
 var (
 	_ kmskey.Provider = (*Provider)(nil)
 	_ kmskey.Owner    = (*Provider)(nil)
+	_ kmskey.Preparer = (*Provider)(nil)
 )
 
 // Generation is the provider for version n of the rows' keyring, which must be listed under that number, so that a row's `v2:` names the generation of its
@@ -56,6 +57,18 @@ func (p *Provider) Wrap(ctx context.Context, dek kmskey.DEK, ec kmskey.Context) 
 		return kmskey.Wrapped{}, p.branchFailed("wrap", err)
 	}
 	return kmskey.Wrapped{Service: Service, KeyRef: p.ref, Blob: blob}, nil
+}
+
+// Prepare makes the branch key of ec's tenant where there is none, and has it at hand.
+func (p *Provider) Prepare(ctx context.Context, ec kmskey.Context) error {
+	at, err := p.slot(ec)
+	if err != nil {
+		return nil // Wrap says so
+	}
+	if err := p.keys.use(ctx, at, true, func(*localwrap.Branch) error { return nil }); err != nil {
+		return p.branchFailed("prepare", err)
+	}
+	return nil
 }
 
 // Unwrap is the inverse of [Provider.Wrap]. A tenant without a branch key is [kmskey.ErrNotFound]: none is made for reading.
@@ -128,6 +141,12 @@ const maxTenant = 255
 func (p *Provider) branchFailed(op string, err error) error {
 	if errors.Is(err, errMissing) {
 		return p.fail(op, p.ref, kmskey.ErrNotFound, "was rowseal_branch_keys restored with the rows, and does the keyring that wraps branch keys have the namespace that it had?", errMissing)
+	}
+	if errors.Is(err, ErrInTransaction) {
+		return p.fail(op, p.ref, kmskey.ErrNotFound, "", ErrInTransaction)
+	}
+	if errors.Is(err, errStore) {
+		return p.fail(op, p.ref, kmskey.ErrUnavailable, "", err)
 	}
 	for _, kind := range []error{kmskey.ErrDenied, kmskey.ErrNotFound, kmskey.ErrDisabled, kmskey.ErrThrottled, kmskey.ErrUnavailable} {
 		if errors.Is(err, kind) {

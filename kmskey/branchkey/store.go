@@ -2,7 +2,13 @@
 
 package branchkey
 
-import "context"
+import (
+	"context"
+	"errors"
+)
+
+// ErrInTransaction is for [Store.Add]: the caller is in a transaction, and there is no connection beside it.
+var ErrInTransaction = errors.New("branch key missing, and the transaction's connection is the only one; make it before: branchkey.Keys.Make")
 
 // Slot is the place of one branch key.
 type Slot struct {
@@ -27,7 +33,8 @@ type Store interface {
 	Find(ctx context.Context, at Slot) (sealed string, err error)
 
 	// Add stores a sealed branch key unless the slot has one, and gives the one that it has then. It must be committed when Add returns: rows of
-	// other transactions will need it, so it must not go with one that is rolled back.
+	// other transactions will need it, so it must not go with one that is rolled back. It fails with
+	// [ErrInTransaction] where that cannot be.
 	Add(ctx context.Context, at Slot, sealed string) (stands string, err error)
 
 	// Replace stores next where old still stands, and reports whether it did.

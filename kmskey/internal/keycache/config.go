@@ -3,6 +3,7 @@
 package keycache
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -29,8 +30,8 @@ type Config struct {
 	// random nonces. It bounds the key only where load makes a new one; where load unwraps the same again, it bounds what a process does
 	// between two answers of the service.
 	MaxUses int64
-	// MaxBytes is the number of bytes of one key's uses, likewise. Defaults to 2^52: 2^48 blocks, after which AES-GCM's ciphertext can be told from
-	// random with a chance of 2^-33.
+	// MaxBytes is the number of bytes of one key's uses, likewise. Defaults to 2^52: 2^48 blocks, after which AES-GCM's ciphertext is told from
+	// random with an advantage of 2^-33.
 	MaxBytes int64
 	// Away says of an error that the service could not be reached, did not answer in time or throttles, as opposed to refusing. What it does
 	// not say so of destroys the key at once. Required.
@@ -39,54 +40,36 @@ type Config struct {
 	Now func() time.Time
 }
 
-// complete puts in the defaults.
+// complete puts in the defaults, and refuses what cannot be meant.
 func (cfg Config) complete() (Config, error) {
-	for _, f := range []struct {
-		name  string
-		value *time.Duration
-		ifNot time.Duration
-	}{
-		{"MaxAge", &cfg.MaxAge, 15 * time.Minute},
-		{"Ahead", &cfg.Ahead, 0}, // below: it follows MaxAge
-		{"MaxStale", &cfg.MaxStale, 0},
-		{"Patience", &cfg.Patience, 10 * time.Second},
-	} {
-		if *f.value < 0 {
-			return cfg, fmt.Errorf("keycache: %s is %v; give a positive duration, or 0 for the default", f.name, *f.value)
-		}
-		if *f.value == 0 {
-			*f.value = f.ifNot
-		}
-	}
-	if cfg.Ahead == 0 {
-		cfg.Ahead = cfg.MaxAge - cfg.MaxAge/5
-	}
-	if cfg.MaxStale == 0 {
-		cfg.MaxStale = max(4*time.Hour, cfg.MaxAge)
-	}
-	if cfg.Entries == 0 {
-		cfg.Entries = 1000
-	}
-	if cfg.MaxUses == 0 {
-		cfg.MaxUses = 1 << 32
-	}
-	if cfg.MaxBytes == 0 {
-		cfg.MaxBytes = 1 << 52
-	}
+	cfg.MaxAge = cmp.Or(cfg.MaxAge, 15*time.Minute)
+	cfg.Ahead = cmp.Or(cfg.Ahead, cfg.MaxAge-cfg.MaxAge/5)
+	cfg.MaxStale = cmp.Or(cfg.MaxStale, max(4*time.Hour, cfg.MaxAge))
+	cfg.Patience = cmp.Or(cfg.Patience, 10*time.Second)
+	cfg.Entries = cmp.Or(cfg.Entries, 1000)
+	cfg.MaxUses = cmp.Or(cfg.MaxUses, 1<<32)
+	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, 1<<52)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	for _, f := range []struct {
+		name     string
+		value    any
+		negative bool
+	}{
+		{"MaxAge", cfg.MaxAge, cfg.MaxAge < 0}, {"Ahead", cfg.Ahead, cfg.Ahead < 0}, {"MaxStale", cfg.MaxStale, cfg.MaxStale < 0},
+		{"Patience", cfg.Patience, cfg.Patience < 0}, {"Entries", cfg.Entries, cfg.Entries < 0},
+		{"MaxUses", cfg.MaxUses, cfg.MaxUses < 0}, {"MaxBytes", cfg.MaxBytes, cfg.MaxBytes < 0},
+	} {
+		if f.negative {
+			return cfg, fmt.Errorf("keycache: %s is %v; give a positive value, or 0 for the default", f.name, f.value)
+		}
+	}
 	switch {
 	case cfg.Ahead > cfg.MaxAge:
-		return cfg, fmt.Errorf("keycache: Ahead is %v, longer than MaxAge, which is %v; shorten it, or give MaxAge to turn it off", cfg.Ahead, cfg.MaxAge)
+		return cfg, fmt.Errorf("keycache: Ahead is %v, longer than MaxAge, which is %v; give MaxAge to turn it off", cfg.Ahead, cfg.MaxAge)
 	case cfg.MaxStale < cfg.MaxAge:
-		return cfg, fmt.Errorf("keycache: MaxStale is %v, shorter than MaxAge, which is %v; give MaxAge to use no key any longer", cfg.MaxStale, cfg.MaxAge)
-	case cfg.Entries < 0:
-		return cfg, fmt.Errorf("keycache: Entries is %d; give a positive number, or 0 for the default", cfg.Entries)
-	case cfg.MaxUses < 0:
-		return cfg, fmt.Errorf("keycache: MaxUses is %d; give a positive number, or 0 for the default", cfg.MaxUses)
-	case cfg.MaxBytes < 0:
-		return cfg, fmt.Errorf("keycache: MaxBytes is %d; give a positive number, or 0 for the default", cfg.MaxBytes)
+		return cfg, fmt.Errorf("keycache: MaxStale is %v, shorter than MaxAge, which is %v; give MaxAge to turn it off", cfg.MaxStale, cfg.MaxAge)
 	case cfg.Away == nil:
 		return cfg, errors.New("keycache: Away is missing; it tells an outage, in which keys are used on, from a refusal")
 	}

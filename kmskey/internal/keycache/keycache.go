@@ -2,7 +2,7 @@
 // cost its users nothing more than GORM, which is why it is no cache library.
 //
 // A key is asked for by whoever needs it first, in that caller's own goroutine; those who come meanwhile wait for the answer. The cache has
-// no goroutine, so it needs no closing.
+// no goroutine, so it needs no closing, and what is too old and never used again is destroyed when another key comes, or by Flush.
 package keycache
 
 import (
@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -21,12 +22,12 @@ type Stats struct {
 	Hits      uint64 // uses answered from memory, of those who waited for another's question too
 	Loads     uint64 // questions asked
 	Failures  uint64 // questions that gave no value
-	Stale     uint64 // of Hits, those with a key older than MaxAge, and those that got the old key when their own question failed
+	Stale     uint64 // of Hits, those with a key older than MaxAge
 	Evictions uint64 // keys that went because there were more than Entries
 	Entries   int    // keys in memory now
 }
 
-// Cache holds values of type V under ids of type K, which hold all that decides the value, or a hash of it: docs/format.md, section 9. It is safe for concurrent use, and must not be copied.
+// Cache holds values of type V under ids of type K. An id is all that decides the value, or a hash of it: docs/format.md, section 9. It is safe for concurrent use, and must not be copied.
 type Cache[K comparable, V any] struct {
 	cfg     Config
 	destroy func(V)
@@ -34,7 +35,7 @@ type Cache[K comparable, V any] struct {
 	mu     sync.Mutex // held for bookkeeping alone: never while load, use or destroy runs
 	values map[K]*value[K, V]
 	recent list.List       // of *value[K, V], the last used first
-	asking map[K]*question // one at most for each K; one that is not here any more was overtaken by Flush or Forget
+	asking map[K]*question // one at most for each id; one that is not here any more was overtaken by Flush or Forget
 	doomed []*value[K, V]  // dropped under mu, released by unlock
 	stats  Stats
 }
@@ -97,10 +98,14 @@ func (c *Cache[K, V]) Use(ctx context.Context, id K, bytes int64, load func(cont
 			return err
 		}
 		if held != nil {
-			defer c.release(held) // use may panic. The loop ends here, so this defers once
-			return use(held.v)
+			return c.run(held, use) // a function of its own: a defer inside a loop allocates
 		}
 	}
+}
+
+func (c *Cache[K, V]) run(held *value[K, V], use func(V) error) error {
+	defer c.release(held) // when use panics too
+	return use(held.v)
 }
 
 // look gives the value, if it may be used, held. Else it gives the question to wait for, or to ask, where it is mine.
@@ -109,7 +114,7 @@ func (c *Cache[K, V]) look(ctx context.Context, id K, bytes int64) (held *value[
 	defer c.unlock()
 	now := c.cfg.Now()
 	if v := c.values[id]; v != nil {
-		age := age(now, v.asked)
+		age := since(now, v.asked)
 		switch {
 		case age > c.cfg.MaxStale || c.spent(v, bytes):
 			c.drop(v)
@@ -174,7 +179,7 @@ func (c *Cache[K, V]) store(id K, bytes int64, q *question, v V) *value[K, V] {
 	// With the number, what nobody has used until it was too old: no goroutine comes by to destroy it.
 	for now := c.cfg.Now(); ; {
 		last, ok := c.recent.Back().Value.(*value[K, V]), len(c.values) <= c.cfg.Entries
-		if ok && (last == held || age(now, last.asked) <= c.cfg.MaxStale) {
+		if ok && (last == held || since(now, last.asked) <= c.cfg.MaxStale) {
 			return held
 		}
 		if !ok {
@@ -211,15 +216,11 @@ func (c *Cache[K, V]) failed(ctx context.Context, id K, bytes int64, q *question
 	if silent {
 		v.away = now
 	}
-	age := age(now, v.asked)
+	age := since(now, v.asked)
 	if c.spent(v, bytes) || age > c.cfg.MaxStale || age > c.cfg.MaxAge && !silent {
 		return nil, err
 	}
 	q.err = nil // they find the value as this caller does
-	c.stats.Stale++
-	if age > c.cfg.MaxAge {
-		c.stats.Stale-- // hold counts it
-	}
 	return c.hold(v, bytes, age), nil
 }
 
@@ -274,13 +275,13 @@ func (c *Cache[K, V]) spent(v *value[K, V], bytes int64) bool {
 
 // resting says whether v is in the pause after the service turned out to be away.
 func (c *Cache[K, V]) resting(v *value[K, V], now time.Time) bool {
-	return !v.away.IsZero() && age(now, v.away) < c.cfg.Patience
+	return !v.away.IsZero() && since(now, v.away) < c.cfg.Patience
 }
 
-// age is the time since then, by the wall clock or by the monotonic one, whichever says more: the former may be set back, the latter stands still
+// since is the time since then, by the wall clock or by the monotonic one, whichever says more: the former may be set back, the latter stands still
 // while a machine sleeps. A time before then, of a clock without a monotonic reading that was set back, is beyond every limit.
-func age(now, then time.Time) time.Duration {
-	d := max(now.Sub(then), now.Sub(then.Round(0))) // Round strips the monotonic reading, and Sub then goes by the wall
+func since(now, then time.Time) time.Duration {
+	d := max(now.Sub(then), time.Duration(now.UnixNano()-then.UnixNano())) // Sub goes by the monotonic readings, where both have one
 	if d < 0 {
 		return math.MaxInt64
 	}
@@ -307,6 +308,9 @@ func (c *Cache[K, V]) Forget(id K) {
 		c.drop(v)
 	}
 }
+
+// Format prints "keycache.Cache(***)" for every verb: a wrong one makes fmt follow pointers, down to the values.
+func (c *Cache[K, V]) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "keycache.Cache(***)") }
 
 // Stats counts what the cache did.
 func (c *Cache[K, V]) Stats() Stats {
