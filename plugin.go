@@ -27,7 +27,7 @@ type Config struct {
 	Models []any
 
 	// MaxCalls bounds the calls to the key service that one statement has in flight. Raise it for large pages on a service that
-	// is far away; lower it where the service's quota is shared. Defaults to 32.
+	// is far away; lower it where the service's quota is shared. Defaults to 64.
 	MaxCalls int
 
 	// MaxRows bounds the rows that one update of sealed columns writes where it names no single row by its primary key: the keys of
@@ -73,7 +73,7 @@ type Model struct {
 }
 
 const (
-	defaultMaxCalls = 32
+	defaultMaxCalls = 64
 	defaultMaxRows  = 10_000
 	defaultIndexAge = time.Hour
 )

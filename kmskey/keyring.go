@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rowseal/rowseal/internal/canon"
 )
@@ -31,6 +32,10 @@ type Config struct {
 	// every key, so that a row of one environment does not open in another even where both may use the same KMS key. Settle it
 	// before the first row: a changed namespace opens nothing. Defaults to none.
 	Namespace string
+
+	// Hedge is how long an unwrap may take before the service is asked a second time; the answer that comes first counts. Set it, to what 19 of 20 calls take, where pages of many rows
+	// are read from a service that is slow now and then. It costs one call in twenty at most, which observers and the service's log see. Defaults to none.
+	Hedge time.Duration
 
 	// Observers see every act of every provider, for logs, traces and metrics. Defaults to none.
 	Observers []Observer
@@ -87,6 +92,7 @@ type Keyring struct {
 	versions  map[int]version
 	observers []Observer
 	writeOnly bool
+	hedge     *hedge // nil for none
 }
 
 // Observed is the same keyring with one observer more.
@@ -112,7 +118,10 @@ type version struct {
 
 // New checks cfg and builds a keyring. It makes no call.
 func New(cfg Config) (*Keyring, error) {
-	k := &Keyring{current: cfg.Current, namespace: cfg.Namespace, versions: make(map[int]version, len(cfg.Versions)), observers: slices.Clone(cfg.Observers)}
+	k := &Keyring{current: cfg.Current, namespace: cfg.Namespace, versions: make(map[int]version, len(cfg.Versions)), observers: slices.Clone(cfg.Observers), hedge: newHedge(cfg.Hedge)}
+	if cfg.Hedge < 0 {
+		return nil, fmt.Errorf("kmskey: new keyring: Config.Hedge is %v; leave it zero for none", cfg.Hedge)
+	}
 	if slices.ContainsFunc(k.observers, func(o Observer) bool { return o == nil }) {
 		return nil, errors.New("kmskey: new keyring: one of Config.Observers is nil")
 	}
@@ -427,7 +436,7 @@ func (k *Keyring) unwrap(ctx context.Context, s sealedKey, row Row) (DEK, error)
 		return DEK{}, err
 	}
 	dek, err := at.legs.any(ctx, s.wraps, func(ctx context.Context, l *leg, w Wrapped) (DEK, error) {
-		dek, err := at.unwrap(ctx, l.Provider, w, at.context)
+		dek, err := k.hedge.unwrap(ctx, func(ctx context.Context) (DEK, error) { return at.unwrap(ctx, l.Provider, w, at.context) })
 		if err != nil {
 			return DEK{}, err
 		}
