@@ -258,9 +258,9 @@ func (in *Insert) newState(g *Group, v reflect.Value, id string, known bool) (*S
 		s.text, s.token = newToken(), true
 		return s, nil
 	}
-	s.row, err = in.Model.Row(g, v)
+	s.row, err = in.Model.bindAs(g, v, id)
 	if err == nil {
-		_, err = s.row.Context(in.Model.Keys.Current())
+		err = s.row.complete()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("rowseal: create %s: %w", in.Model.Describe(v), err)
@@ -343,7 +343,7 @@ func (in *Insert) Settle(ctx context.Context, rows []Pending) (map[string]string
 			}
 			g := in.Model.Plan.Groups[pos]
 			s := g.State(p.Value)
-			row, err := in.Model.Row(g, p.Value)
+			row, err := in.Model.bindAs(g, p.Value, id)
 			if err != nil {
 				return nil, fmt.Errorf("rowseal: create %s: %w", in.Model.Describe(p.Value), err)
 			}

@@ -136,12 +136,11 @@ func OpenLater(ctx context.Context, limit int, targets []Target) error {
 
 // adopt ties a scanned state to its row.
 func (j *job) adopt() {
-	row, err := j.model.Row(j.group, j.value)
-	id, _ := j.model.Identity(j.value)
+	row, err := j.model.bind(j.group, j.value)
 	s := j.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.model, s.row, s.rowErr, s.id = j.model, row, err, id
+	s.model, s.row, s.rowErr, s.id = j.model, row, err, row.id
 	for _, f := range j.group.Fields {
 		if s.cells[f.pos].status == locked && !f.Secret {
 			j.open = true

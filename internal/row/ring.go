@@ -139,7 +139,7 @@ func (m *Model) Appended(ctx context.Context, s *State, v reflect.Value, written
 	if err != nil {
 		return fail(err)
 	}
-	next, key, err := m.Keys.Append(ctx, env, c.row)
+	next, key, err := m.Keys.Append(ctx, env, c.row.row())
 	if err != nil {
 		return fail(err)
 	}
@@ -178,7 +178,7 @@ func (m *Model) Merged(ctx context.Context, s *State, v reflect.Value) (merged *
 	newest := c.ring[len(c.ring)-1]
 	if env = env.Prune(c.others...); s.Spent() && len(c.others) == 0 {
 		key := kmskey.NewDataKey()
-		if env, err = m.Keys.Wrap(ctx, key, c.row); err != nil {
+		if env, err = m.Keys.Wrap(ctx, key, c.row.row()); err != nil {
 			return fail(err)
 		}
 		ring, err := fieldKeys([]kmskey.DataKey{key})

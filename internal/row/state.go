@@ -27,7 +27,7 @@ type State struct {
 
 	mu     sync.Mutex
 	model  *Model         // who opened or made it; nil while only scanned
-	row    kmskey.Row     // what the envelope is bound to; its Context answers from copies, not from the struct
+	row    binding        // what the envelope is bound to
 	rowErr error          // why row is not known
 	id     string         // canonical primary key; "" while the database has not assigned it
 	text   string         // the key column
@@ -288,7 +288,7 @@ func (s *State) wait(ctx context.Context) error {
 
 // call gives mu away for the call to the key service.
 func (s *State) call(ctx context.Context, m *Model) ([]ringKey, error) {
-	text, row := s.text, s.row
+	text, row := s.text, s.row.row()
 	s.opening = true
 	s.mu.Unlock()
 	defer func() {
@@ -330,7 +330,7 @@ func fieldKeys(keys []kmskey.DataKey) (ring []ringKey, err error) {
 // wrap puts a new row's data key into its envelope: one call to the key service.
 func (s *State) wrap(ctx context.Context) error {
 	s.mu.Lock()
-	m, dek, row := s.model, s.dek, s.row
+	m, dek, row := s.model, s.dek, s.row.row()
 	s.mu.Unlock()
 	env, err := m.Keys.Wrap(ctx, dek, row)
 	if err != nil {
