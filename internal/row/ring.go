@@ -18,12 +18,12 @@ import (
 // not have: another program's model of the same table may seal more columns under the same keys.
 type Cells struct {
 	group  *Group
-	raw    []*cellBytes // by field; nil for NULL
+	raw    []*copied // by field; nil for NULL
 	others []byte
 }
 
 // NewCells makes room for one row.
-func NewCells(g *Group) *Cells { return &Cells{group: g, raw: make([]*cellBytes, len(g.Fields))} }
+func NewCells(g *Group) *Cells { return &Cells{group: g, raw: make([]*copied, len(g.Fields))} }
 
 // Columns names what [Cells.Targets] scans.
 func (c *Cells) Columns() (names []string) {
@@ -77,7 +77,7 @@ func (c *Cells) State(m *Model, v reflect.Value, text string) (*State, error) {
 		return nil, err
 	}
 	for _, f := range c.group.Fields {
-		s.cells[f.pos] = f.cell(c.raw[f.pos])
+		s.cells[f.pos] = f.cell(c.raw[f.pos].scan(), func(b []byte) []byte { return b })
 	}
 	s.others = c.others
 	return s, nil
@@ -282,21 +282,19 @@ func (s *State) Reattach(v reflect.Value) {
 
 // Empty reports that no sealed column has a value.
 func (c *Cells) Empty() bool {
-	return !slices.ContainsFunc(c.raw, func(b *cellBytes) bool { return b != nil })
+	return !slices.ContainsFunc(c.raw, func(b *copied) bool { return b != nil })
 }
 
 // Stored is what the column of a field holds, for a comparison with it; nil for NULL.
 func (c *Cells) Stored(f *Field) any {
 	raw := c.raw[f.pos]
-	switch {
-	case raw == nil:
+	if raw == nil {
 		return nil
-	case raw.kind == 's':
-		return raw.text
-	case f.Text:
-		return string(raw.raw)
 	}
-	return raw.raw
+	if b, ok := raw.src.([]byte); ok && f.Text {
+		return string(b)
+	}
+	return raw.src
 }
 
 // Authenticate unwraps the data keys of the row in v, whose key column is text, and opens every field, for nobody to see: one call for each key. It gives the

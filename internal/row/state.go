@@ -24,6 +24,7 @@ import (
 type State struct {
 	group *Group
 	epoch *Epoch // the statement that scanned it; nil for a row made in memory
+	fresh bool   // and which has not accounted for it yet: for that statement alone to ask
 
 	mu     sync.Mutex
 	model  *Model         // who opened or made it; nil while only scanned
