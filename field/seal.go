@@ -120,7 +120,12 @@ func NewKey(dek []byte, id byte) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("field: derive a field key: %w", err)
 	}
-	return &Key{&keyState{aead, id}}, nil
+	held := &struct { // both in one allocation
+		key   Key
+		state keyState
+	}{state: keyState{aead, id}}
+	held.key.state = &held.state
+	return &held.key, nil
 }
 
 var fieldKeyInfo = string(canon.Append(canon.AppendText(nil, "rowseal/field-key"), canon.Uint(suiteAESGCM)))

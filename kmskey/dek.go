@@ -21,14 +21,24 @@ type DEK struct {
 	key **[DEKSize]byte
 }
 
-// dekOf holds key itself, not a copy.
-func dekOf(key *[DEKSize]byte) DEK { return DEK{&key} }
+// heldDEK is a key and the pointer to it that a DEK points to, in one allocation.
+type heldDEK struct {
+	at  *[DEKSize]byte
+	key [DEKSize]byte
+}
+
+// emptyDEK is room for a key.
+func emptyDEK() DEK {
+	h := new(heldDEK)
+	h.at = &h.key
+	return DEK{&h.at}
+}
 
 // NewDEK draws a data key from the operating system's random generator.
 func NewDEK() DEK {
-	k := new([DEKSize]byte)
-	rand.Read(k[:]) // never fails: crypto/rand ends the program when the system has no randomness
-	return dekOf(k)
+	d := emptyDEK()
+	rand.Read(d.Bytes()) // never fails: crypto/rand ends the program when the system has no randomness
+	return d
 }
 
 // DEKFromBytes copies 32 bytes that a provider unwrapped. The caller should clear b afterwards.
@@ -36,9 +46,9 @@ func DEKFromBytes(b []byte) (DEK, error) {
 	if len(b) != DEKSize {
 		return DEK{}, fmt.Errorf("kmskey: a data key has %d bytes, not %d", DEKSize, len(b))
 	}
-	k := new([DEKSize]byte)
-	copy(k[:], b)
-	return dekOf(k), nil
+	d := emptyDEK()
+	copy(d.Bytes(), b)
+	return d, nil
 }
 
 // IsZero reports whether d holds no key.
@@ -83,6 +93,7 @@ func (d DEK) Clone() DEK {
 	if d.key == nil {
 		return d
 	}
-	k := **d.key
-	return dekOf(&k)
+	c := emptyDEK()
+	copy(c.Bytes(), d.Bytes())
+	return c
 }

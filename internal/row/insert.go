@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/rowseal/rowseal/field"
 	"github.com/rowseal/rowseal/kmskey"
 )
 
@@ -246,11 +247,11 @@ func (s *State) lost(f *Field, sameRow bool) bool {
 func (in *Insert) newState(g *Group, v reflect.Value, id string, known bool) (*State, error) {
 	s := newState(g)
 	s.model, s.id, s.dek = in.Model, id, kmskey.NewDataKey()
-	ring, err := fieldKeys([]kmskey.DataKey{{ID: s.dek.ID, DEK: s.dek.DEK.Clone()}})
+	key, err := field.NewKey(s.dek.DEK.Bytes(), s.dek.ID)
 	if err != nil {
 		return nil, err
 	}
-	s.ring = ring
+	s.ring = []ringKey{{key, s.dek.ID, nil}}
 	if !known && in.Model.NeedsID() {
 		if !in.Model.Assigned() {
 			return nil, fmt.Errorf("rowseal: create %s: %w, which is not set; set it in Go", in.Model.Plan.Schema.Name, ErrIdentity)

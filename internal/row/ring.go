@@ -196,7 +196,7 @@ func (m *Model) Merged(ctx context.Context, s *State, v reflect.Value) (merged *
 		if cell.status == null {
 			continue
 		}
-		plaintext, err := c.open(f, cell.sealed)
+		plaintext, err := c.open(nil, f, cell.sealed)
 		if err != nil {
 			return nil, nil, false, nil
 		}
@@ -312,7 +312,7 @@ func (m *Model) Authenticate(ctx context.Context, g *Group, v reflect.Value, tex
 		var plaintext []byte
 		if c.status != null {
 			fields++
-			if plaintext, err = s.open(f, c.sealed); err != nil {
+			if plaintext, err = s.open(nil, f, c.sealed); err != nil {
 				errs = append(errs, err)
 				continue
 			}

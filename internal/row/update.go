@@ -97,7 +97,7 @@ func (s *State) Keep(old *State) {
 			continue
 		}
 		if c.status == opened {
-			if _, err := s.open(f, c.sealed); err != nil {
+			if _, err := s.open(nil, f, c.sealed); err != nil {
 				c.sealed = nil
 			}
 		}
