@@ -39,7 +39,7 @@ var imports = map[string]struct{ code, tests []string }{
 
 	"migrations": {code: []string{"gorm.io/gorm"}, tests: []string{"migrations", "gorm.io/gorm/utils/tests"}},
 
-	"field": {code: []string{"internal/canon", "golang.org/x/text/cases", "golang.org/x/text/unicode/norm"}, tests: []string{"field"}},
+	"field": {code: []string{"internal/canon", "internal/expand", "golang.org/x/text/cases", "golang.org/x/text/unicode/norm"}, tests: []string{"field"}},
 
 	"kmskey":                    {code: []string{"internal/canon", "internal/expand"}, tests: []string{"kmskey", "field"}},
 	"kmskey/internal/localwrap": {code: []string{"internal/canon", "internal/expand"}, tests: []string{"kmskey/internal/localwrap"}},

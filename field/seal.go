@@ -5,8 +5,6 @@ package field
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/rowseal/rowseal/internal/canon"
+	"github.com/rowseal/rowseal/internal/expand"
 )
 
 // Why a field does not open. Errors of [Key.Open] wrap exactly one; their text names the place, never a value.
@@ -101,16 +100,19 @@ func NewKey(dek []byte, id byte) (*Key, error) {
 	if len(dek) != KeySize {
 		return nil, fmt.Errorf("field: a data key has %d bytes, not %d", KeySize, len(dek))
 	}
+	return KeyFrom(expand.New(dek).Expand, id)
+}
+
+// KeyFrom is NewKey with a data key that derives by itself: derive gives HKDF-Expand with SHA-256 and 32 bytes for an info, as kmskey.DEK.Derive does. It is for where other
+// things are derived from the same key, whose set-up is then paid once.
+func KeyFrom(derive func(info []byte) [KeySize]byte, id byte) (*Key, error) {
 	if id == 0 {
 		return nil, errors.New("field: a data key's number is 1 to 255, not 0") // what it seals would be malformed
 	}
 	// Expand alone, without Extract: a data key is uniformly random (RFC 5869, section 3.3).
-	sub, err := hkdf.Expand(sha256.New, dek, fieldKeyInfo, KeySize)
-	if err != nil {
-		return nil, fmt.Errorf("field: derive a field key: %w", err)
-	}
-	defer clear(sub)
-	block, err := aes.NewCipher(sub)
+	sub := derive(append(make([]byte, 0, len(fieldKeyInfo)+1), fieldKeyInfo...))
+	defer clear(sub[:])
+	block, err := aes.NewCipher(sub[:])
 	if err != nil {
 		return nil, fmt.Errorf("field: derive a field key: %w", err)
 	}
@@ -120,10 +122,15 @@ func NewKey(dek []byte, id byte) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("field: derive a field key: %w", err)
 	}
-	return &Key{&keyState{aead, id}}, nil
+	held := &struct { // both in one allocation
+		key   Key
+		state keyState
+	}{state: keyState{aead, id}}
+	held.key.state = &held.state
+	return &held.key, nil
 }
 
-var fieldKeyInfo = string(canon.Append(canon.AppendText(nil, "rowseal/field-key"), canon.Uint(suiteAESGCM)))
+var fieldKeyInfo = canon.Append(canon.AppendText(nil, "rowseal/field-key"), canon.Uint(suiteAESGCM))
 
 // ID is the number of the data key in its envelope.
 func (k *Key) ID() byte { return k.state.id }

@@ -3,6 +3,7 @@
 package kmskey
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -58,7 +59,13 @@ type Context struct {
 
 type contextData struct {
 	pairs     []Pair // sorted by name, names unique
-	canonical string
+	canonical []byte // never given away
+}
+
+// heldContext is the data and the pointer to it that a Context points to, in one allocation.
+type heldContext struct {
+	at   *contextData
+	data contextData
 }
 
 // NewContext builds a context from pairs in any order. Names must be unique, not empty, valid UTF-8 and not begin with
@@ -85,8 +92,9 @@ func NewContext(pairs ...Pair) (Context, error) {
 	if len(buf) > maxContextBytes {
 		return Context{}, fmt.Errorf("kmskey: encryption context: %d bytes, more than the %d that key services take", len(buf), maxContextBytes)
 	}
-	data := &contextData{sorted, string(buf)}
-	return Context{&data}, nil
+	h := &heldContext{data: contextData{sorted, buf}}
+	h.at = &h.data
+	return Context{&h.at}, nil
 }
 
 func (c Context) pairs() []Pair {
@@ -140,7 +148,7 @@ func (c Context) Canonical() []byte {
 	if c.data == nil {
 		return canon.AppendText(nil, "rowseal/context")
 	}
-	return []byte((*c.data).canonical)
+	return bytes.Clone((*c.data).canonical)
 }
 
 // Equal reports whether both contexts hold the same names with the same typed values.

@@ -24,22 +24,26 @@ type DEK struct {
 	key **dekState
 }
 
+// dekState is a key, and the pointer to it that a DEK points to, in one allocation.
 type dekState struct {
+	at    *dekState
 	bytes [DEKSize]byte
 
 	mu     sync.Mutex
 	expand *expand.Key // made when the first key is derived
 }
 
-func newDEK() (DEK, []byte) {
+// emptyDEK is room for a key.
+func emptyDEK() DEK {
 	s := new(dekState)
-	return DEK{&s}, s.bytes[:]
+	s.at = s
+	return DEK{&s.at}
 }
 
 // NewDEK draws a data key from the operating system's random generator.
 func NewDEK() DEK {
-	d, k := newDEK()
-	rand.Read(k) // never fails: crypto/rand ends the program when the system has no randomness
+	d := emptyDEK()
+	rand.Read(d.Bytes()) // never fails: crypto/rand ends the program when the system has no randomness
 	return d
 }
 
@@ -48,8 +52,8 @@ func DEKFromBytes(b []byte) (DEK, error) {
 	if len(b) != DEKSize {
 		return DEK{}, fmt.Errorf("kmskey: a data key has %d bytes, not %d", DEKSize, len(b))
 	}
-	d, k := newDEK()
-	copy(k, b)
+	d := emptyDEK()
+	copy(d.Bytes(), b)
 	return d, nil
 }
 
@@ -112,7 +116,7 @@ func (d DEK) Clone() DEK {
 	if d.key == nil {
 		return d
 	}
-	c, k := newDEK()
-	copy(k, d.Bytes())
+	c := emptyDEK()
+	copy(c.Bytes(), d.Bytes())
 	return c
 }

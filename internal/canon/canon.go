@@ -21,6 +21,8 @@ const (
 	tagUUID    = 0x03
 	tagBytes   = 0x04
 	tagBool    = 0x05
+
+	headerSize = 5 // tag and length
 )
 
 // Value is one typed component of a tuple. The zero Value is no value at all; see [Value.IsZero]. Values are comparable
@@ -98,6 +100,38 @@ func Append(dst []byte, v Value) []byte {
 	dst = append(dst, v.tag)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(v.raw)))
 	return append(dst, v.raw...)
+}
+
+// AppendInt is Append(dst, Int(i)) without building the Value.
+func AppendInt(dst []byte, i int64) []byte {
+	from := len(dst)
+	return sized(strconv.AppendInt(append(dst, tagInteger, 0, 0, 0, 0), i, 10), from)
+}
+
+// AppendUint is Append(dst, Uint(u)) without building the Value.
+func AppendUint(dst []byte, u uint64) []byte {
+	from := len(dst)
+	return sized(strconv.AppendUint(append(dst, tagInteger, 0, 0, 0, 0), u, 10), from)
+}
+
+// sized writes the length of the last value, which begins at from.
+func sized(dst []byte, from int) []byte {
+	binary.BigEndian.PutUint32(dst[from+1:], uint32(len(dst)-from-headerSize))
+	return dst
+}
+
+// Values takes apart what [Append] made of values. They share the memory of encoded. Anything else is a bug, and panics.
+func Values(encoded string) []Value {
+	if encoded == "" {
+		return nil
+	}
+	values := make([]Value, 0, 1) // most primary keys have one part
+	for encoded != "" {
+		end := headerSize + int(binary.BigEndian.Uint32([]byte(encoded[1:headerSize])))
+		values = append(values, Value{encoded[0], encoded[headerSize:end]})
+		encoded = encoded[end:]
+	}
+	return values
 }
 
 // AppendText is Append(dst, Text(s)) without building the Value.

@@ -57,6 +57,29 @@ func TestAppend(t *testing.T) {
 			}
 		})
 	}
+	t.Run("Values takes a tuple apart", func(t *testing.T) {
+		var encoded []byte
+		var want []canon.Value
+		for _, c := range fixed {
+			encoded, want = canon.Append(encoded, c.value), append(want, c.value)
+		}
+		if got := canon.Values(string(encoded)); !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		if got := canon.Values(""); got != nil {
+			t.Errorf("of nothing: %v", got)
+		}
+	})
+	t.Run("AppendInt and AppendUint are Append of an integer", func(t *testing.T) {
+		for _, i := range []int64{0, 1, -1, 42, math.MinInt64, math.MaxInt64} {
+			if got, want := canon.AppendInt([]byte("kept"), i), canon.Append([]byte("kept"), canon.Int(i)); !bytes.Equal(got, want) {
+				t.Errorf("%d: got %x, want %x", i, got, want)
+			}
+			if got, want := canon.AppendUint([]byte("kept"), uint64(i)), canon.Append([]byte("kept"), canon.Uint(uint64(i))); !bytes.Equal(got, want) {
+				t.Errorf("%d: got %x, want %x", uint64(i), got, want)
+			}
+		}
+	})
 	t.Run("AppendText is Append of a text", func(t *testing.T) {
 		if a, b := canon.AppendText(nil, "x"), canon.Append(nil, canon.Text("x")); !bytes.Equal(a, b) {
 			t.Errorf("%x and %x", a, b)

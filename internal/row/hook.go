@@ -145,7 +145,7 @@ func blank(s *schema.Schema, f *schema.Field) {
 func (g *Group) adopt() {
 	c := g.Column
 	c.Serializer = nil
-	c.NewValuePool = keyTargets
+	c.NewValuePool = sealedTargets
 	c.ValueOf = func(_ context.Context, v reflect.Value) (any, bool) {
 		if _, ok := follow(v, g.path); !ok {
 			return nil, true
@@ -155,7 +155,7 @@ func (g *Group) adopt() {
 	}
 	c.Set = func(ctx context.Context, v reflect.Value, value any) error {
 		switch value := value.(type) {
-		case **keyText:
+		case **scanned:
 			return g.scanKey(ctx, v, *value)
 		case *KeyValue, Key, *Key, nil:
 			// Keys do not travel by assignment: the plugin puts each where it belongs.
@@ -169,7 +169,7 @@ func (g *Group) adopt() {
 func (f *Field) adopt() {
 	c := f.Column
 	f.assign = c.Set
-	c.NewValuePool = cellTargets
+	c.NewValuePool = sealedTargets
 	c.ValueOf = func(ctx context.Context, v reflect.Value) (any, bool) {
 		target, ok := follow(v, f.path)
 		if !ok {
@@ -179,7 +179,7 @@ func (f *Field) adopt() {
 	}
 	c.Set = func(ctx context.Context, v reflect.Value, value any) error {
 		switch value := value.(type) {
-		case **cellBytes:
+		case **scanned:
 			return f.scanCell(ctx, v, *value)
 		case *Value:
 			return f.Assign(ctx, v, value.plain)

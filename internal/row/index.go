@@ -153,7 +153,7 @@ func (x *Index) adopt(s *schema.Schema) {
 		c = &schema.Field{
 			Name: x.Column, DBName: x.Column, BindNames: []string{x.Column}, EmbeddedBindNames: []string{x.Column}, Schema: s,
 			FieldType: reflect.TypeFor[[]byte](), IndirectFieldType: reflect.TypeFor[[]byte](), TagSettings: map[string]string{},
-			NewValuePool: targets(func() any { return new(any) }),
+			NewValuePool: newTargets[any](),
 		}
 		c.ValueOf = func(context.Context, reflect.Value) (any, bool) { return nil, true }
 		c.Set = func(context.Context, reflect.Value, any) error { return nil }

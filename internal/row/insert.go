@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/rowseal/rowseal/field"
 	"github.com/rowseal/rowseal/kmskey"
 )
 
@@ -270,11 +271,11 @@ func (s *State) lost(f *Field, sameRow bool) bool {
 func (in *Insert) newState(g *Group, v reflect.Value, id string, known bool) (*State, error) {
 	s := newState(g)
 	s.model, s.id, s.dek = in.Model, id, kmskey.NewDataKey()
-	ring, err := fieldKeys([]kmskey.DataKey{{ID: s.dek.ID, DEK: s.dek.DEK.Clone()}})
+	key, err := field.NewKey(s.dek.DEK.Bytes(), s.dek.ID)
 	if err != nil {
 		return nil, err
 	}
-	s.ring = ring
+	s.ring = []ringKey{{key, s.dek.ID, nil}}
 	if !known && in.Model.NeedsID() {
 		if !in.Model.Assigned() {
 			return nil, fmt.Errorf("rowseal: create %s: %w, which is not set; set it in Go", in.Model.Plan.Schema.Name, ErrIdentity)
@@ -282,9 +283,9 @@ func (in *Insert) newState(g *Group, v reflect.Value, id string, known bool) (*S
 		s.text, s.token = newToken(), true
 		return s, nil
 	}
-	s.row, err = in.Model.Row(g, v)
+	s.row, err = in.Model.bindAs(g, v, id)
 	if err == nil {
-		_, err = s.row.Context(in.Model.Keys.Current())
+		err = s.row.complete()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("rowseal: create %s: %w", in.Model.Describe(v), err)
@@ -367,7 +368,7 @@ func (in *Insert) Settle(ctx context.Context, rows []Pending) (map[string]string
 			}
 			g := in.Model.Plan.Groups[pos]
 			s := g.State(p.Value)
-			row, err := in.Model.Row(g, p.Value)
+			row, err := in.Model.bindAs(g, p.Value, id)
 			if err != nil {
 				return nil, fmt.Errorf("rowseal: create %s: %w", in.Model.Describe(p.Value), err)
 			}

@@ -75,6 +75,8 @@ type Model struct {
 	assigned bool             // the database may assign the primary key
 	// admitUnbound: some version was declared so that rows were written before their id was known.
 	admitUnbound bool
+	needsID      bool // a new row's key can be wrapped only when its primary key is known
+	idsAlone     bool // no context takes anything from a row but its primary key
 }
 
 // part is a column whose value goes into an identity or a context.
@@ -136,6 +138,8 @@ func Bind(p *Plan, o Options) (*Model, error) {
 	if m.method && (len(o.Context.Columns) > 0 || len(o.Context.Constants) > 0 || o.Context.OmitID || len(o.Contexts) > 0) {
 		return nil, fail("both a KMSContext method and a declared context; keep one")
 	}
+	m.needsID = m.method || !m.declaredFor(m.Keys.Current()).omitID || !m.assigned
+	m.idsAlone = !m.method && len(m.ContextColumns()) == 0
 	for _, g := range p.Groups {
 		var places []*field.Place
 		for _, f := range g.Fields {
@@ -274,43 +278,52 @@ func (p part) convert(f reflect.Value) (kmskey.Value, error) {
 // Identity is the canonical primary key of the row in v; ok is false while any part is zero, as it is before the database assigns
 // one. A primary key column is never legitimately zero under GORM, which takes zero for "not set".
 func (m *Model) Identity(v reflect.Value) (id string, ok bool) {
-	values, ok := m.idValues(v)
-	if !ok {
-		return "", false
-	}
-	return encode(values), true
-}
-
-func encode(values []kmskey.Value) string {
-	var buf []byte
-	for _, value := range values {
-		buf = canon.Append(buf, value)
-	}
-	return string(buf)
-}
-
-func (m *Model) idValues(v reflect.Value) ([]kmskey.Value, bool) {
-	values, zero := make([]kmskey.Value, len(m.ids)), true
-	for i, p := range m.ids {
+	var room [64]byte // on the stack: the text is the one allocation
+	buf, zero := room[:0], true
+	for _, p := range m.ids {
 		f, ok := follow(v, p.path)
 		// Of a composite key, single parts may be zero; all of them zero is a key that was not set.
 		if !ok || (f.IsZero() && len(m.ids) == 1) {
-			return nil, false
+			return "", false
 		}
-		value, err := p.value(v)
-		if err != nil {
-			return nil, false
-		}
-		values[i] = value
 		zero = zero && f.IsZero()
+		for ok && f.Kind() == reflect.Pointer {
+			ok = !f.IsNil()
+			f = f.Elem()
+		}
+		if !ok {
+			return "", false
+		}
+		if buf, ok = p.append(buf, f); !ok {
+			return "", false
+		}
 	}
-	return values, !zero
+	if zero {
+		return "", false
+	}
+	return string(buf), true
+}
+
+// append adds the canonical form of a value of the column. Integers are most primary keys, and need no Value.
+func (p part) append(dst []byte, f reflect.Value) ([]byte, bool) {
+	switch {
+	case f.CanInt():
+		return canon.AppendInt(dst, f.Int()), true
+	case f.CanUint() && f.Kind() != reflect.Uintptr:
+		return canon.AppendUint(dst, f.Uint()), true
+	}
+	value, err := p.convert(f)
+	if err != nil {
+		return dst, false
+	}
+	return canon.Append(dst, value), true
 }
 
 // IdentityOf is the canonical form of primary key values given part by part, in any Go type that the columns take. ok is false
 // where one is missing or is no value, such as SQL's DEFAULT.
 func (m *Model) IdentityOf(get func(part int) (any, bool)) (id string, ok bool) {
-	values := make([]kmskey.Value, len(m.ids))
+	var room [64]byte
+	buf := room[:0]
 	for i, p := range m.ids {
 		raw, ok := get(i)
 		v := reflect.ValueOf(raw)
@@ -320,13 +333,11 @@ func (m *Model) IdentityOf(get func(part int) (any, bool)) (id string, ok bool) 
 		if !ok || !v.IsValid() {
 			return "", false
 		}
-		value, err := p.convert(v)
-		if err != nil {
+		if buf, ok = p.append(buf, v); !ok {
 			return "", false
 		}
-		values[i] = value
 	}
-	return encode(values), true
+	return string(buf), true
 }
 
 // Literal reports a primary key column of text, which names a row by its very characters, whatever a collation takes for equal.
@@ -364,9 +375,7 @@ func (m *Model) Computed() bool { return m.method }
 func (m *Model) Assigned() bool { return m.assigned }
 
 // NeedsID reports whether a new row's key can be wrapped only when its primary key is known.
-func (m *Model) NeedsID() bool {
-	return m.method || !m.declaredFor(m.Keys.Current()).omitID || !m.assigned
-}
+func (m *Model) NeedsID() bool { return m.needsID }
 
 func (m *Model) declaredFor(version int) declared {
 	if d, ok := m.contexts[version]; ok {
@@ -409,28 +418,82 @@ func (m *Model) ContextColumns() []string {
 // Row reads from the row in v what the group's envelope is bound to. The result keeps copies, so that it still names the row as it
 // was read when the struct has changed.
 func (m *Model) Row(g *Group, v reflect.Value) (kmskey.Row, error) {
-	unbound := !m.NeedsID()
-	ids, ok := m.idValues(v)
-	if !ok && !unbound {
-		return kmskey.Row{}, fmt.Errorf("%w, which is not set or was not selected", ErrIdentity)
+	b, err := m.bind(g, v)
+	return b.row(), err
+}
+
+// binding is what a row's envelope is bound to, in copies. Of most models that is the primary key; the rest is made of it when a key is
+// wrapped or unwrapped, which many rows that are read never see.
+type binding struct {
+	model    *Model
+	group    *Group
+	id       string    // canonical primary key; "" where it is not known
+	contexts *contexts // nil where a context takes nothing but the primary key
+}
+
+// contexts are a row's pairs, by version.
+type contexts struct {
+	pairs [][]kmskey.Pair
+	errs  []error
+}
+
+func (m *Model) bind(g *Group, v reflect.Value) (binding, error) {
+	id, _ := m.Identity(v)
+	return m.bindAs(g, v, id)
+}
+
+// bindAs is for a row whose canonical primary key is known.
+func (m *Model) bindAs(g *Group, v reflect.Value, id string) (binding, error) {
+	if id == "" && m.NeedsID() {
+		return binding{}, fmt.Errorf("%w, which is not set or was not selected", ErrIdentity)
+	}
+	b := binding{model: m, group: g, id: id}
+	if m.idsAlone {
+		return b, nil
 	}
 	// Every version is read now, since the struct may change; one that cannot be read fails only when it is needed.
-	pairs := make([][]kmskey.Pair, len(m.versions))
-	errs := make([]error, len(m.versions))
+	b.contexts = &contexts{make([][]kmskey.Pair, len(m.versions)), make([]error, len(m.versions))}
 	for i, version := range m.versions {
-		pairs[i], errs[i] = m.pairs(version, ids, v)
+		b.contexts.pairs[i], b.contexts.errs[i] = m.pairs(version, canon.Values(id), v)
 	}
-	read := func(version int) ([]kmskey.Pair, error) {
-		i := slices.Index(m.versions, version)
-		if i < 0 {
-			return nil, fmt.Errorf("%w: version %d is not in the keyring", ErrContext, version)
-		}
-		if errs[i] != nil {
-			return nil, fmt.Errorf("%w: version %d: %w", ErrContext, version, errs[i])
-		}
-		return pairs[i], nil
+	return b, nil
+}
+
+// row is the form that the keyring takes.
+func (b binding) row() kmskey.Row {
+	if b.model == nil {
+		return kmskey.Row{}
 	}
-	return kmskey.Row{Model: m.Name, Key: g.Name, ID: ids, Unbound: unbound, AdmitUnbound: m.admitUnbound, Context: read}, nil
+	ids := canon.Values(b.id)
+	return kmskey.Row{
+		Model: b.model.Name, Key: b.group.Name, ID: ids, Unbound: !b.model.NeedsID(), AdmitUnbound: b.model.admitUnbound,
+		Context: func(version int) ([]kmskey.Pair, error) { return b.context(version, ids) },
+	}
+}
+
+func (b binding) context(version int, ids []kmskey.Value) (pairs []kmskey.Pair, err error) {
+	i := slices.Index(b.model.versions, version)
+	switch {
+	case i < 0:
+		return nil, fmt.Errorf("%w: version %d is not in the keyring", ErrContext, version)
+	case b.contexts == nil:
+		pairs, err = b.model.pairs(version, ids, reflect.Value{})
+	default:
+		pairs, err = b.contexts.pairs[i], b.contexts.errs[i]
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: version %d: %w", ErrContext, version, err)
+	}
+	return pairs, nil
+}
+
+// complete reports why the context of new keys is not known.
+func (b binding) complete() error {
+	if b.contexts == nil && b.id != "" {
+		return nil
+	}
+	_, err := b.context(b.model.Keys.Current(), canon.Values(b.id))
+	return err
 }
 
 func (m *Model) pairs(version int, ids []kmskey.Value, v reflect.Value) ([]kmskey.Pair, error) {
@@ -465,16 +528,16 @@ func (m *Model) partly(g *Group, v reflect.Value) (r kmskey.Row, id string, ok b
 	}
 	d := m.declaredFor(m.Keys.Current())
 	pairs := append([]kmskey.Pair{{Name: "model_name", Value: kmskey.Text(m.Name)}}, d.constants...)
-	values := []kmskey.Value{kmskey.Text(g.Name)}
+	known := canon.AppendText(nil, g.Name)
 	for _, p := range d.columns {
 		value, err := p.value(v)
 		if err != nil {
 			return kmskey.Row{}, "", false
 		}
-		pairs, values = append(pairs, kmskey.Pair{Name: p.column.DBName, Value: value}), append(values, value)
+		pairs, known = append(pairs, kmskey.Pair{Name: p.column.DBName, Value: value}), canon.Append(known, value)
 	}
 	read := func(int) ([]kmskey.Pair, error) { return pairs, nil }
-	return kmskey.Row{Model: m.Name, Key: g.Name, Context: read}, encode(values), true
+	return kmskey.Row{Model: m.Name, Key: g.Name, Context: read}, string(known), true
 }
 
 // idName is the name of one part of the primary key in a context.
@@ -502,16 +565,20 @@ func (m *Model) ask(version int, v reflect.Value) ([]kmskey.Pair, error) {
 
 // SameContext reports whether the row in v still has the context that s was read with, under every version.
 func (m *Model) SameContext(s *State, g *Group, v reflect.Value) (bool, error) {
-	now, err := m.Row(g, v)
+	now, err := m.bind(g, v)
 	if err != nil {
 		return false, err
 	}
 	s.mu.Lock()
 	before := s.row
 	s.mu.Unlock()
+	if before == now {
+		return true, nil // and neither takes anything but the primary key
+	}
+	was, is := canon.Values(before.id), canon.Values(now.id)
 	for _, version := range m.versions {
-		a, aErr := before.Context(version)
-		b, bErr := now.Context(version)
+		a, aErr := before.context(version, was)
+		b, bErr := now.context(version, is)
 		if bErr != nil && aErr == nil {
 			return false, bErr
 		}
@@ -525,12 +592,12 @@ func (m *Model) SameContext(s *State, g *Group, v reflect.Value) (bool, error) {
 
 // Describe identifies the row in v for an error: "Patient 7".
 func (m *Model) Describe(v reflect.Value) string {
-	values, ok := m.idValues(v)
+	id, ok := m.Identity(v)
 	if !ok {
 		return m.Plan.Schema.Name
 	}
 	var parts []string
-	for _, value := range values {
+	for _, value := range canon.Values(id) {
 		parts = append(parts, value.String())
 	}
 	return m.Plan.Schema.Name + " " + strings.Join(parts, ",")

@@ -71,7 +71,8 @@ func (e *Epoch) Reveal(ctx context.Context, limit int, targets []Target) error {
 // values, which stand for what is in the database and overwrite nothing; [OpenLater] opens them.
 func (e *Epoch) Leave(targets []Target) error {
 	jobs, lost := e.jobs(targets)
-	for _, j := range jobs {
+	for i := range jobs {
+		j := &jobs[i]
 		j.state.mu.Lock()
 		j.state.left = true
 		j.state.mu.Unlock()
@@ -85,41 +86,39 @@ func (e *Epoch) Leave(targets []Target) error {
 }
 
 // jobs ties every state that the statement scanned to its row.
-func (e *Epoch) jobs(targets []Target) (jobs []*job, lost error) {
+func (e *Epoch) jobs(targets []Target) (jobs []job, lost error) {
+	jobs = make([]job, 0, e.awaiting)
 	for _, t := range targets {
 		for _, g := range t.Model.Plan.Groups {
 			s := g.State(t.Value)
-			if s == nil || s.epoch != e {
-				continue
+			if !e.Scanned(s) {
+				continue // or the same struct, reached twice
 			}
-			if _, first := e.pending[s]; !first {
-				continue // the same struct, reached twice
-			}
-			delete(e.pending, s)
-			j := &job{model: t.Model, group: g, state: s, value: t.Value}
-			j.adopt()
-			jobs = append(jobs, j)
+			s.fresh = false
+			e.awaiting--
+			jobs = append(jobs, job{model: t.Model, group: g, state: s, value: t.Value})
+			jobs[len(jobs)-1].adopt()
 		}
 	}
-	if n := len(e.pending); n > 0 {
+	if n := e.awaiting; n > 0 {
 		// A row whose fields look empty because nobody opened them would be taken for data.
 		lost = fmt.Errorf("rowseal: %d rows were read into structs that could not be found again: %w; load them by a query of their own", n, ErrUnsupported)
 	}
-	e.pending = nil
+	e.over, e.memory = true, memory{} // states know their epoch, and must not hold the room that is left
 	return jobs, lost
 }
 
 // OpenLater opens what is still sealed in rows that were read before, Secrets included, several keys at a time and at most limit. A field
 // that was set since is left as it is.
 func OpenLater(ctx context.Context, limit int, targets []Target) error {
-	var jobs []*job
+	var jobs []job
 	for _, t := range targets {
 		for _, g := range t.Model.Plan.Groups {
 			s := g.State(t.Value)
 			if s == nil || s.model == nil {
 				continue
 			}
-			j := &job{model: t.Model, group: g, state: s, value: t.Value, err: s.rowErr}
+			j := job{model: t.Model, group: g, state: s, value: t.Value, err: s.rowErr}
 			for _, f := range g.Fields {
 				if b := f.box(t.Value); b != nil && b.sealed() {
 					j.open = true
@@ -136,12 +135,11 @@ func OpenLater(ctx context.Context, limit int, targets []Target) error {
 
 // adopt ties a scanned state to its row.
 func (j *job) adopt() {
-	row, err := j.model.Row(j.group, j.value)
-	id, _ := j.model.Identity(j.value)
+	row, err := j.model.bind(j.group, j.value)
 	s := j.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.model, s.row, s.rowErr, s.id = j.model, row, err, id
+	s.model, s.row, s.rowErr, s.id = j.model, row, err, row.id
 	for _, f := range j.group.Fields {
 		if s.cells[f.pos].status == locked && !f.Secret {
 			j.open = true
@@ -151,9 +149,10 @@ func (j *job) adopt() {
 }
 
 // run unwraps the keys of jobs that have something to open, then opens it.
-func run(ctx context.Context, limit int, jobs []*job, secrets bool) error {
-	var opening []*job
-	for _, j := range jobs {
+func run(ctx context.Context, limit int, jobs []job, secrets bool) error {
+	opening := make([]*job, 0, len(jobs))
+	for i := range jobs {
+		j := &jobs[i]
 		if j.open && j.err == nil {
 			opening = append(opening, j)
 		}
@@ -164,9 +163,9 @@ func run(ctx context.Context, limit int, jobs []*job, secrets bool) error {
 		opening[i].err = err
 	}
 	var failed OpenError
-	for _, j := range jobs {
+	for i := range jobs {
 		n := len(failed.Errs)
-		failed.Errs = append(failed.Errs, j.reveal(ctx, secrets)...)
+		failed.Errs = append(failed.Errs, jobs[i].reveal(ctx, secrets)...)
 		if len(failed.Errs) > n {
 			failed.Failed++
 		}

@@ -233,10 +233,12 @@ func (f *Field) ScanType() reflect.Type {
 // isOpened reports a marked value or a Secret. It is false for anything else, ciphertext first of all.
 func isOpened(src any) bool {
 	switch src.(type) {
+	case []byte, string, nil:
+		return false // what drivers give
 	case openText, openJSON, openBytes, openInt, openUint, openFloat, openBool, openTime, openValue:
 		return true
 	}
-	return src != nil && isSecret(reflect.TypeOf(src))
+	return isSecret(reflect.TypeOf(src))
 }
 
 // take puts an opened value into the Go field of v, beside the row's state.

@@ -114,7 +114,7 @@ func (r *Reading) Scan(ctx context.Context, ids bool, scan func(dest ...any) err
 	for _, f := range fields {
 		dest = append(dest, f.NewValuePool.Get())
 	}
-	texts := make([]*keyText, len(out.Texts))
+	texts := make([]*copied, len(out.Texts))
 	for i := range texts {
 		dest = append(dest, &texts[i])
 	}
@@ -141,7 +141,7 @@ func (r *Reading) Scan(ctx context.Context, ids bool, scan func(dest ...any) err
 	}
 	for i, t := range texts {
 		if t != nil {
-			out.Texts[i] = t.text
+			out.Texts[i] = t.text()
 		}
 	}
 	return out, nil

@@ -18,12 +18,12 @@ import (
 // not have: another program's model of the same table may seal more columns under the same keys.
 type Cells struct {
 	group  *Group
-	raw    []*cellBytes // by field; nil for NULL
+	raw    []*copied // by field; nil for NULL
 	others []byte
 }
 
 // NewCells makes room for one row.
-func NewCells(g *Group) *Cells { return &Cells{group: g, raw: make([]*cellBytes, len(g.Fields))} }
+func NewCells(g *Group) *Cells { return &Cells{group: g, raw: make([]*copied, len(g.Fields))} }
 
 // Columns names what [Cells.Targets] scans.
 func (c *Cells) Columns() (names []string) {
@@ -77,7 +77,7 @@ func (c *Cells) State(m *Model, v reflect.Value, text string) (*State, error) {
 		return nil, err
 	}
 	for _, f := range c.group.Fields {
-		s.cells[f.pos] = f.cell(c.raw[f.pos])
+		s.cells[f.pos] = f.cell(c.raw[f.pos].scan(), func(b []byte) []byte { return b })
 	}
 	s.others = c.others
 	return s, nil
@@ -139,7 +139,7 @@ func (m *Model) Appended(ctx context.Context, s *State, v reflect.Value, written
 	if err != nil {
 		return fail(err)
 	}
-	next, key, err := m.Keys.Append(ctx, env, c.row)
+	next, key, err := m.Keys.Append(ctx, env, c.row.row())
 	if err != nil {
 		return fail(err)
 	}
@@ -178,7 +178,7 @@ func (m *Model) Merged(ctx context.Context, s *State, v reflect.Value) (merged *
 	newest := c.ring[len(c.ring)-1]
 	if env = env.Prune(c.others...); s.Spent() && len(c.others) == 0 {
 		key := kmskey.NewDataKey()
-		if env, err = m.Keys.Wrap(ctx, key, c.row); err != nil {
+		if env, err = m.Keys.Wrap(ctx, key, c.row.row()); err != nil {
 			return fail(err)
 		}
 		ring, err := fieldKeys([]kmskey.DataKey{key})
@@ -196,7 +196,7 @@ func (m *Model) Merged(ctx context.Context, s *State, v reflect.Value) (merged *
 		if cell.status == null {
 			continue
 		}
-		plaintext, err := c.open(f, cell.sealed)
+		plaintext, err := c.open(nil, f, cell.sealed)
 		if err != nil {
 			return nil, nil, false, nil
 		}
@@ -282,21 +282,19 @@ func (s *State) Reattach(v reflect.Value) {
 
 // Empty reports that no sealed column has a value.
 func (c *Cells) Empty() bool {
-	return !slices.ContainsFunc(c.raw, func(b *cellBytes) bool { return b != nil })
+	return !slices.ContainsFunc(c.raw, func(b *copied) bool { return b != nil })
 }
 
 // Stored is what the column of a field holds, for a comparison with it; nil for NULL.
 func (c *Cells) Stored(f *Field) any {
 	raw := c.raw[f.pos]
-	switch {
-	case raw == nil:
+	if raw == nil {
 		return nil
-	case raw.kind == 's':
-		return raw.text
-	case f.Text:
-		return string(raw.raw)
 	}
-	return raw.raw
+	if b, ok := raw.src.([]byte); ok && f.Text {
+		return string(b)
+	}
+	return raw.src
 }
 
 // Authenticate unwraps the data keys of the row in v, whose key column is text, and opens every field, for nobody to see: one call for each key. It gives the
@@ -314,7 +312,7 @@ func (m *Model) Authenticate(ctx context.Context, g *Group, v reflect.Value, tex
 		var plaintext []byte
 		if c.status != null {
 			fields++
-			if plaintext, err = s.open(f, c.sealed); err != nil {
+			if plaintext, err = s.open(nil, f, c.sealed); err != nil {
 				errs = append(errs, err)
 				continue
 			}

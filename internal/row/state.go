@@ -24,10 +24,11 @@ import (
 type State struct {
 	group *Group
 	epoch *Epoch // the statement that scanned it; nil for a row made in memory
+	fresh bool   // and which has not accounted for it yet: for that statement alone to ask
 
 	mu     sync.Mutex
 	model  *Model         // who opened or made it; nil while only scanned
-	row    kmskey.Row     // what the envelope is bound to; its Context answers from copies, not from the struct
+	row    binding        // what the envelope is bound to
 	rowErr error          // why row is not known
 	id     string         // canonical primary key; "" while the database has not assigned it
 	text   string         // the key column
@@ -158,10 +159,7 @@ func (s *State) WithEnvelope(next *State) *State {
 // bytes as before. null reports NULL.
 func (s *State) Seal(f *Field, plain reflect.Value) (sealed []byte, isNull bool, err error) {
 	buf := buffers.Get().(*[]byte)
-	defer func() {
-		clear((*buf)[:cap(*buf)])
-		buffers.Put(buf)
-	}()
+	defer giveBack(buf)
 	plaintext, isNull, err := f.Codec.Append((*buf)[:0], plain)
 	if err != nil {
 		return nil, false, fmt.Errorf("rowseal: seal %s: %w", f.Place(), err)
@@ -210,20 +208,22 @@ func (s *State) reveal(f *Field, target reflect.Value) error {
 	if c.status == null {
 		return f.Codec.SetNull(target)
 	}
-	plaintext, err := s.open(f, c.sealed)
+	buf := buffers.Get().(*[]byte)
+	defer giveBack(buf)
+	plaintext, err := s.open((*buf)[:0], f, c.sealed)
 	if err != nil {
 		return err
 	}
-	defer clear(plaintext)
-	if err := f.Codec.Set(target, plaintext); err != nil {
+	*buf = plaintext
+	if err := f.Codec.Set(target, plaintext); err != nil { // it copies what it keeps
 		return err
 	}
 	c.status = opened
 	return nil
 }
 
-// open decrypts with the one key of the ring that the ciphertext names.
-func (s *State) open(f *Field, sealed []byte) ([]byte, error) {
+// open decrypts with the one key of the ring that the ciphertext names, and appends to dst.
+func (s *State) open(dst []byte, f *Field, sealed []byte) ([]byte, error) {
 	place := s.model.place(f)
 	id, err := field.KeyID(sealed)
 	if err != nil {
@@ -235,13 +235,22 @@ func (s *State) open(f *Field, sealed []byte) ([]byte, error) {
 		case k.err != nil:
 			return nil, fmt.Errorf("field: open %s: data key %d of the row: %w", place, id, k.err)
 		default:
-			return k.Open(nil, place, sealed)
+			return k.Open(dst, place, sealed)
 		}
 	}
 	return nil, fmt.Errorf("field: open %s: %w", place, field.ErrOtherKey)
 }
 
+// buffers hold plaintext for as long as it is sealed or opened.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
+
+// giveBack clears a buffer. A large one is left to the collector.
+func giveBack(buf *[]byte) {
+	clear((*buf)[:cap(*buf)])
+	if cap(*buf) <= 16<<10 {
+		buffers.Put(buf)
+	}
+}
 
 // unwrap reads the envelope and makes the field keys ready: one call to the key service, however many ask, unless the state is open already.
 // Who waits for the call of another does so no longer than ctx.
@@ -288,7 +297,7 @@ func (s *State) wait(ctx context.Context) error {
 
 // call gives mu away for the call to the key service.
 func (s *State) call(ctx context.Context, m *Model) ([]ringKey, error) {
-	text, row := s.text, s.row
+	text, row := s.text, s.row.row()
 	s.opening = true
 	s.mu.Unlock()
 	defer func() {
@@ -314,12 +323,13 @@ func (s *State) call(ctx context.Context, m *Model) ([]ringKey, error) {
 }
 
 func fieldKeys(keys []kmskey.DataKey) (ring []ringKey, err error) {
+	ring = make([]ringKey, 0, len(keys))
 	for _, k := range keys {
 		if k.Err != nil {
 			ring = append(ring, ringKey{id: k.ID, err: k.Err})
 			continue
 		}
-		fk, ferr := field.NewKey(k.DEK.Bytes(), k.ID)
+		fk, ferr := field.KeyFrom(k.DEK.Derive, k.ID)
 		err = errors.Join(err, ferr)
 		ring = append(ring, ringKey{fk, k.ID, nil})
 		k.DEK.Destroy()
@@ -330,7 +340,7 @@ func fieldKeys(keys []kmskey.DataKey) (ring []ringKey, err error) {
 // wrap puts a new row's data key into its envelope: one call to the key service.
 func (s *State) wrap(ctx context.Context) error {
 	s.mu.Lock()
-	m, dek, row := s.model, s.dek, s.row
+	m, dek, row := s.model, s.dek, s.row.row()
 	s.mu.Unlock()
 	env, err := m.Keys.Wrap(ctx, dek, row)
 	if err != nil {

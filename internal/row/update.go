@@ -50,11 +50,11 @@ func (m *Model) Idled(s *State) (*State, error) {
 // Stored opens the key that the database holds for the row in v: one call.
 func (m *Model) Stored(ctx context.Context, g *Group, v reflect.Value, text string) (*State, error) {
 	s := newState(g)
-	row, err := m.Row(g, v)
+	row, err := m.bind(g, v)
 	if err != nil {
 		return nil, fmt.Errorf("rowseal: key of %s: %w", m.Describe(v), err)
 	}
-	s.id, _ = m.Identity(v)
+	s.id = row.id
 	s.model, s.row, s.text = m, row, text
 	if err := s.unwrap(ctx, m); err != nil {
 		return nil, fmt.Errorf("rowseal: key of %s: %w", m.Describe(v), err)
@@ -97,7 +97,7 @@ func (s *State) Keep(old *State) {
 			continue
 		}
 		if c.status == opened {
-			if _, err := s.open(f, c.sealed); err != nil {
+			if _, err := s.open(nil, f, c.sealed); err != nil {
 				c.sealed = nil
 			}
 		}
@@ -132,7 +132,7 @@ func (m *Model) Rewrapped(ctx context.Context, s *State, g *Group, v reflect.Val
 	s.mu.Lock()
 	text, from := s.text, s.row
 	s.mu.Unlock()
-	to, err := m.Row(g, v)
+	to, err := m.bind(g, v)
 	if err != nil {
 		return nil, fmt.Errorf("rowseal: rewrap %s: %w", m.Describe(v), err)
 	}
@@ -140,7 +140,7 @@ func (m *Model) Rewrapped(ctx context.Context, s *State, g *Group, v reflect.Val
 	if err != nil {
 		return nil, fmt.Errorf("rowseal: rewrap %s: %w", m.Describe(v), err)
 	}
-	moved, err := m.Keys.Rewrap(ctx, env, from, to)
+	moved, err := m.Keys.Rewrap(ctx, env, from.row(), to.row())
 	if err != nil {
 		return nil, fmt.Errorf("rowseal: rewrap %s: %w", m.Describe(v), err)
 	}
@@ -154,12 +154,12 @@ func (m *Model) Rewrapped(ctx context.Context, s *State, g *Group, v reflect.Val
 
 // Closed is a state for the key column text of the row in v, not opened.
 func (m *Model) Closed(g *Group, v reflect.Value, text string) (*State, error) {
-	row, err := m.Row(g, v)
+	row, err := m.bind(g, v)
 	if err != nil {
 		return nil, fmt.Errorf("rowseal: key of %s: %w", m.Describe(v), err)
 	}
 	s := newState(g)
-	s.id, _ = m.Identity(v)
+	s.id = row.id
 	s.model, s.row, s.text = m, row, text
 	return s, nil
 }

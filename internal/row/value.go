@@ -3,6 +3,7 @@
 package row
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -157,73 +158,120 @@ func (Poison) String() string { return "(refused)" }
 // The scan targets. GORM hands rows.Scan a pointer from a pool and then the same pointer to Field.Set. A pointer to a nil pointer
 // is how GORM recognises the missing side of a LEFT JOIN, so NULL must stay nil.
 
-type cellBytes struct {
-	raw    []byte
-	text   string
-	opened any  // for 'o'
-	kind   byte // 'b', 's', 'o' for a value that was opened in its row already, or 'x' for anything else, which is not ours
+// scanned is what a driver has for a column, lent until the next row is scanned: Field.Set comes before that, and copies.
+type scanned struct{ src any }
+
+// Scan takes it as it is.
+func (c *scanned) Scan(src any) error {
+	c.src = src
+	return nil
 }
+
+// copied is the same, kept.
+type copied struct{ scanned }
 
 // Scan takes what the driver has, by copy.
-func (c *cellBytes) Scan(src any) error {
-	switch src := src.(type) {
-	case []byte:
-		c.raw, c.kind = append([]byte(nil), src...), 'b'
-	case string:
-		c.text, c.kind = src, 's'
-	default:
-		c.kind = 'x'
-		if isOpened(src) {
-			c.opened, c.kind = src, 'o'
-		}
+func (c *copied) Scan(src any) error {
+	if b, ok := src.([]byte); ok {
+		src = bytes.Clone(b)
 	}
+	c.src = src
 	return nil
 }
 
-type keyText struct {
-	text   string
-	opened *keyHandle
-}
-
-// Scan takes text, whichever way the driver gives it, or the key of a row that was opened already.
-func (k *keyText) Scan(src any) error {
-	switch src := src.(type) {
-	case []byte:
-		k.text = string(src)
-	case string:
-		k.text = src
-	case *keyHandle:
-		k.opened = src
-	default:
-		k.text = "not text"
+// scan is the same without the difference; nil for NULL.
+func (c *copied) scan() *scanned {
+	if c == nil {
+		return nil
 	}
-	return nil
+	return &c.scanned
 }
 
-// targets is GORM's pool of scan targets, for one type.
-type targets func() any
+// text is what a key column holds.
+func (c *scanned) text() string {
+	switch src := c.src.(type) {
+	case []byte:
+		return string(src)
+	case string:
+		return src
+	default:
+		return "not text"
+	}
+}
 
-func (t targets) Get() any { return t() }
-func (targets) Put(any)    {}
+// targets is a pool of scan targets for GORM. They come back empty: a row that cannot be scanned must not get what was in another one.
+type targets[T any] struct{ pool *sync.Pool }
 
-var (
-	cellTargets = targets(func() any { return new(*cellBytes) })
-	keyTargets  = targets(func() any { return new(*keyText) })
-)
+func newTargets[T any]() targets[T] { return targets[T]{&sync.Pool{New: func() any { return new(T) }}} }
+
+func (t targets[T]) Get() any { return t.pool.Get() }
+func (t targets[T]) Put(used any) {
+	if p, ok := used.(*T); ok {
+		*p = *new(T)
+		t.pool.Put(p)
+	}
+}
+
+var sealedTargets = newTargets[*scanned]()
 
 // Epoch marks one statement that reads rows: states that it scans are its own, and it must open or account for each.
 type Epoch struct {
 	// Returning says that the statement gives back part of rows that are in memory, so that states begin as copies.
 	Returning bool
 
-	pending map[*State]struct{}
+	over     bool // its states were accounted for
+	awaiting int  // states that were not
+	memory   memory
+}
+
+// memory is where an epoch's rows lie, several in one allocation. A row that is kept keeps what is known of its neighbours with it, ciphertext and keys, so
+// they are few: slabRows rows, slabBytes bytes.
+type memory struct {
+	states []State
+	cells  []cell
+	bytes  []byte
+	rows   int // of the last allocation
+}
+
+const (
+	slabRows  = 16
+	slabBytes = 4 << 10
+)
+
+// state is [newState]. Each allocation is for twice as many rows as the last, since most statements read one.
+func (m *memory) state(g *Group) *State {
+	if len(m.states) == 0 {
+		m.rows = min(max(2*m.rows, 1), slabRows)
+		m.states = make([]State, m.rows)
+	}
+	n := len(g.Fields)
+	if len(m.cells) < n {
+		m.cells = make([]cell, n*m.rows)
+	}
+	s := &m.states[0]
+	s.group, s.cells = g, m.cells[:n:n]
+	m.states, m.cells = m.states[1:], m.cells[n:]
+	return s
+}
+
+// copy keeps what a driver lent.
+func (m *memory) copy(b []byte) []byte {
+	if len(b) > slabBytes/4 {
+		return bytes.Clone(b)
+	}
+	if cap(m.bytes)-len(m.bytes) < len(b) {
+		m.bytes = make([]byte, 0, min(max(2*cap(m.bytes), 256, len(b)), slabBytes))
+	}
+	from := len(m.bytes)
+	m.bytes = append(m.bytes, b...)
+	return m.bytes[from:len(m.bytes):len(m.bytes)]
 }
 
 type epochKey struct{}
 
 // NewEpoch marks a context. The caller restores the old context before any hook of the application runs.
 func NewEpoch(ctx context.Context, returning bool) (context.Context, *Epoch) {
-	e := &Epoch{Returning: returning, pending: map[*State]struct{}{}}
+	e := &Epoch{Returning: returning}
 	return context.WithValue(ctx, epochKey{}, e), e
 }
 
@@ -231,10 +279,7 @@ func NewEpoch(ctx context.Context, returning bool) (context.Context, *Epoch) {
 func reading(ctx context.Context) bool { _, ok := ctx.Value(epochKey{}).(*Epoch); return ok }
 
 // Scanned reports a state that the epoch's statement scanned a row into, and that nobody else has yet.
-func (e *Epoch) Scanned(s *State) bool {
-	_, ok := e.pending[s]
-	return ok
-}
+func (e *Epoch) Scanned(s *State) bool { return s != nil && s.epoch == e && s.fresh && !e.over }
 
 // Forget drops ciphertext of f that was never opened from the row in v: the database has something else. Copies of the struct keep it.
 func (e *Epoch) Forget(f *Field, v reflect.Value) {
@@ -260,26 +305,29 @@ func (g *Group) touch(ctx context.Context, v reflect.Value) (*State, error) {
 	}
 	k := g.Column.ReflectValueOf(ctx, v).Addr().Interface().(*Key)
 	if k.state == nil || k.state.epoch != e {
-		s := newState(g)
+		var s *State
 		if k.state != nil && e.Returning {
 			s = k.state.Clone()
+		} else {
+			s = e.memory.state(g)
 		}
-		s.epoch = e
-		e.pending[s] = struct{}{}
+		s.epoch, s.fresh = e, true
+		e.awaiting++
 		k.state = s
 	}
 	return k.state, nil
 }
 
-func (g *Group) scanKey(ctx context.Context, v reflect.Value, text *keyText) error {
-	if _, ok := follow(v, g.path); !ok && text == nil {
+func (g *Group) scanKey(ctx context.Context, v reflect.Value, c *scanned) error {
+	if _, ok := follow(v, g.path); !ok && c == nil {
 		return nil // nothing to say of an embedded struct that is not there
 	}
-	switch {
-	case text != nil && text.opened != nil:
-		*g.Column.ReflectValueOf(ctx, v).Addr().Interface().(*Key) = Key{text.opened.state}
-		return nil
-	case text == nil && !reading(ctx):
+	if c != nil {
+		if h, ok := c.src.(*keyHandle); ok { // of a row that was opened already
+			*g.Column.ReflectValueOf(ctx, v).Addr().Interface().(*Key) = Key{h.state}
+			return nil
+		}
+	} else if !reading(ctx) {
 		return nil // NULL; the fields say what was read
 	}
 	s, err := g.touch(ctx, v)
@@ -289,8 +337,8 @@ func (g *Group) scanKey(ctx context.Context, v reflect.Value, text *keyText) err
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var t string
-	if text != nil {
-		t = text.text
+	if c != nil {
+		t = c.text()
 	}
 	if t != s.text {
 		// Another key: what was known under the old one does not count any more, except what this statement brings.
@@ -299,13 +347,13 @@ func (g *Group) scanKey(ctx context.Context, v reflect.Value, text *keyText) err
 	return nil
 }
 
-func (f *Field) scanCell(ctx context.Context, v reflect.Value, c *cellBytes) error {
+func (f *Field) scanCell(ctx context.Context, v reflect.Value, c *scanned) error {
 	if _, ok := follow(v, f.path); !ok && c == nil {
 		return nil
 	}
 	switch {
-	case c != nil && c.kind == 'o':
-		return f.take(ctx, v, c.opened)
+	case c != nil && isOpened(c.src):
+		return f.take(ctx, v, c.src)
 	case c == nil && !reading(ctx):
 		return f.take(ctx, v, nil)
 	}
@@ -317,28 +365,28 @@ func (f *Field) scanCell(ctx context.Context, v reflect.Value, c *cellBytes) err
 	f.Column.ReflectValueOf(ctx, v).SetZero()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.cells[f.pos] = f.cell(c)
+	s.cells[f.pos] = f.cell(c, s.epoch.memory.copy)
 	return nil
 }
 
 // cell keeps what the column holds. What is not ours is kept as it is, for the error when it is opened.
-func (f *Field) cell(c *cellBytes) cell {
-	switch {
-	case c == nil:
+func (f *Field) cell(c *scanned, keep func([]byte) []byte) cell {
+	if c == nil {
 		return cell{status: null}
-	case c.kind == 's' || (c.kind == 'b' && f.Text):
-		text := c.text
-		if c.kind == 'b' {
-			text = string(c.raw)
-		}
-		sealed, err := parseText(text)
-		if err != nil {
-			return cell{locked, []byte{0}} // opens as ErrPlaintext
-		}
-		return cell{locked, sealed}
-	case c.kind == 'b':
-		return cell{locked, c.raw}
-	default:
-		return cell{locked, []byte{0}}
 	}
+	var text string
+	switch src := c.src.(type) {
+	case []byte:
+		if !f.Text {
+			return cell{locked, keep(src)}
+		}
+		text = string(src)
+	case string:
+		text = src
+	}
+	sealed, err := parseText(text)
+	if err != nil {
+		return cell{locked, []byte{0}} // opens as ErrPlaintext
+	}
+	return cell{locked, sealed}
 }
