@@ -25,7 +25,7 @@ var imports = map[string]struct{ code, tests []string }{
 		tests: []string{".", "kmskey/localkey", "kmskey/kmskeytest", "gorm.io/gorm/logger", "gorm.io/gorm/utils/tests"},
 	},
 	"internal/row": {
-		code:  []string{"field", "kmskey", "internal/canon", "gorm.io/gorm", "gorm.io/gorm/clause", "gorm.io/gorm/schema"},
+		code:  []string{"field", "kmskey", "internal/canon", "internal/keycache", "gorm.io/gorm", "gorm.io/gorm/clause", "gorm.io/gorm/schema"},
 		tests: []string{"internal/row", "kmskey/localkey", "kmskey/kmskeytest", "gorm.io/gorm/utils/tests"},
 	},
 	"internal/walk": {tests: []string{"internal/walk"}},
@@ -43,9 +43,9 @@ var imports = map[string]struct{ code, tests []string }{
 
 	"kmskey":                    {code: []string{"internal/canon", "internal/expand"}, tests: []string{"kmskey", "field"}},
 	"kmskey/internal/localwrap": {code: []string{"internal/canon", "internal/expand"}, tests: []string{"kmskey/internal/localwrap"}},
-	"kmskey/internal/keycache":  {tests: []string{"kmskey/internal/keycache"}},
+	"internal/keycache":         {tests: []string{"internal/keycache"}},
 	"kmskey/branchkey": {
-		code:  []string{"kmskey", "kmskey/internal/keycache", "kmskey/internal/localwrap"},
+		code:  []string{"kmskey", "internal/keycache", "kmskey/internal/localwrap"},
 		tests: []string{"kmskey/branchkey", "kmskey", "kmskey/kmskeytest", "kmskey/localkey"},
 	},
 	"kmskey/localkey":     {code: []string{"kmskey", "kmskey/internal/localwrap"}, tests: []string{"kmskey/localkey", "kmskey/kmskeytest"}},

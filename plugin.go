@@ -44,6 +44,9 @@ type Config struct {
 	// must be safe for concurrent use. A value that is sought goes through them too, so what is done twice should be as if it were done once. Defaults to none.
 	Expressions field.Functions
 
+	// KeyCache has the process remember the keys of rows that it opened. Defaults to none.
+	KeyCache KeyCache
+
 	// NoChecks keeps AutoMigrate from putting CHECK constraints on sealed columns and key columns, which stop plaintext that does not
 	// come through GORM. Set it where the schema is made by other means, and see [Checks]. Defaults to false.
 	NoChecks bool
@@ -91,6 +94,8 @@ type Plugin struct {
 	names   sqltext.Names // of the tables
 	others  sync.Map      // columns of other models' tables, as statements show them
 
+	cache *row.KeyCache // of rows' keys; nil for none
+
 	leading sync.Map // *schema.Schema to whether its relations lead to a sealed model
 
 	indexes    sync.Map // *indexed, by model
@@ -126,7 +131,13 @@ func New(keys *kmskey.Keyring, config Config) (*Plugin, error) {
 	if config.MaxRows == 0 {
 		config.MaxRows = defaultMaxRows
 	}
-	return &Plugin{keys: keys, config: config}, nil
+	p := &Plugin{keys: keys, config: config}
+	cache, err := p.newKeyCache()
+	if err != nil {
+		return nil, err
+	}
+	p.cache = cache
+	return p, nil
 }
 
 // Name is the plugin's name in GORM.
@@ -219,7 +230,7 @@ func (p *Plugin) bind(db *gorm.DB, value any) (*row.Model, error) {
 	if p.config.WriteOnly {
 		keys = keys.WriteOnly()
 	}
-	return row.Bind(plan, row.Options{Name: m.Name, Context: m.Context, Contexts: m.Contexts, Keys: keys, Limit: p.config.MaxCalls, WriteOnly: p.config.WriteOnly})
+	return row.Bind(plan, row.Options{Cache: p.cache, Name: m.Name, Context: m.Context, Contexts: m.Contexts, Keys: keys, Limit: p.config.MaxCalls, WriteOnly: p.config.WriteOnly})
 }
 
 // Knows is how a model's own guard asks for the plugin; it is not for applications.

@@ -53,6 +53,8 @@ type Options struct {
 	Limit    int // key service calls in flight
 
 	WriteOnly bool // nothing is unwrapped
+
+	Cache *KeyCache // nil for none
 }
 
 // Model is a plan with keys. It is immutable and safe for concurrent use.
@@ -64,6 +66,7 @@ type Model struct {
 
 	writeOnly bool
 	options   Options
+	cache     *KeyCache
 
 	versions []int // of the keyring, ascending
 
@@ -94,7 +97,7 @@ type declared struct {
 
 // Bind joins a plan with keys, and refuses what cannot work.
 func Bind(p *Plan, o Options) (*Model, error) {
-	m := &Model{Plan: p, options: o, Name: o.Name, Keys: o.Keys, limit: max(o.Limit, 1), writeOnly: o.WriteOnly, versions: o.Keys.Numbers(), contexts: map[int]declared{}}
+	m := &Model{Plan: p, options: o, Name: o.Name, Keys: o.Keys, limit: max(o.Limit, 1), writeOnly: o.WriteOnly, cache: o.Cache, versions: o.Keys.Numbers(), contexts: map[int]declared{}}
 	if m.Name == "" {
 		m.Name = p.Schema.Name
 	}
@@ -154,7 +157,7 @@ func Bind(p *Plan, o Options) (*Model, error) {
 // Under is the same model with another keyring.
 func (m *Model) Under(keys *kmskey.Keyring) (*Model, error) {
 	o := m.options
-	o.Keys, o.WriteOnly = keys, false
+	o.Keys, o.WriteOnly, o.Cache = keys, false, nil
 	return Bind(m.Plan, o)
 }
 

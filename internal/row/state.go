@@ -297,7 +297,7 @@ func (s *State) wait(ctx context.Context) error {
 
 // call gives mu away for the call to the key service.
 func (s *State) call(ctx context.Context, m *Model) ([]ringKey, error) {
-	text, row := s.text, s.row.row()
+	text, binding := s.text, s.row
 	s.opening = true
 	s.mu.Unlock()
 	defer func() {
@@ -311,15 +311,10 @@ func (s *State) call(ctx context.Context, m *Model) ([]ringKey, error) {
 	if text == "" {
 		return nil, fmt.Errorf("%w: the key column %q is NULL or was not selected", ErrNoKey, s.group.Column.DBName)
 	}
-	env, err := kmskey.ParseEnvelope(text)
-	if err != nil {
-		return nil, err
+	if m.cache != nil {
+		return m.cache.open(ctx, m, binding, text)
 	}
-	keys, err := m.Keys.Unwrap(ctx, env, row)
-	if err != nil {
-		return nil, err
-	}
-	return fieldKeys(keys)
+	return m.open(ctx, binding, text)
 }
 
 func fieldKeys(keys []kmskey.DataKey) (ring []ringKey, err error) {

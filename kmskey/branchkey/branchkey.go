@@ -9,8 +9,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/rowseal/rowseal/internal/keycache"
 	"github.com/rowseal/rowseal/kmskey"
-	"github.com/rowseal/rowseal/kmskey/internal/keycache"
 	"github.com/rowseal/rowseal/kmskey/internal/localwrap"
 )
 
@@ -49,9 +49,6 @@ type Config struct {
 }
 
 const (
-	defaultEpochAge = 20 * time.Second
-	// epochLimit is the longest that keys are used while nobody knows whether they were revoked.
-	epochLimit = time.Minute
 	// mostUses bounds a branch key's uses before it is asked for again: AES-GCM's own bound does not apply, since each use has a sub-key, so this one only keeps
 	// the count far from 2^48, where sub-keys would begin to meet (docs/format.md, section 10).
 	mostUses = 1 << 40
@@ -64,7 +61,7 @@ type Keys struct {
 	store  Store
 	tenant string
 	cache  *keycache.Cache[Slot, *localwrap.Branch]
-	epoch  epoch
+	epoch  *keycache.Epoch
 	making chan struct{} // holds one: who makes a branch key that nobody has
 }
 
@@ -79,14 +76,12 @@ func New(cfg Config) (*Keys, error) {
 	if cfg.Store == nil {
 		return fail("Config.Store is nil; rowseal.BranchKeys(db) is one")
 	}
-	if cfg.EpochAge < 0 || cfg.EpochAge > epochLimit {
-		return fail("Config.EpochAge is %v, not up to %v", cfg.EpochAge, epochLimit)
-	}
-	if cfg.EpochAge == 0 {
-		cfg.EpochAge = defaultEpochAge
-	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	epoch, err := keycache.NewEpoch(cfg.EpochAge, cfg.Now)
+	if err != nil {
+		return fail("Config.%w", err)
 	}
 	box, err := kmskey.NewBox(cfg.Keys, boxName)
 	if err != nil {
@@ -102,7 +97,7 @@ func New(cfg Config) (*Keys, error) {
 		return fail("%w", err)
 	}
 	return &Keys{keys: cfg.Keys, box: box, store: cfg.Store, tenant: cfg.Tenant, cache: cache,
-		epoch: epoch{age: cfg.EpochAge, now: cfg.Now, turn: make(chan struct{}, 1)}, making: make(chan struct{}, 1)}, nil
+		epoch: epoch, making: make(chan struct{}, 1)}, nil
 }
 
 // Make makes the branch keys of tenants that have none yet, and shows that each opens: two calls for each that is made. A branch key that is missing is
@@ -206,7 +201,7 @@ var errMissing = errors.New("no branch key for this tenant and generation")
 // use has do work with a branch key, which must not be kept. A missing one is made where that is asked for.
 func (k *Keys) use(ctx context.Context, at Slot, create bool, do func(*localwrap.Branch) error) error {
 	// Before the key itself: what is loaded after this is not older than this epoch.
-	if err := k.epoch.check(ctx, k.store, k.cache.Flush); err != nil {
+	if err := k.epoch.Check(ctx, k.store.Epoch, k.cache.Flush); err != nil {
 		return err
 	}
 	load := func(ctx context.Context) (*localwrap.Branch, error) { return k.load(ctx, at) }

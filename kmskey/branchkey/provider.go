@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/rowseal/rowseal/internal/keycache"
 	"github.com/rowseal/rowseal/kmskey"
 	"github.com/rowseal/rowseal/kmskey/internal/localwrap"
 )
@@ -145,7 +146,7 @@ func (p *Provider) branchFailed(op string, err error) error {
 	if errors.Is(err, ErrInTransaction) {
 		return p.fail(op, p.ref, kmskey.ErrNotFound, "", ErrInTransaction)
 	}
-	if errors.Is(err, errStore) {
+	if errors.Is(err, errStore) || errors.Is(err, keycache.ErrEpoch) {
 		return p.fail(op, p.ref, kmskey.ErrUnavailable, "", err)
 	}
 	for _, kind := range []error{kmskey.ErrDenied, kmskey.ErrNotFound, kmskey.ErrDisabled, kmskey.ErrThrottled, kmskey.ErrUnavailable} {
