@@ -13,6 +13,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -20,6 +21,7 @@ import (
 	"fmt"
 
 	"github.com/rowseal/rowseal/internal/canon"
+	"github.com/rowseal/rowseal/internal/expand"
 )
 
 const (
@@ -105,12 +107,15 @@ func subKey(key, salt []byte, purpose, ref string) (cipher.AEAD, error) {
 	if err := checkKey(key); err != nil {
 		return nil, err
 	}
-	sub, err := hkdf.Key(sha256.New, key, salt, string(tuple(labelKey, purpose, ref)), KeySize)
-	if err != nil {
-		return nil, fmt.Errorf("localwrap: derive a sub-key: %w", err)
-	}
-	defer clear(sub)
-	block, err := aes.NewCipher(sub)
+	// HKDF of one block, Extract and Expand (RFC 5869, section 2), by HMAC itself: crypto/hkdf gives the same in half as much time again. A test holds the two together.
+	extract := hmac.New(sha256.New, salt)
+	extract.Write(key)
+	var prk [sha256.Size]byte
+	extract.Sum(prk[:0])
+	defer clear(prk[:])
+	sub := expand.New(prk[:]).Expand(tuple(labelKey, purpose, ref))
+	defer clear(sub[:])
+	block, err := aes.NewCipher(sub[:])
 	if err != nil {
 		return nil, fmt.Errorf("localwrap: %w", err)
 	}

@@ -2,6 +2,10 @@ package localwrap
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"testing"
@@ -24,6 +28,22 @@ func TestSeal(t *testing.T) {
 		got, err := Open(testKey, "local", "ref", []byte("context"), blob)
 		if err != nil || !bytes.Equal(got, secret) {
 			t.Errorf("Open: %x, %v", got, err)
+		}
+	})
+	t.Run("derives_as_HKDF_of_the_standard_library", func(t *testing.T) {
+		salt := bytes.Repeat([]byte{7}, saltSize)
+		sub, err := hkdf.Key(sha256.New, testKey, salt, string(tuple(labelKey, "local", "ref")), KeySize)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := aes.NewCipher(sub)
+		reference, _ := cipher.NewGCMWithRandomNonce(block)
+		aead, err := subKey(testKey, salt, "local", "ref")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := reference.Open(nil, nil, aead.Seal(nil, nil, secret, nil), nil); err != nil {
+			t.Error("another sub-key")
 		}
 	})
 	t.Run("salt_and_nonce_differ_on_every_call", func(t *testing.T) {
