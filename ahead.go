@@ -188,7 +188,7 @@ func (p *Plugin) allocateAhead(db *gorm.DB, g *aheadGroup) error {
 	}
 	var values []reflect.Value
 	for _, r := range g.rows {
-		if _, known := m.Identity(r.value); !known {
+		if !m.Identified(r.value) {
 			r.allocated = true
 			values = append(values, r.value)
 		}

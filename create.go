@@ -99,7 +99,7 @@ func (p *Plugin) prepareCreate(db *gorm.DB) {
 	}
 	if m.Assigned() {
 		for _, v := range values {
-			if _, known := m.Identity(v); !known {
+			if !m.Identified(v) {
 				c.allocated = append(c.allocated, v)
 			}
 		}
@@ -144,7 +144,7 @@ func (p *Plugin) allocate(db *gorm.DB, m *row.Model, table string, values []refl
 	}
 	var rows []reflect.Value
 	for _, v := range values {
-		if _, known := m.Identity(v); !known {
+		if !m.Identified(v) {
 			rows = append(rows, v)
 		}
 	}
@@ -409,7 +409,7 @@ func settle(db *gorm.DB, c *creation) error {
 		found, err := findTokens(db, c.insert.Model, batch, from)
 		if err == nil && len(found) < len(batch) && from != nil {
 			// A conflict was passed over, or the ids are in no order.
-			missing := slices.DeleteFunc(slices.Clone(batch), func(p row.Pending) bool { _, known := c.insert.Model.Identity(p.Value); return known })
+			missing := slices.DeleteFunc(slices.Clone(batch), func(p row.Pending) bool { return c.insert.Model.Identified(p.Value) })
 			var more []row.Pending
 			more, err = findTokens(db, c.insert.Model, missing, nil)
 			found = append(found, more...)

@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
@@ -271,23 +273,66 @@ func (l *look) verdict(text string, args []any) error {
 	if strings.Contains(text, "Eq\x00") {
 		return fmt.Errorf("rowseal: query: %w: rowseal.Eq outside of a condition of its own, as in db.Where(rowseal.Eq(…)); it is no part of a text, of Having or of a join's text", ErrCondition)
 	}
-	if own, _ := l.own(); own == nil && !l.plugin.mentions(text) {
+	own, _ := l.own()
+	if own == nil && !l.plugin.mentions(text) {
 		return nil
 	}
 	l.named = true
-	lookup := l.lookup()
 	if len(l.written) > 0 {
 		text = strings.NewReplacer(l.written...).Replace(text)
 	}
-	uses := sqltext.Uses(text, lookup, l.plugin.owns)
-	// What is written or compared weighs more than what is read.
-	slices.SortStableFunc(uses, func(a, b sqltext.Use) int { return reads(a) - reads(b) })
+	knows := l.plugin.knows.Load()
+	uses, known := l.plugin.texts.uses(text, knows)
+	if known = known && own == nil; !known {
+		uses = sqltext.Uses(text, l.lookup(), l.plugin.owns)
+		// What is written or compared weighs more than what is read.
+		slices.SortStableFunc(uses, func(a, b sqltext.Use) int { return reads(a) - reads(b) })
+	}
 	for _, u := range uses {
 		if err := l.judge(u); err != nil {
 			return err
 		}
 	}
+	if !known && own == nil {
+		l.plugin.texts.keep(text, knows, uses)
+	}
 	return nil
+}
+
+// texts remembers what texts do that were looked at before: an application has few, and runs them again and again. What was refused is not
+// kept, since it may hold a value in the clear.
+type texts struct {
+	known sync.Map // of readText, by text
+	bytes atomic.Int64
+}
+
+type readText struct {
+	knows int64 // how many tables of other models were known then, on which the reading depends
+	uses  []sqltext.Use
+}
+
+// maxTexts bounds the memory of a plugin's texts. Beyond it they are forgotten, and read anew: a program whose texts are all different gains nothing.
+const maxTexts = 1 << 20
+
+func (t *texts) uses(text string, knows int64) ([]sqltext.Use, bool) {
+	v, ok := t.known.Load(text)
+	if !ok {
+		return nil, false
+	}
+	read, ok := v.(readText)
+	return read.uses, ok && read.knows == knows
+}
+
+func (t *texts) keep(text string, knows int64, uses []sqltext.Use) {
+	size := int64(len(text)) + 512 // for the uses
+	if size > maxTexts/8 {
+		return
+	}
+	if t.bytes.Add(size) > maxTexts {
+		t.known.Clear()
+		t.bytes.Store(size)
+	}
+	t.known.Store(strings.Clone(text), readText{knows, uses})
 }
 
 // lookup is the plugin's, and knows the statement's own table.
@@ -432,7 +477,9 @@ func (p *Plugin) learn(stmt *gorm.Statement) {
 		return
 	}
 	if name := tableName(stmt.Schema.Table); p.tables[name] == nil {
-		p.others.LoadOrStore(name, folded(stmt.Schema.DBNames))
+		if _, known := p.others.LoadOrStore(name, folded(stmt.Schema.DBNames)); !known {
+			p.knows.Add(1)
+		}
 	}
 	p.others.Store(stmt.Schema, true)
 }

@@ -173,7 +173,7 @@ func (a *mapped) take(stmt *gorm.Statement, m *row.Model) {
 	switch n := len(a.given); {
 	case !returning || !slices.Contains(stmt.BuildClauses, "RETURNING"):
 		// GORM counts up from the first id, whatever ids the maps bring.
-		if upsert || slices.ContainsFunc(a.rows, func(v reflect.Value) bool { _, known := m.Identity(v); return known }) {
+		if upsert || slices.ContainsFunc(a.rows, m.Identified) {
 			return
 		}
 		a.setIDs(stmt, m, lent)

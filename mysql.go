@@ -232,7 +232,7 @@ func storedKeys(stmt *gorm.Statement, c *creation, first int, batch []reflect.Va
 	var conditions []string
 	var args []any
 	for i, v := range batch {
-		if _, known := m.Identity(v); known {
+		if m.Identified(v) {
 			where, values := identify(stmt, m, v)
 			if c.target != nil && c.met[first+i].stored.IsValid() { // else its key is new, and tells whether it was written
 				for at, f := range c.target {

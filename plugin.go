@@ -93,6 +93,8 @@ type Plugin struct {
 	columns map[string]*sqltext.Columns
 	names   sqltext.Names // of the tables
 	others  sync.Map      // columns of other models' tables, as statements show them
+	knows   atomic.Int64  // how many tables
+	texts   texts
 
 	cache *row.KeyCache // of rows' keys; nil for none
 

@@ -77,6 +77,9 @@ func destType(v reflect.Value) reflect.Type {
 // context. Where that would change the result (DISTINCT, GROUP BY, functions) it adds nothing, and what then does not open is an
 // error.
 func extendSelects(stmt *gorm.Statement, m *row.Model) {
+	if len(stmt.Selects) == 0 && len(stmt.Omits) == 0 {
+		return
+	}
 	needed := m.Needed()
 	for _, g := range m.Plan.Groups {
 		needed = append(needed, g.Column.DBName)
@@ -296,7 +299,9 @@ func (p *Plugin) targets(stmt *gorm.Statement) []row.Target {
 	var out []row.Target
 	t := stmt.Schema.ModelType
 	m := p.models[t]
-	for _, v := range structs(stmt.ReflectValue, t) {
+	rows := structs(stmt.ReflectValue, t)
+	out = slices.Grow(out, len(rows))
+	for _, v := range rows {
 		if m != nil {
 			out = append(out, row.Target{Model: m, Value: v})
 		}

@@ -131,11 +131,11 @@ func (p *Plugin) beforeUpdate(db *gorm.DB) {
 		return
 	}
 	c := &change{model: m, value: reflect.Indirect(stmt.ReflectValue), implied: map[string]bool{}, unread: map[string]bool{}}
-	c.before, c.after = reflect.New(m.Plan.Schema.ModelType).Elem(), reflect.New(m.Plan.Schema.ModelType).Elem()
 	if c.value.IsValid() && c.value.Type() == m.Plan.Schema.ModelType {
 		c.id, _ = m.Identity(c.value)
 		c.before, c.after = m.Plan.Copy(c.value), m.Plan.Copy(c.value)
 	} else {
+		c.before, c.after = reflect.New(m.Plan.Schema.ModelType).Elem(), reflect.New(m.Plan.Schema.ModelType).Elem()
 		c.value = c.before // many rows, or none
 	}
 	if err := c.build(stmt, p.config.MaxRows); err != nil {

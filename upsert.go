@@ -199,7 +199,7 @@ func targetValues(stmt *gorm.Statement, m *row.Model, target []*schema.Field, v 
 	ctx := stmt.Context
 	var b strings.Builder
 	none := false
-	_, identified := m.Identity(v)
+	identified := m.Identified(v)
 	for _, f := range target {
 		if x := m.Plan.LookupIndex(f.DBName); x != nil {
 			plain, _ := x.Field.Column.ValueOf(ctx, v)
@@ -241,8 +241,7 @@ func targetValues(stmt *gorm.Statement, m *row.Model, target []*schema.Field, v 
 }
 
 func newEncounter(ctx context.Context, m *row.Model, v reflect.Value) encounter {
-	_, known := m.Identity(v)
-	e := encounter{unset: !known}
+	e := encounter{unset: !m.Identified(v)}
 	for _, f := range m.Plan.Schema.PrimaryFields {
 		id := reflect.New(f.FieldType).Elem()
 		if _, zero := f.ValueOf(ctx, v); !zero {

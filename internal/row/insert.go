@@ -21,12 +21,16 @@ type Insert struct {
 	Ahead *Insert // that made the keys of some of the rows before; nil for none
 
 	undo   []undo
-	own    map[*State]bool  // that this Insert made or copied
+	maker  *maker // of the states that this Insert made or copied
+	memory memory
 	reused map[*Group][]any // envelopes that rows brought along, which the database may have replaced since
 
 	early []kmskey.Row    // of rows without an id: one for each context that they will have but for it
 	seen  map[string]bool // of those
 }
+
+// maker is an Insert, as the states know it that it made.
+type maker struct{ _ byte } // not empty, or all would lie in one place
 
 // Reused lists the envelopes of a group that were not made by this Insert.
 func (in *Insert) Reused(g *Group) []any { return in.reused[g] }
@@ -56,8 +60,10 @@ type Batch struct {
 // Prepare is [Insert.Prepare] for several INSERTs, whose calls to the key service run together.
 func Prepare(ctx context.Context, batches []Batch, last bool) error {
 	type call struct {
-		batch int
-		do    func(context.Context) error
+		batch  int
+		state  *State
+		closed bool
+		early  *kmskey.Row // of a state that is not made yet
 	}
 	var calls []call
 	for i, b := range batches {
@@ -65,25 +71,37 @@ func Prepare(ctx context.Context, batches []Batch, last bool) error {
 		if err != nil {
 			return err
 		}
+		calls = slices.Grow(calls, len(fresh)+len(closed))
 		for _, s := range fresh {
-			calls = append(calls, call{i, s.wrap})
+			calls = append(calls, call{batch: i, state: s})
 		}
 		if m := b.Insert.Model; m.writeOnly && len(closed) > 0 {
 			return fmt.Errorf("rowseal: upsert %s: %w, and the rows that exist keep their keys; load them and save each, or write all sealed columns by primary key (clause.OnConflict{UpdateAll: true})", m.Plan.Schema.Name, ErrWriteOnly)
 		}
 		for _, r := range b.Insert.early {
-			calls = append(calls, call{i, func(ctx context.Context) error { return b.Insert.Model.Keys.Prepare(ctx, r) }})
+			calls = append(calls, call{batch: i, early: &r})
 		}
 		b.Insert.early = nil
 		for _, s := range closed {
-			calls = append(calls, call{i, func(ctx context.Context) error { return s.unwrap(ctx, b.Insert.Model) }})
+			calls = append(calls, call{batch: i, state: s, closed: true})
 		}
 	}
 	if len(calls) == 0 {
 		return nil
 	}
 	errs := make([][]error, len(batches))
-	for i, err := range batches[0].Insert.Model.Parallel(ctx, len(calls), func(ctx context.Context, i int) error { return calls[i].do(ctx) }) {
+	do := func(ctx context.Context, i int) error {
+		c := calls[i]
+		m := batches[c.batch].Insert.Model
+		switch {
+		case c.early != nil:
+			return m.Keys.Prepare(ctx, *c.early)
+		case c.closed:
+			return c.state.unwrap(ctx, m)
+		}
+		return c.state.wrap(ctx)
+	}
+	for i, err := range batches[0].Insert.Model.Parallel(ctx, len(calls), do) {
 		errs[calls[i].batch] = append(errs[calls[i].batch], err)
 	}
 	for i, b := range batches {
@@ -96,6 +114,7 @@ func Prepare(ctx context.Context, batches []Batch, last bool) error {
 
 // collect gives the rows their states, and lists those whose keys must be wrapped or unwrapped now.
 func (in *Insert) collect(values []reflect.Value, last bool) (fresh, closed []*State, err error) {
+	in.undo = slices.Grow(in.undo, len(values))
 	for _, v := range values {
 		id, known := in.Model.Identity(v)
 		for _, g := range in.Model.Plan.Groups {
@@ -180,14 +199,14 @@ func (in *Insert) reuse(g *Group, v reflect.Value, id string) (*State, error) {
 		return nil, nil
 	}
 	if in.made(s) && !in.Model.NeedsID() {
-		if same, err := in.Model.SameContext(s, g, v); err != nil || same {
+		if same, err := in.Model.sameContextAs(s, g, v, id); err != nil || same {
 			return s, err
 		}
 		return nil, nil // a hook changed the context
 	}
 	serves := s.Serves(in.Model, id)
 	if serves {
-		same, err := in.Model.SameContext(s, g, v)
+		same, err := in.Model.sameContextAs(s, g, v, id)
 		if err != nil {
 			return nil, fmt.Errorf("rowseal: create %s: %w", in.Model.Describe(v), err)
 		}
@@ -251,7 +270,9 @@ func (in *Insert) Adopt(g *Group, v, stored reflect.Value, text string) error {
 }
 
 // made reports whether this Insert made the state.
-func (in *Insert) made(s *State) bool { return in.own[s] || in.Ahead != nil && in.Ahead.own[s] }
+func (in *Insert) made(s *State) bool {
+	return s.maker != nil && (s.maker == in.maker || in.Ahead != nil && s.maker == in.Ahead.maker)
+}
 
 // lost reports whether inserting the zero value of f would forget a value that the state stands for.
 func (s *State) lost(f *Field, sameRow bool) bool {
@@ -269,7 +290,7 @@ func (s *State) lost(f *Field, sameRow bool) bool {
 }
 
 func (in *Insert) newState(g *Group, v reflect.Value, id string, known bool) (*State, error) {
-	s := newState(g)
+	s := in.memory.state(g)
 	s.model, s.id, s.dek = in.Model, id, kmskey.NewDataKey()
 	key, err := field.NewKey(s.dek.DEK.Bytes(), s.dek.ID)
 	if err != nil {
@@ -301,11 +322,11 @@ func newToken() string {
 }
 
 func (in *Insert) put(g *Group, v reflect.Value, s *State) {
-	if in.own == nil {
-		in.own = map[*State]bool{}
+	if in.maker == nil {
+		in.maker = &maker{}
 	}
 	if s != nil {
-		in.own[s] = true
+		s.maker = in.maker // nobody else has it yet
 	}
 	in.undo = append(in.undo, undo{g, v, g.State(v)})
 	g.SetState(v, s)
@@ -316,7 +337,7 @@ func (in *Insert) Undo() {
 	for i := len(in.undo) - 1; i >= 0; i-- {
 		in.undo[i].group.SetState(in.undo[i].value, in.undo[i].state)
 	}
-	in.undo, in.own = nil, nil
+	in.undo, in.maker = nil, nil
 }
 
 // Pending is one row that stands in the table under tokens.
@@ -392,15 +413,11 @@ func (in *Insert) Settle(ctx context.Context, rows []Pending) (map[string]string
 // Stored tells the rows that were inserted without an id in their binding what the database assigned.
 func (in *Insert) Stored(values []reflect.Value) {
 	for _, v := range values {
-		id, ok := in.Model.Identity(v)
-		if !ok {
-			continue
-		}
 		for _, g := range in.Model.Plan.Groups {
 			if s := g.State(v); s != nil {
 				s.mu.Lock()
 				if s.id == "" && s.model == in.Model {
-					s.id = id
+					s.id, _ = in.Model.Identity(v)
 				}
 				s.mu.Unlock()
 			}

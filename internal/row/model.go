@@ -282,12 +282,27 @@ func (p part) convert(f reflect.Value) (kmskey.Value, error) {
 // one. A primary key column is never legitimately zero under GORM, which takes zero for "not set".
 func (m *Model) Identity(v reflect.Value) (id string, ok bool) {
 	var room [64]byte // on the stack: the text is the one allocation
-	buf, zero := room[:0], true
+	buf, ok := m.appendID(room[:0], v)
+	if !ok {
+		return "", false
+	}
+	return string(buf), true
+}
+
+// Identified reports whether the row in v has a primary key.
+func (m *Model) Identified(v reflect.Value) bool {
+	var room [64]byte
+	_, ok := m.appendID(room[:0], v)
+	return ok
+}
+
+func (m *Model) appendID(buf []byte, v reflect.Value) ([]byte, bool) {
+	zero := true
 	for _, p := range m.ids {
 		f, ok := follow(v, p.path)
 		// Of a composite key, single parts may be zero; all of them zero is a key that was not set.
 		if !ok || (f.IsZero() && len(m.ids) == 1) {
-			return "", false
+			return nil, false
 		}
 		zero = zero && f.IsZero()
 		for ok && f.Kind() == reflect.Pointer {
@@ -295,16 +310,13 @@ func (m *Model) Identity(v reflect.Value) (id string, ok bool) {
 			f = f.Elem()
 		}
 		if !ok {
-			return "", false
+			return nil, false
 		}
 		if buf, ok = p.append(buf, f); !ok {
-			return "", false
+			return nil, false
 		}
 	}
-	if zero {
-		return "", false
-	}
-	return string(buf), true
+	return buf, !zero
 }
 
 // append adds the canonical form of a value of the column. Integers are most primary keys, and need no Value.
@@ -568,7 +580,12 @@ func (m *Model) ask(version int, v reflect.Value) ([]kmskey.Pair, error) {
 
 // SameContext reports whether the row in v still has the context that s was read with, under every version.
 func (m *Model) SameContext(s *State, g *Group, v reflect.Value) (bool, error) {
-	now, err := m.bind(g, v)
+	id, _ := m.Identity(v)
+	return m.sameContextAs(s, g, v, id)
+}
+
+func (m *Model) sameContextAs(s *State, g *Group, v reflect.Value, id string) (bool, error) {
+	now, err := m.bindAs(g, v, id)
 	if err != nil {
 		return false, err
 	}

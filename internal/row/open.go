@@ -60,6 +60,10 @@ type job struct {
 //
 // It must run when the result set is closed, so that no connection waits for the key service.
 func (e *Epoch) Reveal(ctx context.Context, limit int, targets []Target) error {
+	if e.awaiting == 0 {
+		e.over = true
+		return nil
+	}
 	jobs, lost := e.jobs(targets)
 	if err := run(ctx, limit, jobs, false); err != nil {
 		return err

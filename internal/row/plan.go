@@ -32,6 +32,7 @@ type Plan struct {
 	indexes  map[string]*Index // by column
 	narrow   bool              // one of them is
 	bound    bool              // it is that of a registered model
+	pointers bool              // fields lie in structs that are embedded by pointer
 }
 
 // Group is one key column and the fields sealed under it.
@@ -120,6 +121,10 @@ func isKey(f *schema.Field) bool { return f.FieldType == reflect.TypeFor[Key]() 
 // newPlan reads a schema while GORM still builds it: fields and their setters exist, relations do not yet.
 func newPlan(s *schema.Schema) *Plan {
 	p := &Plan{Schema: s, byColumn: map[string]*Field{}, keys: map[string]*Group{}, indexes: map[string]*Index{}}
+	p.pointers = slices.ContainsFunc(s.Fields, func(f *schema.Field) bool {
+		path := pathOf(f)
+		return slices.ContainsFunc(path[:max(len(path)-1, 0)], func(s step) bool { return s.pointer })
+	})
 	var errs []error
 	fail := func(f *schema.Field, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("rowseal: model %s, field %s: %w", s.Name, f.BindName(), fmt.Errorf(format, args...)))
@@ -334,6 +339,9 @@ func Related(v reflect.Value, f *schema.Field) (reflect.Value, bool) {
 func (p *Plan) Copy(v reflect.Value) reflect.Value {
 	c := reflect.New(p.Schema.ModelType).Elem()
 	c.Set(v)
+	if !p.pointers {
+		return c
+	}
 	done := map[any]bool{} // by the pointer's place
 	for _, f := range p.Schema.Fields {
 		at := c

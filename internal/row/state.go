@@ -25,6 +25,7 @@ type State struct {
 	group *Group
 	epoch *Epoch // the statement that scanned it; nil for a row made in memory
 	fresh bool   // and which has not accounted for it yet: for that statement alone to ask
+	maker *maker // who made it for an INSERT
 
 	mu     sync.Mutex
 	model  *Model         // who opened or made it; nil while only scanned

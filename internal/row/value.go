@@ -319,16 +319,17 @@ func (g *Group) touch(ctx context.Context, v reflect.Value) (*State, error) {
 }
 
 func (g *Group) scanKey(ctx context.Context, v reflect.Value, c *scanned) error {
-	if _, ok := follow(v, g.path); !ok && c == nil {
-		return nil // nothing to say of an embedded struct that is not there
-	}
-	if c != nil {
+	var t string
+	if c == nil {
+		if _, ok := follow(v, g.path); !ok || !reading(ctx) {
+			return nil // NULL: nothing to say of an embedded struct that is not there; else the fields say what was read
+		}
+	} else {
 		if h, ok := c.src.(*keyHandle); ok { // of a row that was opened already
 			*g.Column.ReflectValueOf(ctx, v).Addr().Interface().(*Key) = Key{h.state}
 			return nil
 		}
-	} else if !reading(ctx) {
-		return nil // NULL; the fields say what was read
+		t = c.text()
 	}
 	s, err := g.touch(ctx, v)
 	if err != nil {
@@ -336,10 +337,6 @@ func (g *Group) scanKey(ctx context.Context, v reflect.Value, c *scanned) error 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var t string
-	if c != nil {
-		t = c.text()
-	}
 	if t != s.text {
 		// Another key: what was known under the old one does not count any more, except what this statement brings.
 		s.text, s.token, s.ring, s.dek = t, false, nil, kmskey.DataKey{}
@@ -348,8 +345,10 @@ func (g *Group) scanKey(ctx context.Context, v reflect.Value, c *scanned) error 
 }
 
 func (f *Field) scanCell(ctx context.Context, v reflect.Value, c *scanned) error {
-	if _, ok := follow(v, f.path); !ok && c == nil {
-		return nil
+	if c == nil {
+		if _, ok := follow(v, f.path); !ok {
+			return nil
+		}
 	}
 	switch {
 	case c != nil && isOpened(c.src):
