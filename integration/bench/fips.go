@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	fipsOff   = "default"
-	fipsAgain = "default again (A/A)"
+	fipsOff   = "default mode"
+	fipsAgain = "default mode again (A/A)"
 	fipsOn    = "GODEBUG=fips140=on"
 )
 
@@ -29,7 +29,7 @@ func fips(task, dsn string) operation {
 	n := tasks[task].rows
 	return operation{
 		name: "FIPS mode: " + task + " " + thousands(n), size: fipsSize, unit: "row", units: n, control: true,
-		gates: []gate{cpuGate(fipsOn, 1.25, 1.1)},
+		gates: []gate{cpuGate(fipsOn, fipsOff, 1.25, 1.1)},
 		contestants: func(l *lab) (all []contestant, err error) {
 			for _, child := range []struct{ variant, mode string }{{fipsOff, "off"}, {fipsAgain, "off"}, {fipsOn, "on"}} {
 				round, stop, err := startChild(task, "fips140="+child.mode, dsn)
@@ -50,7 +50,7 @@ var tasks = map[string]struct {
 	filled bool
 	do     func(subject, []record) contestant
 }{
-	"batch create": {4000, false, func(s subject, rows []record) contestant { return s.create(rows, 1000) }},
+	"batch create": {10_000, false, func(s subject, rows []record) contestant { return s.create(rows, 1000) }},
 	"find":         {10_000, true, func(s subject, rows []record) contestant { return s.find(rows, 1, true) }},
 }
 

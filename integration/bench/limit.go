@@ -5,7 +5,6 @@ package main
 // with a key for each row, and this is no product.
 
 import (
-	"bytes"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -34,19 +33,35 @@ type limitNote struct {
 	A, B, C string `gorm:"type:bytea"`
 
 	dek  [keyBytes]byte
-	keys bool // dek holds the row's key
-	row  *limitRow
-	of   uint64                  // of an update, the row that it changes
-	kept [fieldsOfRow + 1][]byte // fields and key, not opened
+	keys bool      // dek holds the row's key
+	of   uint64    // of an update, the row that it changes
+	row  *limitRow // while the row is written or scanned: a key schedule is more than a kilobyte
 }
 
-// limitRow is what is needed while one row is written or scanned, and not kept: a key schedule is more than a kilobyte.
+// limitRow is what is needed for one row at a time, and taken for the next.
 type limitRow struct {
 	aead   cipher.AEAD
-	nonces []byte
+	random [(1 + fieldsOfRow) * nonceBytes]byte
+	aad    [5 + 8]byte
+	slab   []byte // holds all sealed values of a row
 }
 
-// limitCell takes the driver's bytes as they are: they are valid until the next row is scanned, and the setter runs before.
+var limitRows = sync.Pool{New: func() any { return new(limitRow) }}
+
+func (n *limitNote) begin() (err error) {
+	n.row = limitRows.Get().(*limitRow)
+	n.row.aead, err = newAEAD(n.dek[:])
+	return err
+}
+
+func (n *limitNote) end() {
+	n.row.aead, n.row.slab = nil, nil
+	limitRows.Put(n.row)
+	n.row = nil
+}
+
+// limitCell takes the driver's bytes as they are, and opens them where they lie: pgx makes them for each value and forgets them. Other drivers
+// use theirs again.
 type limitCell struct{ b []byte }
 
 // Scan is part of sql.Scanner.
@@ -69,7 +84,7 @@ func (s limitSealed) Value() (driver.Value, error) { return s.sealed, nil }
 
 type limit struct {
 	kek  cipher.AEAD
-	lazy bool // leave the fields sealed
+	lazy bool // leave the fields sealed, as ciphertext in the struct
 }
 
 // install puts the limit variant into the schema that db parses of limitNote.
@@ -103,12 +118,12 @@ func note(v reflect.Value) *limitNote {
 func (n *limitNote) text(i int) *string { return [fieldsOfRow]*string{&n.A, &n.B, &n.C}[i] }
 
 // aad binds a field to its column and row.
-func (n *limitNote) aad(i int) []byte {
+func (n *limitNote) aad(r *limitRow, i int) []byte {
 	id := n.ID
 	if id == 0 {
 		id = n.of
 	}
-	return binary.BigEndian.AppendUint64([]byte{'n', 'o', 't', 'e', byte(i)}, id)
+	return binary.BigEndian.AppendUint64(append(r.aad[:0], 'n', 'o', 't', 'e', byte(i)), id)
 }
 
 const keyColumn = 0xff
@@ -118,41 +133,44 @@ func (l limit) wrap(_ context.Context, v reflect.Value) (any, bool) {
 	if n.keys { // loaded: the key stays
 		return nil, true
 	}
-	// The key and all nonces of a row in one call.
-	random := make([]byte, keyBytes+(1+fieldsOfRow)*nonceBytes)
-	rand.Read(random)
-	copy(n.dek[:], random)
 	n.keys = true
-	aead, err := newAEAD(n.dek[:])
-	if err != nil {
+	rand.Read(n.dek[:])
+	if err := n.begin(); err != nil {
 		panic("bench: internal error: " + err.Error())
 	}
-	nonce, rest := random[keyBytes:keyBytes+nonceBytes], random[keyBytes+nonceBytes:]
-	n.row = &limitRow{aead, rest}
-	out := append(make([]byte, 0, nonceBytes+keyBytes+l.kek.Overhead()), nonce...)
-	return l.kek.Seal(out, nonce, n.dek[:], n.aad(keyColumn)), false
+	// All nonces of a row in one call.
+	r := n.row
+	rand.Read(r.random[:])
+	overhead := nonceBytes + l.kek.Overhead()
+	r.slab = make([]byte, 0, keyBytes+len(n.A)+len(n.B)+len(n.C)+(1+fieldsOfRow)*overhead)
+	return r.add(l.kek, fieldsOfRow, n.dek[:], n.aad(r, keyColumn)), false
+}
+
+// add seals a value behind those that the slab has.
+func (r *limitRow) add(aead cipher.AEAD, nonce int, plain, aad []byte) []byte {
+	once := r.random[nonce*nonceBytes:][:nonceBytes]
+	from := len(r.slab)
+	r.slab = aead.Seal(append(r.slab, once...), once, plain, aad)
+	return r.slab[from:len(r.slab):len(r.slab)]
 }
 
 func (l limit) unwrap(_ context.Context, v reflect.Value, value any) error {
 	n := note(v)
 	b := value.(*limitCell).b
 	if l.lazy {
-		n.kept[fieldsOfRow] = bytes.Clone(b)
+		n.Wrapped = b
 		return nil
 	}
 	if len(b) < nonceBytes {
 		return errors.New("bench: open a key of the limit variant: too short")
 	}
-	if _, err := l.kek.Open(n.dek[:0], b[:nonceBytes], b[nonceBytes:], n.aad(keyColumn)); err != nil {
+	r := limitRows.Get().(*limitRow)
+	defer limitRows.Put(r)
+	if _, err := l.kek.Open(n.dek[:0], b[:nonceBytes], b[nonceBytes:], n.aad(r, keyColumn)); err != nil {
 		return err
 	}
 	n.keys = true
-	aead, err := newAEAD(n.dek[:])
-	if err != nil {
-		return err
-	}
-	n.row = &limitRow{aead: aead}
-	return nil
+	return n.begin()
 }
 
 func (l limit) seal(i int) func(context.Context, reflect.Value) (any, bool) {
@@ -162,28 +180,23 @@ func (l limit) seal(i int) func(context.Context, reflect.Value) (any, bool) {
 		if text == "" {
 			return nil, true
 		}
-		if n.row == nil { // a loaded row: one field changes
-			aead, err := newAEAD(n.dek[:])
-			if err != nil {
-				panic("bench: internal error: " + err.Error())
+		plain := unsafe.Slice(unsafe.StringData(text), len(text)) // read, and not written
+		if n.row != nil {
+			out := n.row.add(n.row.aead, i, plain, n.aad(n.row, i))
+			if i == fieldsOfRow-1 {
+				n.end()
 			}
-			nonce := make([]byte, fieldsOfRow*nonceBytes)
-			rand.Read(nonce[:nonceBytes])
-			n.row = &limitRow{aead, nonce}
-			return limitSealed{n.sealed(0, i, text), text}, false
+			return out, false
 		}
-		out := n.sealed(i, i, text)
-		if i == fieldsOfRow-1 {
-			n.row = nil
+		// A loaded row, of which one field changes.
+		if err := n.begin(); err != nil {
+			panic("bench: internal error: " + err.Error())
 		}
-		return out, false
+		rand.Read(n.row.random[:nonceBytes])
+		out := n.row.add(n.row.aead, 0, plain, n.aad(n.row, i))
+		n.end()
+		return limitSealed{out, text}, false
 	}
-}
-
-func (n *limitNote) sealed(nonce, i int, text string) []byte {
-	once := n.row.nonces[nonce*nonceBytes:][:nonceBytes]
-	out := append(make([]byte, 0, nonceBytes+len(text)+n.row.aead.Overhead()), once...)
-	return n.row.aead.Seal(out, once, []byte(text), n.aad(i))
 }
 
 func (l limit) open(i int) func(context.Context, reflect.Value, any) error {
@@ -194,19 +207,17 @@ func (l limit) open(i int) func(context.Context, reflect.Value, any) error {
 			return nil
 		}
 		b := value.(*limitCell).b
-		if l.lazy {
-			n.kept[i] = bytes.Clone(b)
-			return nil
-		}
-		plain, err := n.row.aead.Open(make([]byte, 0, len(b)), b[:nonceBytes], b[nonceBytes:], n.aad(i))
-		if err != nil {
-			return err
+		if !l.lazy {
+			var err error
+			if b, err = n.row.aead.Open(b[nonceBytes:nonceBytes], b[:nonceBytes], b[nonceBytes:], n.aad(n.row, i)); err != nil {
+				return err
+			}
+			if i == fieldsOfRow-1 {
+				n.end()
+			}
 		}
 		// Nobody else has these bytes.
-		*n.text(i) = unsafe.String(unsafe.SliceData(plain), len(plain))
-		if i == fieldsOfRow-1 {
-			n.row = nil
-		}
+		*n.text(i) = unsafe.String(unsafe.SliceData(b), len(b))
 		return nil
 	}
 }

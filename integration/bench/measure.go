@@ -116,6 +116,12 @@ func measure(all []contestant, rounds, units int) ([]Row, error) {
 			rows[i].samples = append(rows[i].samples, s)
 		}
 	}
+	summarize(rows, units)
+	return rows, nil
+}
+
+// summarize fills in what follows from the samples.
+func summarize(rows []Row, units int) {
 	each := func(row Row, of func(sample) float64) float64 {
 		return ratio.Summarize(column(row.samples, of)).Median / float64(units)
 	}
@@ -125,7 +131,6 @@ func measure(all []contestant, rounds, units int) ([]Row, error) {
 		row.CPUTime, row.WallTime = seconds(each(*row, cpu)), seconds(each(*row, wall))
 		row.Allocs, row.Bytes = each(*row, allocs), each(*row, heap)
 	}
-	return rows, nil
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -85,8 +85,8 @@ func count(f float64) string {
 }
 
 func duration(d time.Duration) string {
-	if d >= 10*time.Millisecond {
-		return fmt.Sprintf("%.0f ms", d.Seconds()*1e3)
+	if d >= time.Millisecond {
+		return fmt.Sprintf("%.1f ms", d.Seconds()*1e3)
 	}
 	return fmt.Sprintf("%.2f µs", d.Seconds()*1e6)
 }

@@ -122,7 +122,12 @@ func limited(l *lab, lazy bool) (subject, error) {
 		return limit{kek, lazy}.install(db)
 	},
 		func(r record) limitNote { return limitNote{ID: r.id, A: r.text[0], B: r.text[1], C: r.text[2]} },
-		func(n *limitNote) record { return record{n.ID, [fieldsOfRow]string{n.A, n.B, n.C}} },
+		func(n *limitNote) record {
+			if lazy { // what it holds is not opened
+				return record{id: n.ID}
+			}
+			return record{n.ID, [fieldsOfRow]string{n.A, n.B, n.C}}
+		},
 		func(n *limitNote, a string) limitNote { return limitNote{A: a, dek: n.dek, keys: true, of: n.ID} })
 	if err == nil && lazy {
 		s.sealed = func(db *gorm.DB) *gorm.DB { return db }

@@ -29,8 +29,13 @@ func quantile(sorted []float64, q float64) float64 {
 	return sorted[low] + (at-float64(low))*(sorted[high]-sorted[low])
 }
 
-// String is the median, and the quartiles in brackets.
-func (s Summary) String() string { return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Q1, s.Q3) }
+// String is the median, and the quartiles in brackets where they differ.
+func (s Summary) String() string {
+	if s.Q1 == s.Q3 {
+		return fmt.Sprintf("%.4g", s.Median)
+	}
+	return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Q1, s.Q3)
+}
 
 // Paired divides each value by the base of the same round. It panics where the rounds are not the same: that is no comparison.
 func Paired(values, base []float64) []float64 {

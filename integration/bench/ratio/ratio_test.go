@@ -67,7 +67,16 @@ func TestGate(t *testing.T) {
 			t.Errorf("%s: missed %v, reached %v", name, g.Missed(c.s), g.Reached(c.s))
 		}
 	}
-	if got := (Summary{1.234, 2.345, 3.456}).String(); got != "2.35 (1.23–3.46)" && got != "2.34 (1.23–3.46)" {
-		t.Errorf("%s", got)
+}
+
+func TestSummary_String(t *testing.T) {
+	for want, s := range map[string]Summary{
+		"2.34 (1.23–3.46)": {1.234, 2.344, 3.456},
+		"32":               {32, 32, 32}, // a count
+		"1.406":            {1.4062, 1.4062, 1.4062},
+	} {
+		if got := s.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
