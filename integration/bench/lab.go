@@ -28,8 +28,9 @@ import (
 // lab is one database for the variants of one operation.
 type lab struct {
 	dsn     string
-	key     []byte // of the anchors
-	pools   []*sql.DB
+	key     []byte    // of the anchors
+	pool    *sql.DB   // of what is timed
+	pools   []*sql.DB // all
 	atClose []func() error
 }
 
@@ -39,18 +40,25 @@ func newLab(dsn string) *lab {
 	return &lab{dsn: dsn, key: key}
 }
 
-// open gives GORM on a pool of its own, with all its tables under a prefix. With spy, statements are recorded.
+// open gives GORM with all its tables under a prefix. What is timed shares a connection: two servers' processes are never served alike by two
+// cores, and the difference would be taken for that of the variants. With spy, statements are recorded, on a connection apart.
 func (l *lab) open(prefix string, spy *sqlspy.Recorder) (*gorm.DB, error) {
-	parsed, err := pgx.ParseConfig(l.dsn)
-	if err != nil {
-		return nil, fmt.Errorf("bench: read the database's address: %w", err)
+	pool := l.pool
+	if pool == nil || spy != nil {
+		parsed, err := pgx.ParseConfig(l.dsn)
+		if err != nil {
+			return nil, fmt.Errorf("bench: read the database's address: %w", err)
+		}
+		var connector driver.Connector = stdlib.GetConnector(*parsed)
+		if spy != nil {
+			connector = spy.Connector(connector)
+		}
+		pool = sql.OpenDB(connector)
+		l.pools = append(l.pools, pool)
+		if spy == nil {
+			l.pool = pool
+		}
 	}
-	var connector driver.Connector = stdlib.GetConnector(*parsed)
-	if spy != nil {
-		connector = spy.Connector(connector)
-	}
-	pool := sql.OpenDB(connector)
-	l.pools = append(l.pools, pool)
 	return gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{
 		Logger:         logger.Discard,
 		NamingStrategy: schema.NamingStrategy{TablePrefix: prefix},

@@ -134,7 +134,7 @@ func measureAll(o options, dsn string) (r Report, err error) {
 	if err := l.close(); err != nil {
 		return r, err
 	}
-	r.Command, r.Rounds = "go run ./integration/bench "+strings.Join(os.Args[1:], " "), o.rounds
+	r.Command = "go run ./integration/bench " + strings.Join(os.Args[1:], " ")
 	for _, op := range operations(o.sizes, o.quick, dsn) {
 		if !o.ops.MatchString(op.title()) {
 			continue
@@ -166,10 +166,10 @@ func (op operation) measure(o options, dsn string) (result Result, err error) {
 	if err != nil {
 		return result, err
 	}
-	result = Result{Title: op.title(), Unit: op.unit, Size: op.size, Units: op.units, Control: op.control}
+	result = Result{Title: op.title(), Unit: op.unit, Units: op.units, Rounds: o.rounds * max(1, op.finer), Control: op.control}
 	for result.Attempts < o.attempts {
 		result.Attempts++
-		if result.Rows, err = measure(all, o.rounds, op.units); err != nil {
+		if result.Rows, err = measure(all, o.rounds*max(1, op.finer), op.units); err != nil {
 			return result, err
 		}
 		result.Void = op.control && !o.quick && ratio.Void(result.Rows[1].CPU)

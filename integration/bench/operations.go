@@ -24,6 +24,8 @@ type operation struct {
 	// control says that the second contestant is the base again, which tells whether a run is worth anything.
 	control bool
 	gates   []gate
+	// finer, if set, is how many rounds there are for each that is asked for.
+	finer int
 }
 
 func (o operation) title() string { return fmt.Sprintf("%s, %s", o.name, bytesText(o.size)) }
@@ -84,13 +86,14 @@ func wallGate(variant string, limit, aim float64) gate {
 		value: func(_ []Row, row *Row) ratio.Summary { return ratio.Summarize(column(row.samples, wall)) }}
 }
 
-// noMoreAllocs asks for as many allocations as the base has, to half an object a statement: what the process does beside is in the count.
-func noMoreAllocs(variant string) gate {
-	return gate{Gate: ratio.Gate{Limit: 0.5, Aim: 0.5}, variant: variant, what: "allocations a statement, more than the base",
+// noMoreAllocs asks for as many allocations as the base has, to half an object for each of the calls that a round makes: what the process does
+// beside is in the count.
+func noMoreAllocs(variant string, calls int) gate {
+	return gate{Gate: ratio.Gate{Limit: 0.5, Aim: 0.5}, variant: variant, what: "allocations a call, more than " + plainGORM,
 		value: func(rows []Row, row *Row) ratio.Summary {
 			more := make([]float64, len(row.samples))
 			for i, s := range row.samples {
-				more[i] = (allocs(s) - allocs(rows[0].samples[i])) / float64(row.Statements)
+				more[i] = (allocs(s) - allocs(rows[0].samples[i])) / float64(calls)
 			}
 			return ratio.Summarize(more)
 		}}
@@ -205,12 +208,14 @@ func operations(sizes []int, few bool, dsn string) (all []operation) {
 		}
 		return rows
 	}
+	// Little is seen in many short rounds rather than in a few long ones.
+	const finer, finest = 3, 5
 	for _, size := range sizes {
 		many, batches := n(10_000), n(10_000)
 		if size >= 4096 {
 			many, batches = n(1000), n(1000)
 		}
-		single := n(300)
+		single := n(100)
 		batch := min(batches, 1000)
 		all = append(all, operation{
 			name: fmt.Sprintf("batch create of %s", thousands(batch)), size: size, unit: "row", units: batches, control: true,
@@ -242,14 +247,14 @@ func operations(sizes []int, few bool, dsn string) (all []operation) {
 				return []gate{cpuGate(v, plainGORM, 1.15, 1.05), none(v, callsWhat, calls), none(v, "fields opened", opened)}
 			}),
 		}, operation{
-			name: "take one row", size: size, unit: "call", units: single, control: true,
+			name: "take one row", size: size, unit: "call", units: single, control: true, finer: finer,
 			contestants: func(l *lab) ([]contestant, error) {
 				rows := records(single, size)
 				return everyone(l, rows, false, func(s subject) (contestant, error) { return s.take(rows), nil })
 			},
 			gates: eachMode(func(v string) []gate { return []gate{cpuGate(v, plainGORM, 1.08, 1.03)} }),
 		}, operation{
-			name: "update one field of a loaded row", size: size, unit: "call", units: single, control: true,
+			name: "update one field of a loaded row", size: size, unit: "call", units: single, control: true, finer: finer,
 			contestants: func(l *lab) ([]contestant, error) {
 				rows := records(single, size)
 				return everyone(l, rows, false, func(s subject) (contestant, error) { return s.update(rows) })
@@ -258,21 +263,23 @@ func operations(sizes []int, few bool, dsn string) (all []operation) {
 		})
 	}
 	const small = 40
-	others := []gate{cpuGate(installed, plainGORM, 1.01, 1), noMoreAllocs(installed)}
-	rows, single := records(n(1000), small), records(n(300), small)
-	times := n(10)
+	others := func(calls int) []gate {
+		return []gate{cpuGate(installed, plainGORM, 1.01, 1), noMoreAllocs(installed, calls)}
+	}
+	rows, single := records(n(1000), small), records(n(60), small)
+	times := n(2)
 	all = append(all, operation{
-		name: "another model: find " + thousands(len(rows)), size: small, unit: "row", units: len(rows) * times, control: true, gates: others,
+		name: "another model: find " + thousands(len(rows)), size: small, unit: "row", units: len(rows) * times, control: true, finer: finest, gates: others(times),
 		contestants: func(l *lab) ([]contestant, error) {
 			return bystanders(l, rows, func(s subject) (contestant, error) { return s.find(rows, times, true), nil })
 		},
 	}, operation{
-		name: "another model: take one row", size: small, unit: "call", units: len(single), control: true, gates: others,
+		name: "another model: take one row", size: small, unit: "call", units: len(single), control: true, finer: finest, gates: others(len(single)),
 		contestants: func(l *lab) ([]contestant, error) {
 			return bystanders(l, single, func(s subject) (contestant, error) { return s.take(single), nil })
 		},
 	}, operation{
-		name: "another model: create one row", size: small, unit: "call", units: len(single), control: true, gates: others,
+		name: "another model: create one row", size: small, unit: "call", units: len(single), control: true, finer: finest, gates: others(len(single)),
 		contestants: func(l *lab) ([]contestant, error) {
 			return bystanders(l, nil, func(s subject) (contestant, error) { return s.create(single, 1), nil })
 		},

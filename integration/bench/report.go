@@ -16,7 +16,6 @@ type Report struct {
 	Command string
 	Machine Machine
 	LoadEnd string // the load average when it was done
-	Rounds  int
 	Results []Result
 	Stored  []Stored
 	Weighed []Verdict // the gates of Stored
@@ -25,7 +24,8 @@ type Report struct {
 // Result is what was measured of one operation.
 type Result struct {
 	Title, Unit string
-	Size, Units int
+	Units       int // in one round
+	Rounds      int
 	Control     bool // the second row is the base again
 	Attempts    int
 	Void        bool // in all attempts
@@ -37,18 +37,18 @@ type Result struct {
 func (r Report) missed() (sentences []string) {
 	for _, result := range r.Results {
 		if result.Void {
-			sentences = append(sentences, fmt.Sprintf("**No result** for %s: plain GORM against itself came out at %s in the last of %d attempts, so the machine was too busy to tell.",
+			sentences = append(sentences, fmt.Sprintf("**No result:** %s: the base against itself came out at %s in the last of %d attempts, so the machine was too busy to tell.",
 				result.Title, result.Rows[1].CPU, result.Attempts))
 		}
 		for _, v := range result.Verdicts {
 			if v.Missed {
-				sentences = append(sentences, fmt.Sprintf("**Missed** by %s at %s: %s %s, where %s is promised.", v.Variant, result.Title, v.What, v.Value, number(v.Limit)))
+				sentences = append(sentences, fmt.Sprintf("**Missed:** %s (%s): %s %s, where %s is promised.", result.Title, v.Variant, v.What, v.Value, number(v.Limit)))
 			}
 		}
 	}
 	for _, v := range r.Weighed {
 		if v.Missed {
-			sentences = append(sentences, fmt.Sprintf("**Missed** by %s: %s %s, where %s is promised.", v.Variant, v.What, v.Value, number(v.Limit)))
+			sentences = append(sentences, fmt.Sprintf("**Missed:** stored (%s): %s %s, where %s is promised.", v.Variant, v.What, v.Value, number(v.Limit)))
 		}
 	}
 	return sentences
@@ -145,7 +145,7 @@ func (t grid) text(w io.Writer) error {
 
 // caption is what is said of a result beside its title.
 func (r Result) caption() string {
-	words := fmt.Sprintf("One round has %s.", plural(r.Units, r.Unit))
+	words := fmt.Sprintf("%s of %s.", plural(r.Rounds, "round"), plural(r.Units, r.Unit))
 	if r.Attempts > 1 {
 		words += fmt.Sprintf(" Attempt %d: those before were void.", r.Attempts)
 	}
@@ -180,8 +180,9 @@ func (r Report) Text(w io.Writer) error {
 	if err := r.gates().text(w); err != nil {
 		return err
 	}
+	fmt.Fprintln(w)
 	for _, s := range r.missed() {
-		if _, err := fmt.Fprintf(w, "\n%s\n", s); err != nil {
+		if _, err := fmt.Fprintln(w, s); err != nil {
 			return err
 		}
 	}
@@ -191,16 +192,17 @@ func (r Report) Text(w io.Writer) error {
 // Markdown is the section of the documentation. plot is the name of the picture beside it.
 func (r Report) Markdown(plot string) string {
 	var w strings.Builder
-	fmt.Fprintf(&w, "Measured on %s by `%s`: %s, %d cores of %s, PostgreSQL %s on the same machine, %d rounds. Load average %s when it began, %s when it was done.\n\n",
-		r.Machine.Date, r.Command, r.Machine.Go, r.Machine.Cores, r.Machine.CPU, r.Machine.Postgres, r.Rounds, r.Machine.Load, r.LoadEnd)
+	fmt.Fprintf(&w, "Measured on %s by `%s`: %s, %d cores of %s, PostgreSQL %s on the same machine. Load average %s when it began, %s when it was done.\n\n",
+		r.Machine.Date, r.Command, r.Machine.Go, r.Machine.Cores, r.Machine.CPU, r.Machine.Postgres, r.Machine.Load, r.LoadEnd)
 	fmt.Fprintf(&w, "![CPU time against plain GORM, for each operation and variant](%s)\n\n## Gates\n\n", plot)
 	missed := r.missed()
 	if len(missed) == 0 {
-		w.WriteString("Every gate holds.\n\n")
+		w.WriteString("Every gate holds.\n")
 	}
 	for _, s := range missed {
-		w.WriteString(s + "\n\n")
+		w.WriteString("- " + s + "\n")
 	}
+	w.WriteString("\n")
 	r.gates().markdown(&w)
 	for _, result := range r.Results {
 		fmt.Fprintf(&w, "\n## %s\n\n%s\n\n", capital(result.Title), result.caption())
