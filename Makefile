@@ -18,9 +18,11 @@ timeout = -timeout 30m
 FUZZTIME  ?= 20s
 BENCH     ?= .
 BENCHTIME ?= 1s
+ROUNDS    ?= 15
+OPS       ?=
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: ## vet, unit, integration and example tests, on a PostgreSQL they find or start
 	go vet $(packages)
@@ -42,7 +44,10 @@ lint: ## gofmt, go vet and staticcheck
 	$(outside) go run $(staticcheck) ./...
 	@$(each) go vet ./...; go run $(staticcheck) ./...; done
 
-bench: ## every benchmark (BENCH=regexp, BENCHTIME=1s)
+bench: ## docs/performance.md, written anew: Rowseal beside plain GORM and others (ROUNDS=15, OPS=regexp to look at some and write nothing)
+	go run ./integration/bench -rounds '$(ROUNDS)' $(if $(OPS),-ops '$(OPS)',-out docs/performance.md)
+
+microbench: ## every Go benchmark (BENCH=regexp, BENCHTIME=1s)
 	go test -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -benchmem $(packages)
 	$(outside) go test -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -benchmem ./...
 	@$(each) go test -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -benchmem ./...; done
@@ -64,4 +69,4 @@ consumer: ## what a module that imports rowseal downloads, held against gorm alo
 tidy: ## go mod tidy in every module
 	scripts/tidy.sh
 
-.PHONY: help test race lint bench fuzz fips surface consumer tidy
+.PHONY: help test race lint bench microbench fuzz fips surface consumer tidy

@@ -35,7 +35,7 @@ type (
 	}
 )
 
-// BenchmarkIndexLookup: BENCH_ROWS=1000000 make bench BENCH=IndexLookup BENCHTIME=20x. Each round looks up 500 e-mails in both tables, in turns.
+// BenchmarkIndexLookup: BENCH_ROWS=1000000 make microbench BENCH=IndexLookup BENCHTIME=20x. Each round looks up 500 e-mails in both tables, in turns.
 func BenchmarkIndexLookup(b *testing.B) {
 	rows := 20_000
 	if text := os.Getenv("BENCH_ROWS"); text != "" {

@@ -143,7 +143,7 @@ func (t *benched) loop(b testing.TB, n int) time.Duration {
 	return time.Since(start)
 }
 
-// BenchmarkRotation: BENCH_ROWS=1000000 make bench BENCH=BenchmarkRotation BENCHTIME=3x.
+// BenchmarkRotation: BENCH_ROWS=1000000 make microbench BENCH=BenchmarkRotation BENCHTIME=3x.
 func BenchmarkRotation(b *testing.B) {
 	t := newBenched(b, rowsToBench(b))
 	perSecond := func(took time.Duration, rows int) float64 { return float64(rows) / took.Seconds() }

@@ -1,4 +1,4 @@
-// Package pgtest gives every test a fresh database on a real PostgreSQL server.
+// Package pgtest gives every test a fresh database on a real PostgreSQL server, and so a program that measures.
 //
 // One server serves a test binary. It starts when the first test asks for a database and stops when [ephemeral.Main]
 // returns. The first of these that the environment allows provides it:
@@ -70,6 +70,19 @@ func DSN(t testing.TB) string {
 	return shared.server.dsn(t)
 }
 
+// Start is [DSN] for a program that is no test: a server, which no one else uses, and a database on it. stop ends both.
+func Start(ctx context.Context) (dsn string, stop func() error, err error) {
+	s, err := announce(choose(fromEnv(), starters{url: startURL, docker: startDocker, local: startLocal}))
+	if err != nil {
+		return "", nil, err
+	}
+	dsn, drop, err := s.create(ctx)
+	if err != nil {
+		return "", nil, errors.Join(err, s.stop())
+	}
+	return dsn, func() error { return errors.Join(drop(), s.stop()) }, nil
+}
+
 // Which names the way this test binary's server came: "url", "docker" or "local", and "" while there is none. It may
 // be called once [DSN] has returned.
 func Which() string {
@@ -97,25 +110,38 @@ func announce(s *server, err error) (*server, error) {
 
 func (s *server) dsn(t testing.TB) string {
 	t.Helper()
-	name := "pgtest_" + ephemeral.RandomHex(8)
-	dsn, err := withDatabase(s.url, name)
+	dsn, drop, err := s.create(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := drop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return dsn
+}
+
+// create makes a database, and the function that drops it again, connections to it included.
+func (s *server) create(ctx context.Context) (dsn string, drop func() error, err error) {
+	name := "pgtest_" + ephemeral.RandomHex(8)
+	if dsn, err = withDatabase(s.url, name); err != nil {
+		return "", nil, err
+	}
 	// template0 and not template1: nobody can be connected to it, which would make CREATE DATABASE fail, and nothing
 	// that someone left in the server's template gets into the test.
-	if err := s.exec(t.Context(), "create database "+name+" template template0 encoding 'UTF8'"); err != nil {
-		t.Fatalf("pgtest: create a database (%s): %v", s.from, err)
+	if err := s.exec(ctx, "create database "+name+" template template0 encoding 'UTF8'"); err != nil {
+		return "", nil, fmt.Errorf("pgtest: create a database (%s): %w", s.from, err)
 	}
-	t.Cleanup(func() {
+	return dsn, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), dropTimeout)
 		defer cancel()
 		// force: a pool that the test did not close must not hide behind an error about its connections.
 		if err := s.exec(ctx, "drop database "+name+" with (force)"); err != nil {
-			t.Errorf("pgtest: drop database %s (%s): %v", name, s.from, err)
+			return fmt.Errorf("pgtest: drop database %s (%s): %w", name, s.from, err)
 		}
-	})
-	return dsn
+		return nil
+	}, nil
 }
 
 func (s *server) exec(ctx context.Context, sql string) error {

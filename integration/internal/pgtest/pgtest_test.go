@@ -84,6 +84,22 @@ func TestDSN(t *testing.T) {
 	}
 }
 
+func TestStart(t *testing.T) {
+	t.Setenv("TEST_DATABASE_URL", DSN(t)) // one server is enough
+	dsn, stop, err := Start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustExec(t, connect(t, dsn), "create table t (x int)")
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := pgx.Connect(t.Context(), dsn); err == nil {
+		c.Close(t.Context())
+		t.Error("the database is left behind")
+	}
+}
+
 func TestWhich(t *testing.T) {
 	DSN(t)
 	cfg := fromEnv()
