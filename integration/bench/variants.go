@@ -17,6 +17,8 @@ import (
 
 	"github.com/rowseal/rowseal"
 	"github.com/rowseal/rowseal/kmskey"
+	"github.com/rowseal/rowseal/kmskey/branchkey"
+	"github.com/rowseal/rowseal/migrations"
 )
 
 // The names of variants, as the tables show them.
@@ -24,6 +26,8 @@ const (
 	plainGORM  = "plain GORM"
 	plainAgain = "plain GORM again (A/A)"
 	direct     = "Rowseal, direct"
+	remembered = "Rowseal, direct, keys cached"
+	branch     = "Rowseal, branch keys"
 	theLimit   = "limit"
 	oneKey     = "one-key serializer"
 	installed  = "with the plugin"
@@ -54,14 +58,14 @@ type oneKeyNote struct {
 	C  string `gorm:"serializer:bench_onekey"`
 }
 
-// rowsealModes are the ways to run Rowseal that are measured: a keyring around a counted provider for each.
+// rowsealModes are the ways to run Rowseal that are measured, each around a provider that is counted.
 var rowsealModes = []struct {
-	name string
-	keys func(kmskey.Provider) (*kmskey.Keyring, error)
+	name    string
+	install func(*gorm.DB, kmskey.Provider) error
 }{
-	{direct, func(p kmskey.Provider) (*kmskey.Keyring, error) {
-		return kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: p}}, Namespace: "bench"})
-	}},
+	{direct, func(db *gorm.DB, p kmskey.Provider) error { return use(db, p, rowseal.KeyCache{}) }},
+	{remembered, func(db *gorm.DB, p kmskey.Provider) error { return use(db, p, rowseal.KeyCache{Keys: 20_000}) }},
+	{branch, useBranches},
 }
 
 // plain gives a subject of plain GORM.
@@ -75,31 +79,49 @@ func plain(l *lab, name, prefix string) (subject, error) {
 // beside is plain GORM with the plugin installed, for another model.
 func beside(l *lab) (subject, error) {
 	return newTable(l, installed, "beside_", func(db *gorm.DB, provider kmskey.Provider) error {
-		return use(db, provider, rowsealModes[0].keys)
+		return use(db, provider, rowseal.KeyCache{})
 	},
 		func(r record) plainNote { return plainNote{r.id, r.text[0], r.text[1], r.text[2]} },
 		func(n *plainNote) record { return record{n.ID, [fieldsOfRow]string{n.A, n.B, n.C}} },
 		func(_ *plainNote, a string) plainNote { return plainNote{A: a} })
 }
 
-func use(db *gorm.DB, provider kmskey.Provider, keys func(kmskey.Provider) (*kmskey.Keyring, error)) error {
-	ring, err := keys(provider)
+func use(db *gorm.DB, provider kmskey.Provider, cache rowseal.KeyCache) error {
+	if _, err := migrations.Up(context.Background(), db); err != nil {
+		return err
+	}
+	ring, err := keyring(provider)
 	if err != nil {
 		return err
 	}
-	plugin, err := rowseal.New(ring, rowseal.Config{Models: []any{&sealedNote{}}})
+	plugin, err := rowseal.New(ring, rowseal.Config{Models: []any{&sealedNote{}}, KeyCache: cache})
 	if err != nil {
 		return err
 	}
 	return db.Use(plugin)
 }
 
+// useBranches has the provider wrap one branch key, and that the rows' keys.
+func useBranches(db *gorm.DB, provider kmskey.Provider) error {
+	inner, err := keyring(provider)
+	if err != nil {
+		return err
+	}
+	branches, err := branchkey.New(branchkey.Config{Keys: inner, Store: rowseal.BranchKeys(db)})
+	if err != nil {
+		return err
+	}
+	return use(db, branches.Generation(1), rowseal.KeyCache{})
+}
+
+func keyring(provider kmskey.Provider) (*kmskey.Keyring, error) {
+	return kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: provider}}, Namespace: "bench"})
+}
+
 // modes gives a subject for each mode of Rowseal.
 func modes(l *lab) (all []subject, err error) {
 	for i, mode := range rowsealModes {
-		s, err := newTable(l, mode.name, fmt.Sprintf("rowseal%d_", i), func(db *gorm.DB, provider kmskey.Provider) error {
-			return use(db, provider, mode.keys)
-		},
+		s, err := newTable(l, mode.name, fmt.Sprintf("rowseal%d_", i), mode.install,
 			func(r record) sealedNote { return sealedNote{ID: r.id, A: r.text[0], B: r.text[1], C: r.text[2]} },
 			func(n *sealedNote) record { return record{n.ID, [fieldsOfRow]string{n.A, n.B, n.C}} },
 			func(_ *sealedNote, a string) sealedNote { return sealedNote{A: a} })
