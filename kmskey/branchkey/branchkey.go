@@ -97,6 +97,8 @@ func New(cfg Config) (*Keys, error) {
 		Away: func(err error) bool {
 			return errors.Is(err, kmskey.ErrUnavailable) || errors.Is(err, kmskey.ErrThrottled) || errors.Is(err, errStore)
 		},
+		// Of a transaction that is broken or shows an old snapshot.
+		Own: func(err error) bool { return errors.Is(err, errStore) || errors.Is(err, errMissing) },
 	}, (*localwrap.Branch).Destroy)
 	if err != nil {
 		return fail("%w", err)
@@ -210,7 +212,13 @@ func (k *Keys) use(ctx context.Context, at Slot, create bool, do func(*localwrap
 		return err
 	}
 	load := func(ctx context.Context) (*localwrap.Branch, error) { return k.load(ctx, at) }
-	err := k.cache.Use(ctx, at, 0, load, do)
+	first := load
+	if !k.cache.Has(at) {
+		// The table is read before others wait for this one's answer: they may hold the very connections that it waits for.
+		sealed, err := k.store.Find(ctx, at)
+		first = func(ctx context.Context) (*localwrap.Branch, error) { return k.open(ctx, at, sealed, err) }
+	}
+	err := k.cache.Use(ctx, at, 0, first, do)
 	if !create || !errors.Is(err, errMissing) {
 		return err
 	}
@@ -237,6 +245,11 @@ func (k *Keys) use(ctx context.Context, at Slot, create bool, do func(*localwrap
 
 func (k *Keys) load(ctx context.Context, at Slot) (*localwrap.Branch, error) {
 	sealed, err := k.store.Find(ctx, at)
+	return k.open(ctx, at, sealed, err)
+}
+
+// open has what the table holds unwrapped.
+func (k *Keys) open(ctx context.Context, at Slot, sealed string, err error) (*localwrap.Branch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: read: %w", errStore, err)
 	}

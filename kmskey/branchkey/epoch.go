@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// turnWait is how long one caller waits for another's question, where nothing is known: who asks may wait for the very connection that this one holds.
+const turnWait = 100 * time.Millisecond
+
 type epoch struct {
 	age  time.Duration
 	now  func() time.Time
@@ -33,19 +36,23 @@ func (e *epoch) check(ctx context.Context, store Store, changed func()) error {
 		default:
 			return nil // somebody asks already
 		}
+		defer func() { <-e.turn }()
 	} else {
+		patience := time.NewTimer(turnWait)
+		defer patience.Stop()
 		select {
 		case e.turn <- struct{}{}:
+			defer func() { <-e.turn }()
+		case <-patience.C:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	defer func() { <-e.turn }()
 	if fresh, usable = e.state(); fresh {
 		return nil
 	}
 	asked := e.now()
-	value, err := store.Epoch(ctx)
+	value, recent, err := store.Epoch(ctx)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
@@ -53,12 +60,15 @@ func (e *epoch) check(ctx context.Context, store Store, changed func()) error {
 		return nil
 	case err != nil:
 		return fmt.Errorf("%w: look whether keys were revoked: %w", errStore, err)
-	case e.known && value < e.value:
-		return nil // read in an older snapshot: it grows, and says nothing of now
-	case e.known && value > e.value:
-		changed()
+	case !recent && e.known && value <= e.value:
+		return nil // perhaps of an older snapshot: it says nothing of now, and the next one asks again
+	case e.known && value != e.value:
+		changed() // a smaller one too: the database was restored, and may have lost keys that are held here
 	}
-	e.known, e.value, e.checked = true, value, asked
+	e.known, e.value = true, value
+	if recent {
+		e.checked = asked
+	}
 	return nil
 }
 
