@@ -29,3 +29,23 @@ func TestAttackBranchDestroyedDataKeyIsNone(t *testing.T) {
 	}()
 	key.DEK.Derive(nil)
 }
+
+// Choose was always given rows with a primary key where their model has one. What prepares for rows without one must not break it.
+func TestAttackBranchChooseByPrimaryKey(t *testing.T) {
+	p := &testProvider{ref: "k"}
+	keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Choose: func(r kmskey.Row, _ kmskey.Context) (kmskey.Provider, error) {
+		if r.ID[0].String() == "" {
+			return nil, errors.New("no id")
+		}
+		return p, nil
+	}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Prepare(t.Context(), kmskey.Row{Model: "M", Key: "k"}); err != nil {
+		t.Error(err)
+	}
+	if _, err := keys.Wrap(t.Context(), kmskey.NewDataKey(), kmskey.Row{Model: "M", Key: "k", ID: []kmskey.Value{kmskey.Int(1)}}); err != nil {
+		t.Error(err)
+	}
+}
