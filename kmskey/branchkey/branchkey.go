@@ -134,7 +134,8 @@ type Report struct {
 
 // Rotate moves every branch key of the store to the current version of [Config.Keys], by the service itself where it can, and one call for each. No row is
 // written: rows lie under the branch keys, which stay the same. Afterwards no row needs the older versions. Where some cannot be moved it goes on with the
-// others, and the error joins theirs; calling it again goes on with what is left.
+// others, and the error joins theirs; calling it again goes on with what is left. A process whose keyring still has an older version as its current one may make a branch key under it
+// meanwhile: call Rotate once every process has the new one, and take the older version out when it reports all as Current.
 func (k *Keys) Rotate(ctx context.Context) (Report, error) {
 	entries, err := k.store.All(ctx, k.keys.Namespace())
 	if err != nil {
@@ -174,7 +175,8 @@ func (k *Keys) Rotate(ctx context.Context) (Report, error) {
 }
 
 // Revoke has every process forget its branch keys within a minute, and ask the service again for those that it needs. Call it after a key was disabled or a
-// permission taken away: what the service then refuses is not used on.
+// permission taken away: what the service then refuses is not used on. Call it after a restore or a failover too, before anything writes, or start the processes anew: they may
+// hold branch keys that the table has lost, and rows written under those open no more once they are forgotten.
 func (k *Keys) Revoke(ctx context.Context) error {
 	k.cache.Flush()
 	if err := k.store.Revoke(ctx); err != nil {
