@@ -6,7 +6,6 @@ package rowseal
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -19,80 +18,115 @@ import (
 // backup has both. It goes past GORM's callbacks, so db need not have the plugin, and may be the *gorm.DB that gets it afterwards; it must be no
 // transaction.
 //
-// A statement inside a transaction reads on the transaction's own connection, so that it does not wait for a second one. A branch key that is missing is never made there: it
-// takes a connection beside it, for which it waits five seconds at most; SQLite, and pools of one connection, have none, and the error says so.
+// A statement inside a transaction reads on a connection beside it where one is free, and else on the transaction's own, so that it never waits for a second one. A branch key
+// that is missing is never made on that: it takes a connection beside it, for which it waits five seconds at most; SQLite, and pools of one connection, have none, and the error says so.
 // [branchkey.Keys.Make] makes keys before.
-func BranchKeys(db *gorm.DB) branchkey.Store { return branchKeys{db} }
+func BranchKeys(db *gorm.DB) branchkey.Store {
+	return &branchKeys{db: db, finding: map[branchkey.Slot]*finding{}}
+}
 
-type branchKeys struct{ db *gorm.DB }
+func (b *branchKeys) pool() gorm.ConnPool { return poolOf(b.db.Statement) }
+
+type branchKeys struct {
+	db *gorm.DB
+
+	mu      sync.Mutex
+	finding map[branchkey.Slot]*finding // outside of transactions, so that a page of rows that finds a key missing takes one connection and not thirty
+}
+
+// finding is one question for a branch key. Who waits for it holds no connection.
+type finding struct {
+	done   chan struct{}
+	sealed string
+	err    error
+}
 
 // ErrBranchKey: a branch key is missing, and could not be made in a transaction.
 var ErrBranchKey = branchkey.ErrInTransaction
 
-// statementKey carries the connection of a statement in a transaction to the store.
-type statementKey struct{}
-
-// lend lets the store use the connection of the statement, where that is in a transaction. The context goes to key services alone.
-func lend(ctx context.Context, stmt *gorm.Statement) context.Context {
-	if !inTransaction(stmt) {
-		return ctx
-	}
-	return context.WithValue(ctx, statementKey{}, &loan{pool: poolOf(stmt)})
-}
-
-// loan is the connection of a statement's transaction. A connection answers one question at a time, and a statement may need keys of several tenants at once.
-type loan struct {
-	pool gorm.ConnPool
-	mu   sync.Mutex
-}
-
-func lent(ctx context.Context) (l *loan, inside bool) {
-	l, inside = ctx.Value(statementKey{}).(*loan)
-	return l, inside
-}
-
-// on has ask run on the statement's own connection, or on one of the pool where it is not in a transaction.
-func (b branchKeys) on(ctx context.Context, ask func(gorm.ConnPool) error) error {
-	l, inside := lent(ctx)
-	if !inside {
-		return ask(b.pool())
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return ask(l.pool)
-}
-
-func (b branchKeys) pool() gorm.ConnPool { return poolOf(b.db.Statement) }
-
-// alone reports that there is no connection beside that of a transaction.
-func (b branchKeys) alone() bool {
-	own, err := b.db.DB()
-	return err != nil || b.db.Name() == "sqlite" || own.Stats().MaxOpenConnections == 1
-}
-
 const findBranchKey = "SELECT sealed FROM rowseal_branch_keys WHERE namespace = ? AND tenant = ? AND generation = ?"
 
-// Find reads on the statement's connection, and where that shows nothing beside it: the transaction's snapshot may be older than the key.
-func (b branchKeys) Find(ctx context.Context, at branchkey.Slot) (string, error) {
-	_, inside := lent(ctx)
-	// All connections may be with statements that wait for a key: one that streams its rows has no other to lend.
+// Find reads beside a transaction where it can, and else on its connection; where that shows nothing, its snapshot may be older than the key.
+func (b *branchKeys) Find(ctx context.Context, at branchkey.Slot) (string, error) {
+	if l, inside := lent(ctx); inside {
+		return b.findInside(ctx, l, at)
+	}
+	for range 2 {
+		// Another's answer may be from before the key was there, and the row read since; the next one is not. Its error may be that the other left.
+		sealed, mine, err := b.findOnce(ctx, at)
+		if mine || err == nil && sealed != "" {
+			return sealed, err
+		}
+	}
+	return b.findBriefly(ctx, at)
+}
+
+// findOnce asks, or waits for the answer of who does.
+func (b *branchKeys) findOnce(ctx context.Context, at branchkey.Slot) (sealed string, mine bool, err error) {
+	b.mu.Lock()
+	f, asked := b.finding[at]
+	if !asked {
+		f = &finding{done: make(chan struct{}), err: errors.New("it panicked")}
+		b.finding[at] = f
+	}
+	b.mu.Unlock()
+	if asked {
+		select {
+		case <-f.done:
+			return f.sealed, false, f.err
+		case <-ctx.Done():
+			return "", true, ctx.Err()
+		}
+	}
+	defer func() {
+		b.mu.Lock()
+		delete(b.finding, at)
+		b.mu.Unlock()
+		close(f.done)
+	}()
+	f.sealed, f.err = b.findBriefly(ctx, at)
+	return f.sealed, true, f.err
+}
+
+// findBriefly reads on a connection of the pool. All may be with statements that wait for a key: one that streams its rows has no other to lend.
+func (b *branchKeys) findBriefly(ctx context.Context, at branchkey.Slot) (string, error) {
 	brief, cancel := context.WithTimeout(ctx, indexWait)
 	defer cancel()
-	var sealed string
-	err := b.on(brief, func(pool gorm.ConnPool) (err error) {
-		sealed, err = b.find(brief, pool, at)
+	return b.find(brief, b.pool(), at)
+}
+
+func (b *branchKeys) findInside(ctx context.Context, l *loan, at branchkey.Slot) (sealed string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if sealed = l.found[at]; sealed != "" {
+		return sealed, nil
+	}
+	defer func() {
+		if err == nil && sealed != "" {
+			if l.found == nil {
+				l.found = map[branchkey.Slot]string{}
+			}
+			l.found[at] = sealed
+		}
+	}()
+	if beside(ctx, b.db, func(ctx context.Context) (err error) {
+		sealed, err = b.find(ctx, b.pool(), at)
 		return err
-	})
-	if err != nil || sealed != "" || !inside || b.alone() {
+	}) {
+		return sealed, nil
+	}
+	brief, cancel := context.WithTimeout(ctx, indexWait)
+	defer cancel()
+	if sealed, err = b.find(brief, l.pool, at); err != nil || sealed != "" || alone(b.db) {
 		return sealed, err
 	}
 	return b.find(brief, b.pool(), at)
 }
 
-func (b branchKeys) find(ctx context.Context, pool gorm.ConnPool, at branchkey.Slot) (sealed string, err error) {
+func (b *branchKeys) find(ctx context.Context, pool gorm.ConnPool, at branchkey.Slot) (sealed string, err error) {
 	rows, err := pool.QueryContext(ctx, bindings(b.db, findBranchKey), at.Namespace, at.Tenant, at.Generation)
 	if err != nil {
-		return "", fmt.Errorf("%w; the table is made by migrations.Up", err)
+		return "", unread(ctx, err)
 	}
 	defer rows.Close()
 	if rows.Next() {
@@ -102,9 +136,9 @@ func (b branchKeys) find(ctx context.Context, pool gorm.ConnPool, at branchkey.S
 }
 
 // Add never writes in the statement's transaction.
-func (b branchKeys) Add(ctx context.Context, at branchkey.Slot, sealed string) (string, error) {
+func (b *branchKeys) Add(ctx context.Context, at branchkey.Slot, sealed string) (string, error) {
 	if _, inside := lent(ctx); inside {
-		if b.alone() {
+		if alone(b.db) {
 			return "", ErrBranchKey
 		}
 		brief, cancel := context.WithTimeout(ctx, indexWait)
@@ -126,7 +160,7 @@ func (b branchKeys) Add(ctx context.Context, at branchkey.Slot, sealed string) (
 }
 
 // Replace compares and sets.
-func (b branchKeys) Replace(ctx context.Context, at branchkey.Slot, old, next string) (bool, error) {
+func (b *branchKeys) Replace(ctx context.Context, at branchkey.Slot, old, next string) (bool, error) {
 	result, err := b.pool().ExecContext(ctx, bindings(b.db, "UPDATE rowseal_branch_keys SET sealed = ? WHERE namespace = ? AND tenant = ? AND generation = ? AND sealed = ?"),
 		next, at.Namespace, at.Tenant, at.Generation, old)
 	if err != nil {
@@ -137,10 +171,10 @@ func (b branchKeys) Replace(ctx context.Context, at branchkey.Slot, old, next st
 }
 
 // All is in the order of tenant and generation.
-func (b branchKeys) All(ctx context.Context, namespace string) (entries []branchkey.Entry, err error) {
+func (b *branchKeys) All(ctx context.Context, namespace string) (entries []branchkey.Entry, err error) {
 	rows, err := b.pool().QueryContext(ctx, bindings(b.db, "SELECT tenant, generation, sealed FROM rowseal_branch_keys WHERE namespace = ? ORDER BY tenant, generation"), namespace)
 	if err != nil {
-		return nil, fmt.Errorf("%w; the table is made by migrations.Up", err)
+		return nil, unread(ctx, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -153,41 +187,13 @@ func (b branchKeys) All(ctx context.Context, namespace string) (entries []branch
 	return entries, rows.Err()
 }
 
-// epochName is the row of rowseal_epochs that branch keys go by; no row is epoch 0.
-const epochName = "branch-keys"
+// branchEpoch is the row of rowseal_epochs that branch keys go by; no row is epoch 0.
+const branchEpoch = "branch-keys"
 
-// Epoch reads beside a transaction where it can: in one, it would be that of the snapshot.
-func (b branchKeys) Epoch(ctx context.Context) (epoch int64, err error) {
-	brief, cancel := context.WithTimeout(ctx, indexWait)
-	defer cancel()
-	if _, inside := lent(ctx); inside && b.alone() {
-		err = b.on(brief, func(pool gorm.ConnPool) (err error) {
-			epoch, err = b.readEpoch(brief, pool)
-			return err
-		})
-		return epoch, err
-	}
-	return b.readEpoch(brief, b.pool())
+// Epoch reads beside a transaction where it can. In one, it may be that of the snapshot, and is not recent.
+func (b *branchKeys) Epoch(ctx context.Context) (epoch int64, recent bool, err error) {
+	return epochs{b.db, branchEpoch}.read(ctx)
 }
 
-func (b branchKeys) readEpoch(ctx context.Context, pool gorm.ConnPool) (epoch int64, err error) {
-	rows, err := pool.QueryContext(ctx, bindings(b.db, "SELECT epoch FROM rowseal_epochs WHERE name = ?"), epochName)
-	if err != nil {
-		return 0, fmt.Errorf("%w; the table is made by migrations.Up", err)
-	}
-	defer rows.Close()
-	if rows.Next() {
-		err = rows.Scan(&epoch)
-	}
-	return epoch, errors.Join(err, rows.Err())
-}
-
-// Revoke counts up, from whichever number stands there.
-func (b branchKeys) Revoke(ctx context.Context) error {
-	insert := "INSERT INTO rowseal_epochs (name, epoch) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET epoch = rowseal_epochs.epoch + 1"
-	if isMySQL(b.db) {
-		insert = "INSERT INTO rowseal_epochs (name, epoch) VALUES (?, 1) ON DUPLICATE KEY UPDATE epoch = epoch + 1"
-	}
-	_, err := b.pool().ExecContext(ctx, bindings(b.db, insert), epochName)
-	return err
-}
+// Revoke counts up.
+func (b *branchKeys) Revoke(ctx context.Context) error { return epochs{b.db, branchEpoch}.raise(ctx) }

@@ -53,7 +53,7 @@ func (p *Plugin) newKeyCache() (*row.KeyCache, error) {
 	return cache, nil
 }
 
-func (p *Plugin) readKeysEpoch(ctx context.Context) (int64, error) {
+func (p *Plugin) readKeysEpoch(ctx context.Context) (epoch int64, recent bool, err error) {
 	return epochs{&gorm.DB{Config: p.home}, keysEpoch}.read(ctx)
 }
 
@@ -67,58 +67,4 @@ func Revoke(ctx context.Context, db *gorm.DB) error {
 		return fmt.Errorf("rowseal: revoke: %w; other processes go on for up to their MaxAge", err)
 	}
 	return nil
-}
-
-// epochs is a row of rowseal_epochs. Reading never waits long: all connections may be with statements that wait for a key.
-type epochs struct {
-	db   *gorm.DB
-	name string
-}
-
-func (e epochs) read(ctx context.Context) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, indexWait)
-	defer cancel()
-	// In a transaction, the number would be that of its snapshot; where there is no other connection, it has to do.
-	if l, inside := lent(ctx); inside && alone(e.db) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return e.on(ctx, l.pool)
-	}
-	pool, err := e.db.DB()
-	if err != nil {
-		return 0, err
-	}
-	return e.on(ctx, pool)
-}
-
-func (e epochs) on(ctx context.Context, pool gorm.ConnPool) (epoch int64, err error) {
-	rows, err := pool.QueryContext(ctx, bindings(e.db, "SELECT epoch FROM rowseal_epochs WHERE name = ?"), e.name)
-	if err != nil {
-		return 0, fmt.Errorf("%w; the table is made by migrations.Up", err)
-	}
-	defer rows.Close()
-	if rows.Next() {
-		err = rows.Scan(&epoch)
-	}
-	return epoch, errors.Join(err, rows.Err())
-}
-
-// raise counts up, from whichever number stands there.
-func (e epochs) raise(ctx context.Context) error {
-	insert := "INSERT INTO rowseal_epochs (name, epoch) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET epoch = rowseal_epochs.epoch + 1"
-	if isMySQL(e.db) {
-		insert = "INSERT INTO rowseal_epochs (name, epoch) VALUES (?, 1) ON DUPLICATE KEY UPDATE epoch = epoch + 1"
-	}
-	pool, err := e.db.DB()
-	if err != nil {
-		return err
-	}
-	_, err = pool.ExecContext(ctx, bindings(e.db, insert), e.name)
-	return err
-}
-
-// alone reports that there is no connection beside that of a transaction.
-func alone(db *gorm.DB) bool {
-	own, err := db.DB()
-	return err != nil || db.Name() == "sqlite" || own.Stats().MaxOpenConnections == 1
 }

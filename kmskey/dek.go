@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rowseal/rowseal/internal/expand"
 )
@@ -31,6 +32,7 @@ type dekState struct {
 
 	mu     sync.Mutex
 	expand *expand.Key // made when the first key is derived
+	gone   atomic.Bool // destroyed: what is left is a key of zeros, which anybody has
 }
 
 // emptyDEK is room for a key.
@@ -57,8 +59,8 @@ func DEKFromBytes(b []byte) (DEK, error) {
 	return d, nil
 }
 
-// IsZero reports whether d holds no key.
-func (d DEK) IsZero() bool { return d.key == nil }
+// IsZero reports whether d holds no key, or none any more.
+func (d DEK) IsZero() bool { return d.key == nil || (*d.key).gone.Load() }
 
 // Bytes gives the key itself, not a copy. It is for providers and for deriving keys: do not keep it, change it or print
 // it. It panics on the zero DEK, where returning nothing could become a key of zeros.
@@ -70,12 +72,16 @@ func (d DEK) Bytes() []byte {
 }
 
 // Derive gives 32 bytes for info: HKDF-Expand with SHA-256 (RFC 5869, section 2.3). What else is derived from the same key costs a third, since the key is set up
-// once. It is for what docs/format.md derives from data keys. The caller should clear the answer, and may find that the spare capacity of info was written to.
+// once. It is for what docs/format.md derives from data keys. The caller should clear the answer, and may find that the spare capacity of info was written to. It panics on a DEK
+// that was destroyed, as on the zero one.
 func (d DEK) Derive(info []byte) [DEKSize]byte {
 	b := d.Bytes()
 	s := *d.key
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.gone.Load() {
+		panic("kmskey: internal error: Derive of a DEK that was destroyed")
+	}
 	if s.expand == nil {
 		s.expand = expand.New(b)
 	}
@@ -89,6 +95,7 @@ func (d DEK) Destroy() {
 		s := *d.key
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		s.gone.Store(true)
 		clear(s.bytes[:])
 		s.expand = nil
 	}
@@ -111,12 +118,18 @@ func (d DEK) LogValue() slog.Value { return slog.StringValue(redactedDEK) }
 // MarshalText writes "kmskey.DEK(***)"; JSON and other encoders use it.
 func (d DEK) MarshalText() ([]byte, error) { return []byte(redactedDEK), nil }
 
-// Clone is an independent copy of the key.
+// Clone is an independent copy of the key: of one that was destroyed, the zero DEK.
 func (d DEK) Clone() DEK {
 	if d.key == nil {
 		return d
 	}
+	s := *d.key
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone.Load() {
+		return DEK{}
+	}
 	c := emptyDEK()
-	copy(c.Bytes(), d.Bytes())
+	copy(c.Bytes(), s.bytes[:])
 	return c
 }

@@ -256,7 +256,7 @@ func (k *Keyring) Prepares() bool {
 // Prepare has the providers of the current version see to what wrapping a key of row will need: see [Preparer]. The row's context may lack what is not known yet. Where
 // that is too little to choose a provider by, nothing happens.
 func (k *Keyring) Prepare(ctx context.Context, row Row) error {
-	at, err := k.at(k.current, row)
+	at, err := k.foreseen(row)
 	if err != nil {
 		return nil // Wrap will say so, with all of the context
 	}
@@ -268,6 +268,18 @@ func (k *Keyring) Prepare(ctx context.Context, row Row) error {
 		}
 	}
 	return nil
+}
+
+// foreseen is [Keyring.at] for a row of which not all is known. A Choose that looks at the primary key may count on there being one, as for every other act.
+func (k *Keyring) foreseen(row Row) (p place, err error) {
+	if k.Chooses(k.current) {
+		defer func() {
+			if r := recover(); r != nil {
+				err = errors.New("Choose panicked: with all of the row it says why")
+			}
+		}()
+	}
+	return k.at(k.current, row)
 }
 
 // admit is the row as e is bound to it, or why e cannot be the row's.

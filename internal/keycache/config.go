@@ -36,6 +36,8 @@ type Config struct {
 	// Away says of an error that the service could not be reached, did not answer in time or throttles, as opposed to refusing. What it does
 	// not say so of destroys the key at once. Required.
 	Away func(error) bool
+	// Own says of an error that it is of what its caller brought along, a connection say: those who waited for the answer ask with their own. Defaults to none.
+	Own func(error) bool
 	// Now is the clock. Defaults to time.Now; tests set it.
 	Now func() time.Time
 }
@@ -49,6 +51,9 @@ func (cfg Config) complete() (Config, error) {
 	cfg.Entries = cmp.Or(cfg.Entries, 1000)
 	cfg.MaxUses = cmp.Or(cfg.MaxUses, 1<<32)
 	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, 1<<52)
+	if cfg.Own == nil {
+		cfg.Own = func(error) bool { return false }
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

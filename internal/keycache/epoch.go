@@ -16,6 +16,9 @@ const EpochLimit = time.Minute
 // EpochAge is how often a process looks where nothing else is said.
 const EpochAge = 20 * time.Second
 
+// turnWait is how long one caller waits for another's question, where nothing is known: who asks may wait for the very connection that this one holds.
+const turnWait = 100 * time.Millisecond
+
 // ErrEpoch: it is not known whether keys were revoked.
 var ErrEpoch = errors.New("look whether keys were revoked")
 
@@ -44,8 +47,8 @@ func NewEpoch(age time.Duration, now func() time.Time) (*Epoch, error) {
 
 // Check looks whether the epoch has changed, seldom: one caller reads it, and all others go on with what is known for up to [EpochLimit], or wait where that is
 // over. changed is called before Check returns, so that nobody uses what a revocation took. It must come before keys are loaded: what is loaded afterwards is not older
-// than this epoch.
-func (e *Epoch) Check(ctx context.Context, read func(context.Context) (int64, error), changed func()) error {
+// than this epoch. read gives the number, and whether it is recent: one of an old snapshot may tell of a revocation, and never that there was none.
+func (e *Epoch) Check(ctx context.Context, read func(context.Context) (value int64, recent bool, err error), changed func()) error {
 	fresh, usable := e.state()
 	if fresh {
 		return nil
@@ -56,19 +59,23 @@ func (e *Epoch) Check(ctx context.Context, read func(context.Context) (int64, er
 		default:
 			return nil // somebody asks already
 		}
+		defer func() { <-e.turn }()
 	} else {
+		patience := time.NewTimer(turnWait)
+		defer patience.Stop()
 		select {
 		case e.turn <- struct{}{}:
+			defer func() { <-e.turn }()
+		case <-patience.C:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	defer func() { <-e.turn }()
 	if fresh, usable = e.state(); fresh {
 		return nil
 	}
 	asked := e.now()
-	value, err := read(ctx)
+	value, recent, err := read(ctx)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
@@ -76,12 +83,15 @@ func (e *Epoch) Check(ctx context.Context, read func(context.Context) (int64, er
 		return nil
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrEpoch, err)
-	case e.known && value < e.value:
-		return nil // read in an older snapshot: it grows, and says nothing of now
-	case e.known && value > e.value:
-		changed()
+	case !recent && e.known && value <= e.value:
+		return nil // it says nothing of now, and the next one asks again
+	case e.known && value != e.value:
+		changed() // a smaller one too: the database was restored, and may have lost keys that are held here
 	}
-	e.known, e.value, e.checked = true, value, asked
+	e.known, e.value = true, value
+	if recent {
+		e.checked = asked
+	}
 	return nil
 }
 

@@ -76,7 +76,7 @@ func New[K comparable, V any](cfg Config, destroy func(V)) (*Cache[K, V], error)
 // of one value run at once. bytes is what use seals under the key; 0 where it only opens.
 //
 // load runs in the goroutine and with the ctx of one caller, without a lock: it may Use other ids of this cache, in no circle. It should have a
-// time limit of its own, since others wait for it. Its error goes to its caller and to those who waited, but for an end of its caller's ctx, after
+// time limit of its own, since others wait for it. Its error goes to its caller and to those who waited, but for an end of its caller's ctx and what is Config.Own, after
 // which the next of them asks. One whose ctx ends while it waits leaves with ctx.Err().
 //
 // Where a key is there already and load fails: an error that is Away, or the deadline of its caller's ctx, lets the key be used on, see
@@ -120,7 +120,7 @@ func (c *Cache[K, V]) look(ctx context.Context, id K, bytes int64) (held *value[
 			c.drop(v)
 		case age < c.cfg.Ahead, c.resting(v, now):
 			return c.hold(v, bytes, age), nil, false, nil
-		case age <= c.cfg.MaxAge || !v.away.IsZero():
+		case c.waits(v, age):
 			// One asks, who can; the others go on. So it is in an outage too, where each question may cost a time-out.
 			if c.asking[id] != nil || ctx.Err() != nil {
 				return c.hold(v, bytes, age), nil, false, nil
@@ -137,6 +137,24 @@ func (c *Cache[K, V]) look(ctx context.Context, id K, bytes int64) (held *value[
 	c.asking[id] = q
 	c.stats.Loads++
 	return nil, q, true, nil
+}
+
+// waits says whether v, which is not spent nor too old for anything, serves those who do not ask while one does.
+func (c *Cache[K, V]) waits(v *value[K, V], age time.Duration) bool {
+	return age <= c.cfg.MaxAge || !v.away.IsZero()
+}
+
+// Has reports that a Use would not have to wait for an answer: of its own question at most, one ahead.
+func (c *Cache[K, V]) Has(id K) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.values[id]
+	if v == nil {
+		return false
+	}
+	now := c.cfg.Now()
+	age := since(now, v.asked)
+	return age <= c.cfg.MaxStale && !c.spent(v, 0) && (c.waits(v, age) || c.resting(v, now))
 }
 
 // ask runs load for q, and gives the caller its value, held.
@@ -201,7 +219,7 @@ func (c *Cache[K, V]) failed(ctx context.Context, id K, bytes int64, q *question
 
 	c.mu.Lock()
 	defer c.unlock()
-	if !left {
+	if !left && !c.cfg.Own(err) {
 		q.err = err
 	}
 	v := c.values[id]

@@ -1002,3 +1002,39 @@ func BenchmarkUse(b *testing.B) {
 		}
 	})
 }
+
+// The error of a caller's own connection is no answer for those who wait for it.
+func TestAttackBranchErrorsOfACallerAreItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		errOwn := errors.New("own")
+		f := newFixture(t, Config{Own: func(err error) bool { return errors.Is(err, errOwn) }})
+		answer := make(chan struct{})
+		leader := make(chan error, 1)
+		go func() {
+			leader <- f.Cache.Use(t.Context(), ID{1}, 0, func(context.Context) (*key, error) { <-answer; return nil, errOwn }, func(*key) error { return nil })
+		}()
+		synctest.Wait()
+		waiter := make(chan error, 1)
+		go func() {
+			waiter <- f.Cache.Use(t.Context(), ID{1}, 0, func(context.Context) (*key, error) {
+				k := &key{n: 1}
+				f.taken = append(f.taken, k)
+				return k, nil
+			}, func(*key) error { return nil })
+		}()
+		synctest.Wait()
+		if f.Has(ID{1}) {
+			t.Error("it has a key that nobody gave")
+		}
+		close(answer)
+		if err := <-leader; !errors.Is(err, errOwn) {
+			t.Errorf("who asked: %v", err)
+		}
+		if err := <-waiter; err != nil {
+			t.Errorf("who waited: %v", err)
+		}
+		if !f.Has(ID{1}) {
+			t.Error("it lacks the key")
+		}
+	})
+}

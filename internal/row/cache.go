@@ -17,7 +17,7 @@ import (
 type KeyCache struct {
 	cache *keycache.Cache[place, []ringKey]
 	epoch *keycache.Epoch
-	read  func(context.Context) (int64, error)
+	read  func(context.Context) (int64, bool, error)
 }
 
 // place is all that decides whether an envelope opens, and to what: docs/format.md, section 9. With the envelope alone, one that was copied to another row would
@@ -34,7 +34,7 @@ type place struct {
 type CacheConfig struct {
 	Keys                       int
 	MaxAge, MaxStale, EpochAge time.Duration
-	Epoch                      func(context.Context) (int64, error)
+	Epoch                      func(context.Context) (value int64, recent bool, err error)
 	Now                        func() time.Time // defaults to time.Now
 }
 

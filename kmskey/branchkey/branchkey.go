@@ -92,6 +92,8 @@ func New(cfg Config) (*Keys, error) {
 		Away: func(err error) bool {
 			return errors.Is(err, kmskey.ErrUnavailable) || errors.Is(err, kmskey.ErrThrottled) || errors.Is(err, errStore)
 		},
+		// Of a transaction that is broken or shows an old snapshot.
+		Own: func(err error) bool { return errors.Is(err, errStore) || errors.Is(err, errMissing) },
 	}, (*localwrap.Branch).Destroy)
 	if err != nil {
 		return fail("%w", err)
@@ -127,7 +129,8 @@ type Report struct {
 
 // Rotate moves every branch key of the store to the current version of [Config.Keys], by the service itself where it can, and one call for each. No row is
 // written: rows lie under the branch keys, which stay the same. Afterwards no row needs the older versions. Where some cannot be moved it goes on with the
-// others, and the error joins theirs; calling it again goes on with what is left.
+// others, and the error joins theirs; calling it again goes on with what is left. A process whose keyring still has an older version as its current one may make a branch key under it
+// meanwhile: call Rotate once every process has the new one, and take the older version out when it reports all as Current.
 func (k *Keys) Rotate(ctx context.Context) (Report, error) {
 	entries, err := k.store.All(ctx, k.keys.Namespace())
 	if err != nil {
@@ -167,7 +170,8 @@ func (k *Keys) Rotate(ctx context.Context) (Report, error) {
 }
 
 // Revoke has every process forget its branch keys within a minute, and ask the service again for those that it needs. Call it after a key was disabled or a
-// permission taken away: what the service then refuses is not used on.
+// permission taken away: what the service then refuses is not used on. Call it after a restore or a failover too, before anything writes, or start the processes anew: they may
+// hold branch keys that the table has lost, and rows written under those open no more once they are forgotten.
 func (k *Keys) Revoke(ctx context.Context) error {
 	k.cache.Flush()
 	if err := k.store.Revoke(ctx); err != nil {
@@ -205,7 +209,13 @@ func (k *Keys) use(ctx context.Context, at Slot, create bool, do func(*localwrap
 		return err
 	}
 	load := func(ctx context.Context) (*localwrap.Branch, error) { return k.load(ctx, at) }
-	err := k.cache.Use(ctx, at, 0, load, do)
+	first := load
+	if !k.cache.Has(at) {
+		// The table is read before others wait for this one's answer: they may hold the very connections that it waits for.
+		sealed, err := k.store.Find(ctx, at)
+		first = func(ctx context.Context) (*localwrap.Branch, error) { return k.open(ctx, at, sealed, err) }
+	}
+	err := k.cache.Use(ctx, at, 0, first, do)
 	if !create || !errors.Is(err, errMissing) {
 		return err
 	}
@@ -232,6 +242,11 @@ func (k *Keys) use(ctx context.Context, at Slot, create bool, do func(*localwrap
 
 func (k *Keys) load(ctx context.Context, at Slot) (*localwrap.Branch, error) {
 	sealed, err := k.store.Find(ctx, at)
+	return k.open(ctx, at, sealed, err)
+}
+
+// open has what the table holds unwrapped.
+func (k *Keys) open(ctx context.Context, at Slot, sealed string, err error) (*localwrap.Branch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: read: %w", errStore, err)
 	}

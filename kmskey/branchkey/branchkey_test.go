@@ -19,11 +19,12 @@ import (
 
 // table is a Store in memory, for what does not depend on a database. Those that do are in the module integration.
 type table struct {
-	mu    sync.Mutex
-	keys  map[branchkey.Slot]string
-	epoch int64
-	asked int   // for the epoch
-	fails error // every act
+	snapshot bool // the epoch is that of a transaction
+	mu       sync.Mutex
+	keys     map[branchkey.Slot]string
+	epoch    int64
+	asked    int   // for the epoch
+	fails    error // every act
 }
 
 func newTable() *table { return &table{keys: map[branchkey.Slot]string{}} }
@@ -65,12 +66,16 @@ func (s *table) All(_ context.Context, namespace string) (all []branchkey.Entry,
 	return all, s.fails
 }
 
-func (s *table) Epoch(context.Context) (int64, error) {
+func (s *table) Epoch(context.Context) (int64, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked++
-	return s.epoch, s.fails
+	return s.epoch, !s.snapshot, s.fails
 }
+
+func (s *table) setEpoch(n int64)   { s.mu.Lock(); defer s.mu.Unlock(); s.epoch = n }
+func (s *table) setSnapshot(b bool) { s.mu.Lock(); defer s.mu.Unlock(); s.snapshot = b }
+func (s *table) questions() int     { s.mu.Lock(); defer s.mu.Unlock(); return s.asked }
 
 func (s *table) Revoke(context.Context) error {
 	s.mu.Lock()

@@ -43,8 +43,8 @@ type Store interface {
 	// All lists the branch keys of a namespace.
 	All(ctx context.Context, namespace string) ([]Entry, error)
 
-	// Epoch is a number that Revoke makes larger: 0 at first.
-	Epoch(ctx context.Context) (int64, error)
+	// Epoch is a number that Revoke makes larger: 0 at first. recent is false where it was read in a transaction, and may be that of its snapshot.
+	Epoch(ctx context.Context) (epoch int64, recent bool, err error)
 
 	// Revoke makes Epoch larger.
 	Revoke(ctx context.Context) error
