@@ -52,8 +52,7 @@ func plainLoads(n int) []PlainLoad {
 // BenchmarkCopyRounds compares ways to create 1,000 rows, in rounds that have one of each, so that what slows the machine slows them all: sealed rows by COPY and by Create,
 // plaintext by CreateInBatches twice (whose ratio is the noise), and plaintext by COPY. COPY_ROUNDS is the number of rounds.
 func BenchmarkCopyRounds(b *testing.B) {
-	keys, _ := counted(b)
-	w := openWith(b, "postgres", keys, rowseal.Config{Models: []any{&Load{}}}, &gorm.Config{})
+	w := openWith(b, postgres, localKeys(b), rowseal.Config{Models: []any{&Load{}}}, &gorm.Config{})
 	w.db.Logger = w.db.Logger.LogMode(1)
 	ok(b, w.db.AutoMigrate(&PlainLoad{}))
 	const rows = 1000

@@ -1,4 +1,4 @@
-// copy.go owns the bytes that go to the server: the binary form of COPY, and the text form where a column's type is unknown to pgx.
+// copy.go owns the bytes that go to the server: the binary form of COPY, and the text form where columns are the server's to read.
 
 package pgcopy
 
@@ -11,6 +11,9 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -65,9 +68,7 @@ func (c *copied) run(ctx context.Context, conn *pgx.Conn, query string) error {
 	r := &reader{copied: c, types: conn.TypeMap(), oids: make([]uint32, len(c.columns))}
 	for i, f := range described.Fields {
 		r.oids[i] = f.DataTypeOID
-		if _, known := r.types.TypeForOID(f.DataTypeOID); !known {
-			r.text = true // an enum or a type of an extension, which the server reads from text, as it does for an INSERT
-		}
+		r.text = r.text || !c.binary(i, f.DataTypeOID)
 	}
 	if !r.text {
 		r.buf = append(r.buf, "PGCOPY\n\377\r\n\000\000\000\000\000\000\000\000\000"...)
@@ -78,10 +79,47 @@ func (c *copied) run(ctx context.Context, conn *pgx.Conn, query string) error {
 	case r.err != nil:
 		return r.err
 	case err != nil:
-		return withoutRow(err)
+		return c.withoutValue(err)
 	}
 	c.stored = tag.RowsAffected()
 	return nil
+}
+
+// binary reports whether pgx makes the bytes of all values of a column as the server would read them from text. Texts in other columns, enums, ranges, lists and types of
+// extensions are the server's to read, as they are for an INSERT: one such column, and the rows are sent as text.
+func (c *copied) binary(column int, oid uint32) bool {
+	switch oid {
+	case pgtype.TextOID, pgtype.VarcharOID, pgtype.BPCharOID, pgtype.ByteaOID, pgtype.UUIDOID, pgtype.JSONOID, pgtype.JSONBOID:
+		return true
+	case pgtype.BoolOID, pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.Float4OID, pgtype.Float8OID, pgtype.NumericOID,
+		pgtype.TimestamptzOID, pgtype.TimestampOID, pgtype.DateOID:
+		return !slices.ContainsFunc(c.rows, func(row []any) bool { return isText(row[column]) })
+	}
+	return false
+}
+
+func isText(v any) bool {
+	switch v := v.(type) {
+	case nil, int, int64, uint64, bool, float64, time.Time, driver.Valuer:
+		return false
+	case string, *string:
+		return true
+	default:
+		t := reflect.TypeOf(v)
+		return t.Kind() == reflect.String || t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.String
+	}
+}
+
+// withoutValue is withoutRow for what the server could not read: its message quotes the value, and where that stood is in front of a colon.
+func (c *copied) withoutValue(err error) error {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || !strings.HasPrefix(pg.Code, "22") {
+		return withoutRow(err)
+	}
+	stripped := *pg
+	place, _, _ := strings.Cut(pg.Where, ":")
+	stripped.Message = "a value does not fit its column (the message that quotes it is left out)"
+	return fmt.Errorf("pgcopy: create %s: %s: %w", c.name, place, withoutRow(&stripped))
 }
 
 // withoutRow takes out of a server's error what it says of the row.
@@ -203,19 +241,11 @@ func (r *reader) appendBinary(i int, v any) error {
 	return nil
 }
 
-// throughText is for values that an INSERT would send as text: it reads the text as the column's type.
+// throughText is for what speaks to drivers in text, as decimals do: the text is read as the column's type.
 func (r *reader) throughText(oid uint32, v any) ([]byte, error) {
 	text, err := r.types.Encode(oid, pgtype.TextFormatCode, v, r.field[:0])
 	if err != nil {
 		return nil, err
-	}
-	if t, ok := r.types.TypeForOID(oid); ok {
-		if _, ok := t.Codec.(*pgtype.ArrayCodec); ok {
-			var array pgtype.Array[any] // keeps the dimensions
-			if err := r.types.Scan(oid, pgtype.TextFormatCode, text, &array); err == nil {
-				return r.types.Encode(oid, pgtype.BinaryFormatCode, array, r.buf)
-			}
-		}
 	}
 	var parsed any
 	if err := r.types.Scan(oid, pgtype.TextFormatCode, text, &parsed); err != nil {

@@ -8,15 +8,17 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/schema"
 )
 
-// takeSQL takes n values from the sequence behind a column, in one query, as the plugin does for an INSERT. It gives NULL where there is none, or where the
-// column takes no value (GENERATED ALWAYS), and no row where there is no such column. OFFSET 0 keeps the look-up from being repeated for each.
-const takeSQL = `SELECT CASE WHEN s.identity = 'a' OR s.name IS NULL THEN NULL ELSE nextval(s.name::regclass) END
+// takeSQL takes n values from the sequence behind a column, in one query, as the plugin does for an INSERT; as one array, which comes faster than n rows. It gives
+// NULLs where there is no sequence, or where the column takes no value (GENERATED ALWAYS), and NULL where there is no such column. OFFSET 0 keeps the look-up from
+// being repeated for each.
+const takeSQL = `SELECT array_agg(CASE WHEN s.identity = 'a' OR s.name IS NULL THEN NULL ELSE nextval(s.name::regclass) END)::text
 FROM (SELECT a.attidentity AS identity, pg_get_serial_sequence($1::text, a.attname::text) AS name
       FROM pg_attribute a WHERE a.attrelid = to_regclass($1::text) AND a.attname = $2::text AND NOT a.attisdropped OFFSET 0) s,
      generate_series(1, $3::bigint)`
@@ -66,22 +68,20 @@ func sequenced(f *schema.Field) bool {
 }
 
 func take(ctx context.Context, pool gorm.ConnPool, table, column string, n int) (ids []int64, err error) {
-	rows, err := pool.QueryContext(ctx, takeSQL, table, column, n)
-	if err != nil {
+	var array sql.NullString
+	if err := pool.QueryRowContext(ctx, takeSQL, table, column, n).Scan(&array); err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var id sql.NullInt64
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
+	ids = make([]int64, 0, n)
+	for text := range strings.SplitSeq(strings.Trim(array.String, "{}"), ",") {
+		id, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return nil, nil // NULL: no sequence to take from
 		}
-		if id.Valid {
-			ids = append(ids, id.Int64)
-		}
+		ids = append(ids, id)
 	}
 	slices.Sort(ids) // rows get ascending ids in their own order
-	return ids, rows.Err()
+	return ids, nil
 }
 
 func quotedTable(stmt *gorm.Statement, s *schema.Schema) string {

@@ -145,6 +145,16 @@ func (c *creation) begin(tx *gorm.DB, t reflect.Type) error {
 		return fmt.Errorf("pgcopy: create %s: %w", c.name, err)
 	}
 	c.schema, c.name = stmt.Schema, stmt.Schema.Name
+	if plan := row.PlanOf(c.schema); plan != nil {
+		// The model's own guard asks later, and not under Unscoped.
+		p, ok := tx.Plugins[row.PluginName].(row.Installed)
+		if !ok {
+			return fmt.Errorf("pgcopy: create %s: %w; call db.Use(plugin) first", c.name, rowseal.ErrNoPlugin)
+		}
+		if err := p.Knows(plan); err != nil {
+			return err
+		}
+	}
 	if m := tx.Statement.Model; m != nil {
 		if of := reflect.TypeOf(m); of != reflect.PointerTo(model) && of != model {
 			return c.refuse("db.Model names a %T; pass rows of it, or leave Model out", m)
