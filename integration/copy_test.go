@@ -14,13 +14,16 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/shopspring/decimal"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 	"gorm.io/gorm/logger"
 
 	"github.com/rowseal/rowseal"
+	"github.com/rowseal/rowseal/integration/internal/pgtest"
 	"github.com/rowseal/rowseal/integration/internal/sqlspy"
 	"github.com/rowseal/rowseal/kmskey"
 	"github.com/rowseal/rowseal/kmskey/kmskeytest"
@@ -815,5 +818,42 @@ func TestCopyOf100000Rows(t *testing.T) {
 	ok(t, w.db.First(&got, all[99_999].ID).Error)
 	if n != 100_000 || got.Reason != "reason 99999" {
 		t.Errorf("%d rows, the last is %+v", n, got)
+	}
+}
+
+// hiding is a driver that knows no arguments but database/sql's own, as most do.
+type hiding struct {
+	driver.Connector
+}
+
+func (h hiding) Connect(ctx context.Context) (driver.Conn, error) {
+	c, err := h.Connector.Connect(ctx)
+	return hidingConn{c}, err
+}
+
+type hidingConn struct{ driver.Conn }
+
+func (c hidingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	return c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
+}
+
+func (c hidingConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+}
+
+func TestCopyNeedsPgx(t *testing.T) {
+	parsed, err := pgx.ParseConfig(pgtest.DSN(t))
+	ok(t, err)
+	pool := sql.OpenDB(hiding{stdlib.GetConnector(*parsed)})
+	defer pool.Close()
+	db, err := gorm.Open(dialector(postgres, pool), &gorm.Config{Logger: logger.Discard})
+	ok(t, err)
+	ok(t, db.AutoMigrate(&PlainVisit{}))
+	rows := []PlainVisit{{Ward: "1"}}
+	fails(t, pgcopy.Create(t.Context(), db, rows, pgcopy.Config{}), rowseal.ErrUnsupported, "pgx")
+	var n int64
+	ok(t, db.Model(&PlainVisit{}).Count(&n).Error)
+	if n != 0 || rows[0].ID != 0 {
+		t.Errorf("%d rows, and %+v", n, rows[0])
 	}
 }

@@ -75,6 +75,7 @@ func (c *creation) check(stmt *gorm.Statement, values clause.Values) error {
 	plan := row.PlanOf(stmt.Schema)
 	for i, column := range values.Columns {
 		written[column.Name] = true
+		fits := sealedAs(plan, column.Name)
 		for n, v := range values.Values {
 			switch value := v[i].(type) {
 			case nil, *row.Value, *row.KeyValue, *row.IndexValue, string, []byte, bool, int, int64, uint64, time.Time:
@@ -91,7 +92,7 @@ func (c *creation) check(stmt *gorm.Statement, values clause.Values) error {
 				}
 				return c.refuse("column %s: row %d has an SQL expression; set a value, or use db.CreateInBatches", column.Name, n)
 			}
-			if plan != nil && !sealed(plan, column.Name, v[i]) {
+			if fits != nil && v[i] != nil && reflect.TypeOf(v[i]) != fits {
 				// The gate has seen to it. This is in case that another plugin took the gate away.
 				return fmt.Errorf("pgcopy: create %s, column %s: %w", c.name, column.Name, row.ErrPlaintext)
 			}
@@ -129,21 +130,16 @@ func literal(stmt *gorm.Statement, v gorm.Valuer) (any, bool) {
 	return nil, false
 }
 
-// sealed reports whether a value of a column is what the gate leaves there.
-func sealed(plan *row.Plan, column string, v any) bool {
-	if v == nil {
-		return true
-	}
-	var ok bool
+// sealedAs is the type of what the gate leaves in a column; nil for any.
+func sealedAs(plan *row.Plan, column string) reflect.Type {
 	switch {
+	case plan == nil:
 	case plan.Lookup(column) != nil:
-		_, ok = v.(*row.Value)
+		return reflect.TypeFor[*row.Value]()
 	case plan.LookupKey(column) != nil:
-		_, ok = v.(*row.KeyValue)
+		return reflect.TypeFor[*row.KeyValue]()
 	case plan.LookupIndex(column) != nil:
-		_, ok = v.(*row.IndexValue)
-	default:
-		ok = true
+		return reflect.TypeFor[*row.IndexValue]()
 	}
-	return ok
+	return nil
 }
