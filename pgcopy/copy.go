@@ -25,7 +25,7 @@ import (
 
 // copied is one COPY. It reaches the connection as the argument of a statement: pgx hands the connection to an argument that rewrites
 // its query. That is the one way that works for a *sql.Tx too, which keeps its connection to itself, and through drivers that are wrapped for
-// tracing, which pass arguments on. See docs/decisions/0015-copy-behind-the-gate.md.
+// tracing, which pass arguments on. See docs/decisions/0016-copy-behind-the-gate.md.
 type copied struct {
 	name     string
 	columns  []clause.Column
