@@ -18,8 +18,8 @@ import (
 // takeSQL takes n values from the sequence behind a column, in one query, as the plugin does for an INSERT; as one array, which comes faster than n rows. It gives
 // NULLs where there is no sequence, or where the column takes no value (GENERATED ALWAYS), and NULL where there is no such column. OFFSET 0 keeps the look-up from
 // being repeated for each.
-const takeSQL = `SELECT array_agg(CASE WHEN s.identity = 'a' OR s.name IS NULL THEN NULL ELSE nextval(s.name::regclass) END)::text
-FROM (SELECT a.attidentity AS identity, pg_get_serial_sequence($1::text, a.attname::text) AS name
+const takeSQL = `SELECT array_agg(nextval(s.name))::text
+FROM (SELECT CASE WHEN a.attidentity <> 'a' THEN pg_get_serial_sequence($1::text, a.attname::text)::regclass END AS name
       FROM pg_attribute a WHERE a.attrelid = to_regclass($1::text) AND a.attname = $2::text AND NOT a.attisdropped OFFSET 0) s,
      generate_series(1, $3::bigint)`
 
