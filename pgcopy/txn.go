@@ -181,8 +181,11 @@ func (b *before) QueryRowContext(ctx context.Context, query string, args ...any)
 	return b.t.pool.QueryRowContext(ctx, query, args...)
 }
 
-// BeginTx gives GORM the transaction, which has yet to begin.
-func (b *before) BeginTx(context.Context, *sql.TxOptions) (gorm.ConnPool, error) { return b.t, nil }
+// BeginTx gives GORM the transaction, which has yet to begin. The context has the timeout of gorm.Config.
+func (b *before) BeginTx(ctx context.Context, _ *sql.TxOptions) (gorm.ConnPool, error) {
+	b.t.ctx = ctx
+	return b.t, nil
+}
 
 // GetDBConn serves db.DB().
 func (b *before) GetDBConn() (*sql.DB, error) { return b.t.GetDBConn() }
