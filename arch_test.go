@@ -62,6 +62,9 @@ var imports = map[string]struct{ code, tests []string }{
 		tests: []string{"kmskey/awskms/awskmstest", "github.com/aws/smithy-go"},
 	},
 	// Modules of their own.
+	"pgcopy": {
+		code: []string{".", "internal/row", "github.com/jackc/pgx/v5/...", "gorm.io/gorm", "gorm.io/gorm/clause", "gorm.io/gorm/schema"},
+	},
 	"rotation/riverjob": {
 		code: []string{"rotation", "github.com/jackc/pgx/v5", "github.com/riverqueue/river/..."},
 	},

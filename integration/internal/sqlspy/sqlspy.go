@@ -102,7 +102,7 @@ func values(args []driver.NamedValue) []driver.Value {
 	for i, a := range args {
 		v := a.Value
 		// pgx takes Valuers as they are and converts them while encoding.
-		if valuer, ok := v.(driver.Valuer); ok {
+		if valuer, ok := v.(driver.Valuer); ok && (reflect.ValueOf(v).Kind() != reflect.Pointer || !reflect.ValueOf(v).IsNil()) {
 			if converted, err := valuer.Value(); err == nil {
 				v = converted
 			}
