@@ -318,9 +318,9 @@ func TestCopyFailsWhole(t *testing.T) {
 		rows := copyGuests(20)
 		before := deref(rows)
 		go func() {
-			var n int
-			for n == 0 {
-				if err := lock.QueryRow("SELECT count(*) FROM pg_stat_activity WHERE query ILIKE 'copy%' AND wait_event_type = 'Lock' AND datname = current_database()").Scan(&n); err != nil {
+			// Not on lock's connection: a transaction sees pg_stat_activity as it was when it first looked.
+			for n := 0; n == 0; time.Sleep(time.Millisecond) {
+				if err := w.plain.QueryRow("SELECT count(*) FROM pg_stat_activity WHERE query ILIKE 'copy%' AND wait_event_type = 'Lock' AND datname = current_database()").Scan(&n); err != nil {
 					break
 				}
 			}
