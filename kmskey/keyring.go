@@ -275,7 +275,7 @@ func (k *Keyring) foreseen(row Row) (p place, err error) {
 	if k.Chooses(k.current) {
 		defer func() {
 			if r := recover(); r != nil {
-				err = errors.New("Choose panicked: with all of the row it says why")
+				err = errors.New("kmskey: prepare: Choose panicked; with all of the row it says why")
 			}
 		}()
 	}
