@@ -62,7 +62,7 @@ func startChild(task, godebug, dsn string) (round func() (sample, error), stop f
 	}
 	cmd := exec.Command(program, "-child", task)
 	cmd.Env = append(os.Environ(), "GODEBUG="+godebug, "TEST_DATABASE_URL="+dsn)
-	var complaints bytes.Buffer
+	var complaints bytes.Buffer // the child's own errors; its texts are drawn at random, and its key is the public test key
 	cmd.Stderr = &complaints
 	in, err := cmd.StdinPipe()
 	if err != nil {

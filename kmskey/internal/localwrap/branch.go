@@ -4,7 +4,6 @@
 package localwrap
 
 import (
-	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/subtle"
@@ -113,28 +112,13 @@ func (b *Branch) Open(ref string, context, blob []byte) ([]byte, error) {
 // subKey derives the key of one wrap. The 16 random bytes keep AES-GCM's bound of 2^32 random nonces per key away from the branch key: two of 2^48
 // wraps share a sub-key with a chance of 2^-33, and each has a nonce of its own all the same.
 func (b *Branch) subKey(ref string, salt []byte) (cipher.AEAD, error) {
-	info := make([]byte, 0, 96)
-	info = canon.AppendText(info, labelBranchKey)
-	info = canon.AppendText(info, ref)
-	info = canon.Append(info, canon.Bytes(salt))
-	sub := b.expand(info)
+	sub := b.expand(canon.Append(tuple(labelBranchKey, ref), canon.Bytes(salt)))
 	defer clear(sub[:])
-	block, err := aes.NewCipher(sub[:])
-	if err != nil {
-		return nil, fmt.Errorf("localwrap: %w", err)
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		return nil, fmt.Errorf("localwrap: %w", err)
-	}
-	return aead, nil
+	return newAEAD(sub[:])
 }
 
 func branchAAD(ref string, context []byte) []byte {
-	aad := make([]byte, 0, 64+len(context))
-	aad = canon.AppendText(aad, labelBranchAAD)
-	aad = canon.AppendText(aad, ref)
-	return append(aad, context...)
+	return append(tuple(labelBranchAAD, ref), context...)
 }
 
 // Check refuses a blob that no branch key can have made, before any key is asked for.
