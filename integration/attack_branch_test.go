@@ -27,9 +27,7 @@ func (b *branched) small(t testing.TB, conns int) *gorm.DB {
 func TestAttackBranchAllConnectionsInTransactions(t *testing.T) {
 	on(t, func(t *testing.T, kind string) {
 		b := newBranched(t, kind)
-		db, _ := b.process(t, 2)
-		known := holders(2, 1)
-		ok(t, db.Create(&known).Error)
+		_, known := b.seeded(t, 2, 1)
 		cold, _ := b.with(t, b.small(t, 2), 2)
 		one, two := cold.Begin(), cold.Begin()
 		defer one.Rollback()
@@ -50,9 +48,7 @@ func TestAttackBranchAllConnectionsInTransactions(t *testing.T) {
 func TestAttackBranchTransactionWaitsForWhoWaitsForItsConnection(t *testing.T) {
 	on(t, func(t *testing.T, kind string) {
 		b := newBranched(t, kind)
-		db, _ := b.process(t, 2)
-		known := holders(1, 1)
-		ok(t, db.Create(&known).Error)
+		_, known := b.seeded(t, 1, 1)
 		cold, branches := b.with(t, b.small(t, 1), 2)
 		tx := cold.Begin()
 		made := make(chan error, 1)
@@ -76,9 +72,7 @@ func TestAttackBranchTransactionWaitsForWhoWaitsForItsConnection(t *testing.T) {
 func TestAttackBranchRowsInTransaction(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
 		b := newBranched(t, kind)
-		db, _ := b.process(t, 2)
-		known := holders(40, 4)
-		ok(t, db.Create(&known).Error)
+		b.seeded(t, 40, 4)
 		cold, _ := b.process(t, 2)
 		ok(t, cold.Transaction(func(tx *gorm.DB) error {
 			rows, err := tx.Model(&Holder{}).Order("id").Rows()
@@ -138,9 +132,7 @@ func TestAttackBranchRotationOnOneConnection(t *testing.T) {
 func TestAttackBranchConnection(t *testing.T) {
 	on(t, func(t *testing.T, kind string) {
 		b := newBranched(t, kind)
-		db, _ := b.process(t, 2)
-		known := holders(2, 1)
-		ok(t, db.Create(&known).Error)
+		_, known := b.seeded(t, 2, 1)
 		cold, _ := b.with(t, b.small(t, 1), 2)
 		start := time.Now()
 		err := cold.Connection(func(tx *gorm.DB) error { return tx.First(&Holder{}, known[0].ID).Error })
@@ -153,9 +145,7 @@ func TestAttackBranchConnection(t *testing.T) {
 func TestAttackBranchPrepareStmt(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
 		b := newBranched(t, kind)
-		db, _ := b.process(t, 2)
-		known := holders(2, 1)
-		ok(t, db.Create(&known).Error)
+		_, known := b.seeded(t, 2, 1)
 		pool, err := gorm.Open(dialector(kind, b.w.db.ConnPool), &gorm.Config{Logger: logger.Discard, PrepareStmt: true})
 		ok(t, err)
 		cold, _ := b.with(t, pool, 2)

@@ -114,6 +114,15 @@ func rowsToRead(t testing.TB) int {
 	return 5000
 }
 
+// seeded is a process under branch keys, and rows that it made.
+func (b *branched) seeded(t testing.TB, n, tenants int) (*gorm.DB, []Holder) {
+	t.Helper()
+	db, _ := b.process(t, 2)
+	rows := holders(n, tenants)
+	ok(t, db.Create(&rows).Error)
+	return db, rows
+}
+
 func (b *branched) holds(t testing.TB, db *gorm.DB, rows int) {
 	t.Helper()
 	n := 0
@@ -314,9 +323,7 @@ func TestBranchRowsAreSmall(t *testing.T) {
 func TestBranchKeysInTransactions(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
 		b := newBranched(t, kind)
-		db, _ := b.process(t, 2)
-		known := holders(1, 1)
-		ok(t, db.Create(&known).Error)
+		_, known := b.seeded(t, 1, 1)
 
 		// What is there is read on the transaction's own connection.
 		cold, _ := b.process(t, 2)
@@ -358,9 +365,7 @@ func TestBranchKeysInTransactions(t *testing.T) {
 func TestBranchKeysOnOneConnection(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
 		b := newBranched(t, kind)
-		db, _ := b.process(t, 2)
-		known := holders(3, 1)
-		ok(t, db.Create(&known).Error)
+		b.seeded(t, 3, 1)
 		b.w.plain.SetMaxOpenConns(1)
 		one := func() *gorm.DB {
 			db, err := gorm.Open(dialector(kind, b.w.plain), &gorm.Config{Logger: logger.Discard})
