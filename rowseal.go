@@ -93,6 +93,8 @@ var (
 	ErrIdentity = row.ErrIdentity
 	// ErrContext: the row's encryption context cannot be built.
 	ErrContext = row.ErrContext
+	// ErrShredded: the row's keys were destroyed on purpose, by [Shred]. It takes no sealed value any more; its other columns do, and it can be deleted.
+	ErrShredded = row.ErrShredded
 	// ErrWriteOnly: a row's key would have to be unwrapped, and [Config].WriteOnly forbids it.
 	ErrWriteOnly = row.ErrWriteOnly
 	// ErrType: a value does not fit the Go type of its field.
