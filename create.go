@@ -272,6 +272,7 @@ func (c *creation) compare(stmt *gorm.Statement) {
 	if len(where) == 0 {
 		return
 	}
+	c.keep() // RETURNING gives ids to structs in order, those of rows left out first
 	if len(conflict.Where.Exprs) > 0 {
 		where = append(where, bracketed{conflict.Where}) // an OR in it would undo the others
 	}

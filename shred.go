@@ -134,6 +134,9 @@ func newShredding(db *gorm.DB) (*shredding, error) {
 	case db.DryRun:
 		return nil, fmt.Errorf("%w: a dry run shreds nothing; count the rows with db.Model(…).Unscoped().Count", ErrUnsupported)
 	}
+	if err := onlyWhere(db.Statement); err != nil {
+		return nil, err
+	}
 	return &shredding{plugin: p}, nil
 }
 
@@ -169,13 +172,8 @@ func (s *shredding) count(tx *gorm.DB, p *shredPart) (err error) {
 		return q.Error
 	}
 	stmt := q.Statement
-	if stmt.TableExpr != nil || len(stmt.Joins) > 0 || len(stmt.Selects) > 0 || len(stmt.Omits) > 0 || stmt.Distinct {
-		return fmt.Errorf("%w: it takes Where, Not, Or and Scopes alone", ErrUnsupported)
-	}
-	for _, name := range []string{"LIMIT", "ORDER BY", "GROUP BY", "FOR", "RETURNING", "ON CONFLICT", "SET", "WITH"} {
-		if _, given := stmt.Clauses[name]; given {
-			return fmt.Errorf("%w: it takes Where, Not, Or and Scopes alone, and no %s", ErrUnsupported, name)
-		}
+	if err := onlyWhere(stmt); err != nil {
+		return err
 	}
 	where, _ := stmt.Clauses["WHERE"].Expression.(clause.Where)
 	if len(where.Exprs) == 0 && !stmt.AllowGlobalUpdate {
@@ -213,6 +211,19 @@ func (s *shredding) walk(tx *gorm.DB, p *shredPart) error {
 	}
 	if met < p.counted {
 		return fmt.Errorf("%w: %d rows were found, and %d when they were to be shredded: a condition looks at what shredding changes, or rows were deleted meanwhile; nothing was shredded: name the rows by their primary keys, or try again", ErrUnsupported, p.counted, met)
+	}
+	return nil
+}
+
+// onlyWhere refuses whatever would not be heeded.
+func onlyWhere(stmt *gorm.Statement) error {
+	if stmt.TableExpr != nil || len(stmt.Joins) > 0 || len(stmt.Selects) > 0 || len(stmt.Omits) > 0 || stmt.Distinct {
+		return fmt.Errorf("%w: it takes Where, Not, Or and Scopes alone", ErrUnsupported)
+	}
+	for _, name := range []string{"LIMIT", "ORDER BY", "GROUP BY", "FOR", "RETURNING", "ON CONFLICT", "SET", "WITH"} {
+		if _, given := stmt.Clauses[name]; given {
+			return fmt.Errorf("%w: it takes Where, Not, Or and Scopes alone, and no %s", ErrUnsupported, name)
+		}
 	}
 	return nil
 }
