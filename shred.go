@@ -394,12 +394,21 @@ func sameID(stmt *gorm.Statement, m *row.Model, v reflect.Value) (string, []any)
 	return "(" + strings.Join(conds, " AND ") + ")", args
 }
 
-// idsCondition finds rows by their primary keys, character for character.
+// idsCondition finds rows by their primary keys.
 func idsCondition(stmt *gorm.Statement, m *row.Model, values []reflect.Value) clause.Expression {
 	var conds []string
 	var args []any
 	for _, v := range values {
 		one, ids := identify(stmt, m, v)
+		if stmt.DB.Name() == "sqlite" {
+			// Where a UUID is text. A ledger has it in lower case, whatever case the row has it in.
+			for _, f := range m.Plan.Schema.PrimaryFields {
+				plain := stmt.Quote(f.DBName) + " = ?"
+				if i := slices.Index(one, plain); i >= 0 && strings.EqualFold(string(f.DataType), "uuid") {
+					one[i] = plain + " COLLATE NOCASE"
+				}
+			}
+		}
 		conds, args = append(conds, "("+strings.Join(one, " AND ")+")"), append(args, ids...)
 	}
 	return clause.Expr{SQL: "(" + strings.Join(conds, " OR ") + ")", Vars: args}

@@ -351,7 +351,7 @@ func TestShredManyRows(t *testing.T) {
 
 // TestShreddedRowsTakeNothing goes through the ways of writing.
 func TestShreddedRowsTakeNothing(t *testing.T) {
-	each(t, func(t *testing.T, kind string) {
+	eachDriver(t, func(t *testing.T, kind string) {
 		s := newShreds(t, kind, 4)
 		old := s.rows[1]
 		s.shred(t, s.db.Where("id = 2"), &ShredPatient{})
@@ -825,5 +825,104 @@ func TestShredForgetsKeys(t *testing.T) {
 		if epoch != 1 {
 			t.Errorf("epoch %d", epoch)
 		}
+	})
+}
+
+// shredKind shreds a table by pages, restores it and replays.
+func shredKind[T any](t *testing.T, kind string, row func(i int) T) {
+	t.Run(fmt.Sprintf("%T", *new(T)), func(t *testing.T) {
+		const n = 450
+		s := &shreds{ledger: &bytes.Buffer{}}
+		s.world = openWith(t, kind, localKeys(t), rowseal.Config{Models: []any{new(T)}, ShredLedger: s}, &gorm.Config{})
+		rows := make([]T, n)
+		for i := range rows {
+			rows[i] = row(i)
+		}
+		ok(t, s.db.CreateInBatches(&rows, 150).Error)
+		stmt := &gorm.Statement{DB: s.db}
+		ok(t, stmt.Parse(new(T)))
+		s.backup(t, stmt.Schema.Table)
+		all := s.db.Session(&gorm.Session{AllowGlobalUpdate: true})
+		if got := s.shred(t, s.db, &rows[7]); got.Rows != 1 {
+			t.Errorf("one: %+v", got)
+		}
+		if got := s.shred(t, all, new(T)); got.Rows != n-1 || got.Keys%(n-1) != 0 || got.Already != 1 {
+			t.Errorf("all: %+v", got)
+		}
+		s.restore(t, stmt.Schema.Table)
+		if got := s.replay(t, s.db); got.Shredded != n || got.Other+got.Gone+got.Already != 0 {
+			t.Errorf("%+v", got)
+		}
+		var left int64
+		ok(t, s.db.Model(new(T)).Scopes(rowseal.NotShredded).Count(&left).Error)
+		if left != 0 {
+			t.Errorf("%d rows are left", left)
+		}
+	})
+}
+
+func TestShredByAnyPrimaryKey(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		shredKind(t, kind, func(i int) ManText { return ManText{Code: fmt.Sprintf("ü %d'", i), Name: "x"} })
+		shredKind(t, kind, func(i int) ManPair {
+			return ManPair{Tenant: fmt.Sprint("t", i%5), N: int64(i/10) - 20, Yes: i%10 >= 5, Name: "x"}
+		})
+		shredKind(t, kind, func(i int) ManUUID { return ManUUID{ID: numbered(i), Name: "x"} })
+		shredKind(t, kind, func(i int) ManRaw { return ManRaw{ID: rawID(numbered(i)), Name: "x"} })
+		shredKind(t, kind, func(i int) ManLarge { return ManLarge{ID: 1<<63 - 1 - uint64(i), Name: "x"} })
+		shredKind(t, kind, func(i int) ManFull { return ManFull{Name: "x", Phone: new("1")} })
+		shredKind(t, kind, func(i int) ManHash { return ManHash{Hash: []byte{0xff, byte(i), byte(i >> 8)}, Name: "x"} })
+		if !isMySQL(kind) { // whose uuid type is MariaDB's alone
+			shredKind(t, kind, func(i int) ManNativeUUID { return ManNativeUUID{ID: numbered(i), Name: "x"} })
+			shredKind(t, kind, func(i int) ManTextUUID { return ManTextUUID{ID: strings.ToUpper(numbered(i).String()), Name: "x"} })
+		}
+	})
+}
+
+func TestShredWhoseCommitFails(t *testing.T) {
+	s := newShreds(t, postgres, 2)
+	before := s.dump(t, "shred_patients")
+	s.tamper(t, `CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''too late''; END'`)
+	s.tamper(t, `CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON shred_patients DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late()`)
+	if _, err := rowseal.Shred(s.db.Where("id = 1"), &ShredPatient{}); err == nil || !strings.Contains(err.Error(), "too late") {
+		t.Fatal(err)
+	}
+	if s.dump(t, "shred_patients") != before {
+		t.Error("rows changed")
+	}
+	s.tamper(t, `DROP TRIGGER late ON shred_patients`)
+	if got := s.replay(t, s.db); got.Shredded != 1 { // it was meant
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestShredOfRowsWithContexts: nothing is bound to anything any more, so that context columns are columns like any other.
+func TestShredOfRowsWithContexts(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w, _, rows := cached(t, kind, rowseal.KeyCache{})
+		_, err := rowseal.Shred(w.db.Where("id <= ?", rows[1].ID), &Holder{})
+		ok(t, err)
+		var h Holder
+		ok(t, w.db.First(&h, rows[0].ID).Error)
+		h.TenantID = "tenant 7"
+		ok(t, w.db.Save(&h).Error)
+		ok(t, w.db.Model(&h).Update("tenant_id", "tenant 8").Error)
+		fails(t, w.db.Model(&h).Updates(map[string]any{"tenant_id": "tenant 9", "name": "new"}).Error, rowseal.ErrShredded)
+		var again Holder
+		ok(t, w.db.First(&again, rows[0].ID).Error)
+		if again.TenantID != "tenant 8" || again.Name != "" || !again.EncryptedKMSKey.Shredded() {
+			t.Errorf("%+v", again)
+		}
+		ok(t, rowseal.Rotate(t.Context(), w.db, &again))
+		// By a program that may not decrypt, inside the transaction of another.
+		writer := w.also(t, w.keys, rowseal.Config{Models: []any{holderModel}, WriteOnly: true})
+		ok(t, writer.Transaction(func(tx *gorm.DB) error {
+			got, err := rowseal.Shred(tx, &rows[2])
+			if got.Rows != 1 {
+				t.Errorf("%+v", got)
+			}
+			return err
+		}))
+		fails(t, w.db.Model(&rows[2]).Update("name", "new").Error, rowseal.ErrShredded)
 	})
 }
