@@ -14,7 +14,7 @@ type RowKey = row.RowKey
 //
 //	PhoneKey rowseal.Key `gorm:"column:encrypted_kms_key_phone" json:"-"`
 //
-// Its method Envelope() string gives the column's text, "v1:…", which is not secret. It prints as no more than its version.
+// Its method Envelope() string gives the column's text, "v1:…", which is not secret, and Shredded() bool whether [Shred] destroyed the row's keys. It prints as no more than its version.
 type Key = row.Key
 
 // Secret is a sealed field that stays sealed in memory until it is asked for:

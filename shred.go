@@ -30,16 +30,17 @@ type ShredResult struct {
 // sealed column and blind index. Columns that are not sealed stay. It cannot be undone.
 //
 //	rowseal.Shred(db.Where("patient_id = ?", 7), &Visit{}, &Letter{})
-//	rowseal.Shred(db, &patient) // by its primary key
+//	rowseal.Shred(db, &patient) // with its primary key set, that row alone
 //
 // It makes no call to a key service and needs no permission there. Soft-deleted rows are included. All of it is one transaction, or part of the one that db is; rows are locked in the order of their
-// primary keys, some hundreds at a time. No hook runs, and updated_at stays.
+// primary keys, some hundreds at a time, and model after model as they are given. No hook runs, and updated_at stays.
 //
 // Without conditions it fails with [gorm.ErrMissingWhereClause], unless AllowGlobalUpdate is on. Conditions are Where, Not, Or and Scopes; anything else on db is refused. A condition that finds fewer rows after
-// some of them were shredded, as a sub-query on a sealed field of one of the models does, fails, and nothing is shredded.
+// some of them were shredded, as a sub-query on a sealed field of one of the models does, fails, and nothing is shredded. What a blind index finds is not opened and so not compared: where somebody else may write to the database, shred by primary key. Rows that row-level security
+// hides are not found, as by a DELETE.
 //
 // Afterwards sealed fields of the rows read as NULL, without an error, and whatever would seal a value in one of them fails with [ErrShredded]. [Key].Shredded tells of a row that was read, [Shredded] and [NotShredded] are conditions.
-// Keys that this process remembers ([Config].KeyCache) are forgotten, and other processes told to as by [Revoke]; where db is a transaction, call Revoke after its commit. Rows in the memory of programs stay as they are, but cannot be saved.
+// Keys that processes remember ([Config].KeyCache) are forgotten as by [Revoke]; where db is a transaction, call Revoke after its commit. Rows in the memory of programs stay as they are, but cannot be saved.
 //
 // Backups, replicas that lag, and the server's own log of changes still have the rows, sealed, and their wrapped keys: see docs/operations.md, Erasure. [Config].ShredLedger is told of each row before the commit, so that [ReplayShreds] can shred it again after a restore. Should
 // the commit then fail, or the application's own transaction be rolled back, it says of rows that they are shredded that are not, and a later replay shreds them.
@@ -189,7 +190,6 @@ func (s *shredding) walk(tx *gorm.DB, p *shredPart) error {
 	var last reflect.Value
 	met := int64(0)
 	for {
-		size := p.pageSize()
 		q := lockedRows(tx, p.model)
 		if len(p.where) > 0 {
 			q.Statement.AddClause(clause.Where{Exprs: []clause.Expression{bracketed{clause.Where{Exprs: slices.Clone(p.where)}}}})
@@ -197,17 +197,17 @@ func (s *shredding) walk(tx *gorm.DB, p *shredPart) error {
 		if last.IsValid() {
 			q.Statement.AddClause(clause.Where{Exprs: []clause.Expression{behind(q.Statement, p.model, last)}})
 		}
-		rows, err := readShredRows(q.Limit(size), p.model)
+		rows, err := readShredRows(q.Limit(p.pageSize()), p.model)
 		if err != nil {
 			return err
+		}
+		if len(rows) == 0 {
+			break // and not where a page is short: Postgres leaves out what changed while it waited for a lock
 		}
 		if err := s.write(tx, p, rows); err != nil {
 			return err
 		}
-		if met += int64(len(rows)); len(rows) < size {
-			break
-		}
-		last = rows[len(rows)-1].value
+		met, last = met+int64(len(rows)), rows[len(rows)-1].value
 	}
 	if met < p.counted {
 		return fmt.Errorf("%w: %d rows were found, and %d when they were to be shredded: a condition looks at what shredding changes, or rows were deleted meanwhile; nothing was shredded: name the rows by their primary keys, or try again", ErrUnsupported, p.counted, met)
@@ -460,17 +460,20 @@ func notNull(tx *gorm.DB, m *row.Model) (map[string]bool, error) {
 
 // forget drops keys from memory, here and, where that is committed, elsewhere.
 func (s *shredding) forget(db *gorm.DB) error {
-	if s.plugin.cache == nil || s.result.Rows == 0 {
+	remembers := s.plugin.cache != nil
+	if s.result.Rows == 0 {
 		return nil
 	}
 	if inTransaction(db.Statement) {
-		s.plugin.cache.Forget()
+		if remembers {
+			s.plugin.cache.Forget()
+		}
 		return nil
 	}
 	// What is shredded stays so, whatever becomes of the caller.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(db.Statement.Context), indexWait)
 	defer cancel()
-	if err := Revoke(ctx, db); err != nil {
+	if err := Revoke(ctx, db); err != nil && remembers { // else there may be no table for it, and nobody who asks
 		return fmt.Errorf("rowseal: shred: the rows are shredded; %w", err)
 	}
 	return nil

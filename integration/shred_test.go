@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -503,6 +504,66 @@ func TestShredWhileAnotherWrites(t *testing.T) {
 		ok(t, s.db.Model(&ShredVisit{}).Scopes(rowseal.Shredded).Count(&n).Error)
 		if n != 2 {
 			t.Errorf("%d", n)
+		}
+	})
+}
+
+// TestShredAgainstWriters has writers go on in every way until they are told that the row is gone.
+func TestShredAgainstWriters(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		s := newShreds(t, kind, 2)
+		writers := []func() error{
+			func() error {
+				return s.db.Model(&ShredVisit{PatientID: 1, Day: "2026-01-01"}).Update("report", "whole").Error
+			},
+			func() error {
+				v := ShredVisit{PatientID: 1, Day: "2026-01-01", Report: "upsert"}
+				return s.db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&v).Error
+			},
+			func() error {
+				return s.db.Model(&ShredVisit{}).Where("patient_id = 1").Update("report", "many").Error
+			},
+			func() error {
+				var v ShredVisit
+				if err := s.db.Where("patient_id = 1").First(&v).Error; err != nil {
+					return err
+				}
+				v.Report = "loaded"
+				return s.db.Save(&v).Error
+			},
+		}
+		begun := make(chan struct{}, len(writers))
+		var wg sync.WaitGroup
+		for i, write := range writers {
+			wg.Go(func() {
+				for n := 0; ; n++ {
+					if n == 2 {
+						begun <- struct{}{}
+					}
+					if err := write(); errors.Is(err, rowseal.ErrShredded) {
+						return
+					} else if n > 5000 {
+						t.Errorf("writer %d goes on: %v", i, err)
+						return
+					}
+				}
+			})
+		}
+		for range writers {
+			<-begun
+		}
+		for { // a deadlock is a matter of trying again
+			if _, err := rowseal.Shred(s.db.Where("patient_id = 1"), &ShredVisit{}); err == nil {
+				break
+			} else if t.Context().Err() != nil {
+				t.Fatal(err)
+			}
+		}
+		wg.Wait()
+		var n int64
+		ok(t, s.db.Model(&ShredVisit{}).Scopes(rowseal.Shredded).Where("patient_id = 1 AND report IS NULL").Count(&n).Error)
+		if n != 2 {
+			t.Errorf("%d rows are shredded", n)
 		}
 	})
 }
