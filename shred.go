@@ -32,14 +32,16 @@ type ShredResult struct {
 //	rowseal.Shred(db.Where("patient_id = ?", 7), &Visit{}, &Letter{})
 //	rowseal.Shred(db, &patient) // with its primary key set, that row alone
 //
-// It makes no call to a key service and needs no permission there. Soft-deleted rows are included. All of it is one transaction, or part of the one that db is; rows are locked in the order of their
+// It makes no call to a key service and needs no permission there, but for the index's own key where a condition is by a blind index. Soft-deleted rows are included. All of it is one transaction, or part of the one that db is; rows are locked in the order of their
 // primary keys, some hundreds at a time, and model after model as they are given. No hook runs, and updated_at stays.
 //
 // Without conditions it fails with [gorm.ErrMissingWhereClause], unless AllowGlobalUpdate is on. Conditions are Where, Not, Or and Scopes; anything else on db is refused. A condition that finds fewer rows after
 // some of them were shredded, as a sub-query on a sealed field of one of the models does, fails, and nothing is shredded. What a blind index finds is not opened and so not compared: where somebody else may write to the database, shred by primary key. Rows that row-level security
 // hides are not found, as by a DELETE.
 //
-// Afterwards sealed fields of the rows read as NULL, without an error, and whatever would seal a value in one of them fails with [ErrShredded]. [Key].Shredded tells of a row that was read, [Shredded] and [NotShredded] are conditions.
+// Columns that only another model of the same table seals stay, under a key that is gone: name that model too.
+//
+// Afterwards sealed fields of the rows have their zero values when they are read, without an error, and whatever would seal a value in one of them fails with [ErrShredded], a loaded row that is saved in a slice or as an association included. [Key].Shredded tells of a row that was read, [Shredded] and [NotShredded] are conditions.
 // Keys that processes remember ([Config].KeyCache) are forgotten as by [Revoke]; where db is a transaction, call Revoke after its commit. Rows in the memory of programs stay as they are, but cannot be saved.
 //
 // Backups, replicas that lag, and the server's own log of changes still have the rows, sealed, and their wrapped keys: see docs/operations.md, Erasure. [Config].ShredLedger is told of each row before the commit, so that [ReplayShreds] can shred it again after a restore. Should

@@ -657,6 +657,60 @@ func TestShreddedRowsAreNotRotated(t *testing.T) {
 	})
 }
 
+func TestShredWhileKeysAreRotated(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		s := newShreds(t, kind, 20)
+		var once sync.Once
+		counter := kmskeytest.NewCounter(localkey.NewInsecure())
+		n := 0
+		counter.Before = func(context.Context, kmskeytest.Call) error {
+			if n++; n > 5 { // behind the trial
+				once.Do(func() { s.shred(t, s.db.Where("patient_id <= 10"), &ShredVisit{}) })
+			}
+			return nil
+		}
+		next, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: s.kms}, 2: {Provider: counter}}, Current: 2, Namespace: "test"})
+		ok(t, err)
+		report, err := rotation.RotateKMSKey(t.Context(), s.db, &ShredVisit{}, rotation.Config{Keys: next, Calls: 1})
+		ok(t, err)
+		if report.Raced != 20 || report.Rewrapped != 20 || report.Failed != 0 || report.Shredded != 20 {
+			t.Errorf("%+v", report)
+		}
+		addsUp(t, report)
+		var left int64
+		ok(t, s.db.Model(&ShredVisit{}).Scopes(rowseal.Shredded).Count(&left).Error)
+		if left != 20 {
+			t.Errorf("%d", left)
+		}
+	})
+}
+
+// TestShreddedRowsBesideOthers: rows that belong to others are refused where GORM would insert them, and read like any.
+func TestShreddedRowsBesideOthers(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		s := newShreds(t, kind, 3)
+		s.shred(t, s.db.Where("patient_id = 2"), &ShredVisit{})
+		var p ShredPatient
+		ok(t, s.db.Preload("Visits").First(&p, 2).Error)
+		p.Ward = "north"
+		if err := s.db.Save(&p).Error; err == nil {
+			t.Error("visits were inserted")
+		}
+		ok(t, s.db.Omit(clause.Associations).Save(&p).Error)
+		var n int64
+		ok(t, s.db.Model(&ShredVisit{}).Scopes(rowseal.Shredded).Count(&n).Error)
+		if n != 2 {
+			t.Errorf("%d", n)
+		}
+		var visits []ShredVisit
+		ok(t, s.db.Where("patient_id = 2").Find(&visits).Error)
+		visits[0].Day = "2027-01-01" // a copy under another primary key is a new row
+		visits[0].Report = "new"
+		ok(t, s.db.Create(&visits[0]).Error)
+		fails(t, s.db.Clauses(clause.OnConflict{DoNothing: true}).Create(&visits[1]).Error, rowseal.ErrShredded)
+	})
+}
+
 // backup keeps the rows of tables, for restore.
 func (s *shreds) backup(t testing.TB, tables ...string) {
 	t.Helper()
