@@ -6,11 +6,14 @@ package rowseal
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"gorm.io/gorm"
 
+	"github.com/rowseal/rowseal/kmskey"
 	"github.com/rowseal/rowseal/kmskey/branchkey"
 )
 
@@ -19,7 +22,7 @@ import (
 // transaction.
 //
 // A statement inside a transaction reads on a connection beside it where one is free, and else on the transaction's own, so that it never waits for a second one. A branch key
-// that is missing is never made on that: it takes a connection beside it, for which it waits five seconds at most; SQLite, and pools of one connection, have none, and the error says so.
+// that is missing is never made on that: it takes a connection beside it, for which it waits five seconds at most; SQLite, and pools of one connection, have none. The error is [ErrBranchKey].
 // [branchkey.Keys.Make] makes keys before.
 func BranchKeys(db *gorm.DB) branchkey.Store {
 	return &branchKeys{db: db, finding: map[branchkey.Slot]*finding{}}
@@ -34,35 +37,38 @@ type branchKeys struct {
 	finding map[branchkey.Slot]*finding // outside of transactions, so that a page of rows that finds a key missing takes one connection and not thirty
 }
 
-// finding is one question for a branch key. Who waits for it holds no connection.
+// finding is one question for the branch keys of a slot. Who waits for it holds no connection.
 type finding struct {
-	done   chan struct{}
-	sealed string
-	err    error
+	done chan struct{}
+	keys []branchkey.Key
+	err  error
 }
 
 // ErrBranchKey: a branch key is missing, and could not be made in a transaction.
 var ErrBranchKey = branchkey.ErrInTransaction
 
-const findBranchKey = "SELECT sealed FROM rowseal_branch_keys WHERE namespace = ? AND tenant = ? AND generation = ?"
+// answers reports whether an answer is good enough for whoever wants id, which is any key where it is "": one that is not may be from before the key was there.
+func answers(keys []branchkey.Key, id string) bool {
+	return slices.ContainsFunc(keys, func(k branchkey.Key) bool { return id == "" || k.ID == id })
+}
 
-// Find reads beside a transaction where it can, and else on its connection; where that shows nothing, its snapshot may be older than the key.
-func (b *branchKeys) Find(ctx context.Context, at branchkey.Slot) (string, error) {
+// Find reads beside a transaction where it can, and else on its connection; where that does not show the key, its snapshot may be older.
+func (b *branchKeys) Find(ctx context.Context, at branchkey.Slot, id string) ([]branchkey.Key, error) {
 	if l, inside := lent(ctx); inside {
-		return b.findInside(ctx, l, at)
+		return b.findInside(ctx, l, at, id)
 	}
 	for range 2 {
 		// Another's answer may be from before the key was there, and the row read since; the next one is not. Its error may be that the other left.
-		sealed, mine, err := b.findOnce(ctx, at)
-		if mine || err == nil && sealed != "" {
-			return sealed, err
+		keys, mine, err := b.findOnce(ctx, at)
+		if mine || err == nil && answers(keys, id) {
+			return keys, err
 		}
 	}
 	return b.findBriefly(ctx, at)
 }
 
 // findOnce asks, or waits for the answer of who does.
-func (b *branchKeys) findOnce(ctx context.Context, at branchkey.Slot) (sealed string, mine bool, err error) {
+func (b *branchKeys) findOnce(ctx context.Context, at branchkey.Slot) (keys []branchkey.Key, mine bool, err error) {
 	b.mu.Lock()
 	f, asked := b.finding[at]
 	if !asked {
@@ -73,9 +79,9 @@ func (b *branchKeys) findOnce(ctx context.Context, at branchkey.Slot) (sealed st
 	if asked {
 		select {
 		case <-f.done:
-			return f.sealed, false, f.err
+			return f.keys, false, f.err
 		case <-ctx.Done():
-			return "", true, ctx.Err()
+			return nil, true, ctx.Err()
 		}
 	}
 	defer func() {
@@ -84,85 +90,125 @@ func (b *branchKeys) findOnce(ctx context.Context, at branchkey.Slot) (sealed st
 		b.mu.Unlock()
 		close(f.done)
 	}()
-	f.sealed, f.err = b.findBriefly(ctx, at)
-	return f.sealed, true, f.err
+	f.keys, f.err = b.findBriefly(ctx, at)
+	return f.keys, true, f.err
 }
 
 // findBriefly reads on a connection of the pool. All may be with statements that wait for a key: one that streams its rows has no other to lend.
-func (b *branchKeys) findBriefly(ctx context.Context, at branchkey.Slot) (string, error) {
+func (b *branchKeys) findBriefly(ctx context.Context, at branchkey.Slot) ([]branchkey.Key, error) {
 	brief, cancel := context.WithTimeout(ctx, indexWait)
 	defer cancel()
 	return b.find(brief, b.pool(), at)
 }
 
-func (b *branchKeys) findInside(ctx context.Context, l *loan, at branchkey.Slot) (sealed string, err error) {
+func (b *branchKeys) findInside(ctx context.Context, l *loan, at branchkey.Slot, id string) (keys []branchkey.Key, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if sealed = l.found[at]; sealed != "" {
-		return sealed, nil
+	if keys = l.found[at]; answers(keys, id) {
+		return keys, nil
 	}
 	defer func() {
-		if err == nil && sealed != "" {
+		if err == nil && len(keys) > 0 {
 			if l.found == nil {
-				l.found = map[branchkey.Slot]string{}
+				l.found = map[branchkey.Slot][]branchkey.Key{}
 			}
-			l.found[at] = sealed
+			l.found[at] = keys
 		}
 	}()
+	var refused error
 	if beside(ctx, b.db, func(ctx context.Context) (err error) {
-		sealed, err = b.find(ctx, b.pool(), at)
+		if keys, err = b.find(ctx, b.pool(), at); errors.Is(err, kmskey.ErrShredded) {
+			refused, err = err, nil // which is an answer
+		}
 		return err
 	}) {
-		return sealed, nil
+		return keys, refused
 	}
 	brief, cancel := context.WithTimeout(ctx, indexWait)
 	defer cancel()
-	if sealed, err = b.find(brief, l.pool, at); err != nil || sealed != "" || alone(b.db) {
-		return sealed, err
+	if keys, err = b.find(brief, l.pool, at); err != nil || answers(keys, id) || alone(b.db) {
+		return keys, err
 	}
 	return b.find(brief, b.pool(), at)
 }
 
-func (b *branchKeys) find(ctx context.Context, pool gorm.ConnPool, at branchkey.Slot) (sealed string, err error) {
-	rows, err := pool.QueryContext(ctx, bindings(b.db, findBranchKey), at.Namespace, at.Tenant, at.Generation)
+// The tombstone of a shredded tenant is a row of generation 0, which no key has, so that one question finds it with the keys of any generation.
+const findBranchKeys = "SELECT generation, key_id, sealed, created_ms FROM rowseal_branch_keys WHERE namespace = ? AND tenant = ? AND generation IN (0, ?) ORDER BY created_ms, key_id"
+
+func (b *branchKeys) find(ctx context.Context, pool gorm.ConnPool, at branchkey.Slot) (keys []branchkey.Key, err error) {
+	rows, err := pool.QueryContext(ctx, bindings(b.db, findBranchKeys), at.Namespace, at.Tenant, at.Generation)
 	if err != nil {
-		return "", unread(ctx, err)
+		return nil, unread(ctx, err)
 	}
 	defer rows.Close()
-	if rows.Next() {
-		err = rows.Scan(&sealed)
+	shredded := false
+	for rows.Next() {
+		var k branchkey.Key
+		var generation int
+		if err := rows.Scan(&generation, &k.ID, &k.Sealed, &k.Created); err != nil {
+			return nil, err
+		}
+		if shredded = shredded || generation == 0; generation != 0 {
+			keys = append(keys, k)
+		}
 	}
-	return sealed, errors.Join(err, rows.Err())
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	if shredded {
+		return nil, kmskey.ErrShredded
+	}
+	return keys, nil
 }
 
 // Add never writes in the statement's transaction.
-func (b *branchKeys) Add(ctx context.Context, at branchkey.Slot, sealed string) (string, error) {
+func (b *branchKeys) Add(ctx context.Context, at branchkey.Slot, keys ...branchkey.Key) ([]branchkey.Key, error) {
 	if _, inside := lent(ctx); inside {
 		if alone(b.db) {
-			return "", ErrBranchKey
+			return nil, ErrBranchKey
 		}
 		brief, cancel := context.WithTimeout(ctx, indexWait)
 		defer cancel()
-		ctx = brief
+		stand, err := b.add(brief, at, keys)
+		if err != nil && brief.Err() != nil && ctx.Err() == nil {
+			err = fmt.Errorf("%w (%w)", ErrBranchKey, err) // no connection came
+		}
+		return stand, err
 	}
-	query := "INSERT INTO rowseal_branch_keys (namespace, tenant, generation, sealed, created_ms) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+	return b.add(ctx, at, keys)
+}
+
+func (b *branchKeys) add(ctx context.Context, at branchkey.Slot, keys []branchkey.Key) ([]branchkey.Key, error) {
+	for _, k := range keys {
+		if err := b.insert(ctx, at, k); err != nil {
+			return nil, err
+		}
+	}
+	stand, err := b.find(ctx, b.pool(), at)
+	if errors.Is(err, kmskey.ErrShredded) {
+		// A tombstone that is not seen here comes before the DELETE that follows it, which then finds what was inserted.
+		if _, err := b.destroy(ctx, at.Namespace, at.Tenant); err != nil {
+			return nil, err
+		}
+	}
+	return stand, err
+}
+
+// insert leaves a key alone that is there.
+func (b *branchKeys) insert(ctx context.Context, at branchkey.Slot, k branchkey.Key) error {
+	query := "INSERT INTO rowseal_branch_keys (namespace, tenant, generation, key_id, sealed, created_ms) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 	if isMySQL(b.db) {
-		query = "INSERT IGNORE INTO rowseal_branch_keys (namespace, tenant, generation, sealed, created_ms) VALUES (?, ?, ?, ?, ?)"
+		// Not INSERT IGNORE, which would shorten what is too long as well.
+		query = "INSERT INTO rowseal_branch_keys (namespace, tenant, generation, key_id, sealed, created_ms) VALUES (?, ?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE key_id = key_id"
 	}
-	if _, err := b.pool().ExecContext(ctx, bindings(b.db, query), at.Namespace, at.Tenant, at.Generation, sealed, time.Now().UnixMilli()); err != nil {
-		return "", err
-	}
-	stands, err := b.find(ctx, b.pool(), at)
-	if err == nil && stands == "" {
-		err = errors.New("it was stored, and is not there")
-	}
-	return stands, err
+	_, err := b.pool().ExecContext(ctx, bindings(b.db, query), at.Namespace, at.Tenant, at.Generation, k.ID, k.Sealed, k.Created)
+	return err
 }
 
 // Replace compares and sets.
-func (b *branchKeys) Replace(ctx context.Context, at branchkey.Slot, old, next string) (bool, error) {
-	result, err := b.pool().ExecContext(ctx, bindings(b.db, "UPDATE rowseal_branch_keys SET sealed = ? WHERE namespace = ? AND tenant = ? AND generation = ? AND sealed = ?"),
-		next, at.Namespace, at.Tenant, at.Generation, old)
+func (b *branchKeys) Replace(ctx context.Context, at branchkey.Slot, id, old, next string) (bool, error) {
+	result, err := b.pool().ExecContext(ctx, bindings(b.db, "UPDATE rowseal_branch_keys SET sealed = ? WHERE namespace = ? AND tenant = ? AND generation = ? AND key_id = ? AND sealed = ?"),
+		next, at.Namespace, at.Tenant, at.Generation, id, old)
 	if err != nil {
 		return false, err
 	}
@@ -170,21 +216,43 @@ func (b *branchKeys) Replace(ctx context.Context, at branchkey.Slot, old, next s
 	return n > 0, err
 }
 
-// All is in the order of tenant and generation.
+// All is in the order of tenant, generation and id.
 func (b *branchKeys) All(ctx context.Context, namespace string) (entries []branchkey.Entry, err error) {
-	rows, err := b.pool().QueryContext(ctx, bindings(b.db, "SELECT tenant, generation, sealed FROM rowseal_branch_keys WHERE namespace = ? ORDER BY tenant, generation"), namespace)
+	rows, err := b.pool().QueryContext(ctx, bindings(b.db, "SELECT tenant, generation, key_id, sealed, created_ms FROM rowseal_branch_keys "+
+		"WHERE namespace = ? AND generation > 0 AND sealed <> '' ORDER BY tenant, generation, key_id"), namespace)
 	if err != nil {
 		return nil, unread(ctx, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		e := branchkey.Entry{Slot: branchkey.Slot{Namespace: namespace}}
-		if err := rows.Scan(&e.Tenant, &e.Generation, &e.Sealed); err != nil {
+		if err := rows.Scan(&e.Tenant, &e.Generation, &e.ID, &e.Sealed, &e.Created); err != nil {
 			return nil, err
 		}
 		entries = append(entries, e)
 	}
 	return entries, rows.Err()
+}
+
+// Shred writes the tombstone, and then deletes, each committed by itself: whoever adds a key meanwhile either finds the tombstone or has its key deleted.
+func (b *branchKeys) Shred(ctx context.Context, namespace, tenant string) (int, error) {
+	if _, inside := lent(ctx); inside {
+		return 0, errors.New("not with the context of a statement in a transaction")
+	}
+	if err := b.insert(ctx, branchkey.Slot{Namespace: namespace, Tenant: tenant}, branchkey.Key{Created: time.Now().UnixMilli()}); err != nil {
+		return 0, unread(ctx, err)
+	}
+	return b.destroy(ctx, namespace, tenant)
+}
+
+// destroy deletes the keys of a tenant that has a tombstone.
+func (b *branchKeys) destroy(ctx context.Context, namespace, tenant string) (int, error) {
+	result, err := b.pool().ExecContext(ctx, bindings(b.db, "DELETE FROM rowseal_branch_keys WHERE namespace = ? AND tenant = ? AND generation > 0"), namespace, tenant)
+	if err != nil {
+		return 0, err
+	}
+	n, err := result.RowsAffected()
+	return int(n), err
 }
 
 // branchEpoch is the row of rowseal_epochs that branch keys go by; no row is epoch 0.

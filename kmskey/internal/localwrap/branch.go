@@ -121,10 +121,10 @@ func branchAAD(ref string, context []byte) []byte {
 	return append(tuple(labelBranchAAD, ref), context...)
 }
 
-// Check refuses a blob that no branch key can have made, before any key is asked for.
-func Check(blob []byte) error {
+// BranchID is the [Branch.ID] of the branch key that blob names. It refuses a blob that no branch key can have made, before any key is asked for.
+func BranchID(blob []byte) (string, error) {
 	if len(blob) != BranchSize || blob[0] != formatBranch {
-		return fmt.Errorf("localwrap: unwrap: %w", ErrMalformed)
+		return "", fmt.Errorf("localwrap: unwrap: %w", ErrMalformed)
 	}
-	return nil
+	return fmt.Sprintf("%x", blob[1:1+branchIDSize]), nil
 }
