@@ -386,6 +386,6 @@ func TestBranchKeysOnOneConnection(t *testing.T) {
 			return tx.Create(&more).Error
 		}))
 		err := one().Transaction(func(tx *gorm.DB) error { return tx.Create(&Holder{TenantID: "new"}).Error })
-		fails(t, err, rowseal.ErrBranchKey, "the transaction's connection is the only one")
+		fails(t, err, rowseal.ErrBranchKey, "no connection is free beside the transaction")
 	})
 }

@@ -43,7 +43,8 @@ type Config struct {
 	// Tenants bounds the branch keys that a process holds; the one that was not used for longest goes. Defaults to 1,000.
 	Tenants int
 
-	// EpochAge is how often a process looks whether [Keys.Revoke] was called: one query on the store. Defaults to 20 seconds; at most a minute.
+	// EpochAge is how often a process looks whether [Keys.Revoke] was called, one query on the store, and whether the store still has the keys that it wraps under, one query for each tenant whose rows
+	// it writes. Defaults to 20 seconds; at most a minute.
 	EpochAge time.Duration
 
 	// Now is the clock; tests set it. Defaults to time.Now.
@@ -103,7 +104,7 @@ func New(cfg Config) (*Keys, error) {
 	if err != nil {
 		return fail("%w", err)
 	}
-	return &Keys{keys: cfg.Keys, box: box, store: cfg.Store, tenant: cfg.Tenant, cache: cache, known: newKnown(cfg.Tenants, cache.Has),
+	return &Keys{keys: cfg.Keys, box: box, store: cfg.Store, tenant: cfg.Tenant, cache: cache, known: newKnown(cfg.Tenants, cmp.Or(cfg.EpochAge, keycache.EpochAge), cache.Has),
 		epoch: epoch, now: cfg.Now, making: make(chan struct{}, 1)}, nil
 }
 
@@ -354,10 +355,15 @@ func (k *Keys) useKey(ctx context.Context, p place, keys []Key, do func(*localwr
 
 // current gives the id of the key that wraps, and what the table said where it was asked. A key is made where there is none.
 func (k *Keys) current(ctx context.Context, at Slot) (id string, keys []Key, err error) {
-	ask := func() bool {
-		if id = k.known.wraps(at); id == "" {
-			keys, err = k.find(ctx, at, "")
-			id = wrapping(keys)
+	ask := func() (answered bool) {
+		known, turn := k.known.wraps(at, k.now())
+		if !turn {
+			id = known
+			return true
+		}
+		keys, err = k.find(ctx, at, "")
+		if id = wrapping(keys); err != nil && known != "" && !errors.Is(err, kmskey.ErrShredded) {
+			id, err = known, nil // for as long as its age and the epoch let it
 		}
 		return id != "" || err != nil
 	}

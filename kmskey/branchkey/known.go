@@ -31,12 +31,13 @@ const (
 
 // known is safe for concurrent use.
 type known struct {
-	most int              // slots, from which those without a key in the cache go
+	most int              // slots, beyond which those without a key in the cache go
+	age  time.Duration    // of a slot's wrapping key, until the table is looked at again
 	held func(place) bool // whether the cache has it
 
 	mu      sync.Mutex
 	keys    map[Slot][]Key // that this process has opened: rows may lie under them, so they go back where the table has lost them
-	current map[Slot]string
+	current map[Slot]current
 	gone    map[place]absence // "" stands for all keys of a shredded tenant's slot
 	owed    []Slot            // to be compared with the table
 	rest    time.Time         // until then owed waits
@@ -49,15 +50,27 @@ type absence struct {
 	until time.Time
 }
 
-func newKnown(tenants int, held func(place) bool) *known {
-	return &known{most: 2 * tenants, held: held, keys: map[Slot][]Key{}, current: map[Slot]string{}, gone: map[place]absence{}}
+// current is the key that wraps.
+type current struct {
+	id    string
+	asked time.Time // the table
 }
 
-// wraps gives the id of the key that wraps, "" where that is not known.
-func (n *known) wraps(at Slot) string {
+func newKnown(tenants int, age time.Duration, held func(place) bool) *known {
+	return &known{most: 2 * tenants, age: age, held: held, keys: map[Slot][]Key{}, current: map[Slot]current{}, gone: map[place]absence{}}
+}
+
+// wraps gives the id of the key that wraps, "" where that is not known. Now and then it is one caller's turn to look whether the table still has it.
+func (n *known) wraps(at Slot, now time.Time) (id string, turn bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.current[at]
+	c, ok := n.current[at]
+	if age := now.Sub(c.asked); !ok || age >= 0 && age < n.age {
+		return c.id, !ok
+	}
+	c.asked = now
+	n.current[at] = c
+	return c.id, true
 }
 
 // absent gives the error of a key that was looked for a moment ago, and was not there.
@@ -100,7 +113,7 @@ func (n *known) stand(at Slot, id string, keys []Key, now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if first := wrapping(keys); first != "" {
-		n.current[at] = first
+		n.current[at] = current{first, now}
 	} else {
 		delete(n.current, at)
 	}
