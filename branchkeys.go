@@ -44,6 +44,12 @@ type finding struct {
 	err  error
 }
 
+// branchID is one key of a slot.
+type branchID struct {
+	branchkey.Slot
+	id string
+}
+
 // ErrBranchKey: a branch key is missing, and could not be made in a transaction.
 var ErrBranchKey = branchkey.ErrInTransaction
 
@@ -57,10 +63,10 @@ func (b *branchKeys) Find(ctx context.Context, at branchkey.Slot, id string) ([]
 	if l, inside := lent(ctx); inside {
 		return b.findInside(ctx, l, at, id)
 	}
-	for range 2 {
-		// Another's answer may be from before the key was there, and the row read since; the next one is not. Its error may be that the other left.
+	for _, later := range []bool{false, true} {
+		// Another's answer may be from before the key was there, and the row read since; the next one was asked for after this one came. An error may be that the other left.
 		keys, mine, err := b.findOnce(ctx, at)
-		if mine || err == nil && answers(keys, id) {
+		if mine || err == nil && (later || answers(keys, id)) {
 			return keys, err
 		}
 	}
@@ -104,15 +110,21 @@ func (b *branchKeys) findBriefly(ctx context.Context, at branchkey.Slot) ([]bran
 func (b *branchKeys) findInside(ctx context.Context, l *loan, at branchkey.Slot, id string) (keys []branchkey.Key, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if keys = l.found[at]; answers(keys, id) {
+	if keys = l.found[at]; answers(keys, id) || l.lacks[branchID{at, id}] {
 		return keys, nil
 	}
 	defer func() {
-		if err == nil && len(keys) > 0 {
-			if l.found == nil {
-				l.found = map[branchkey.Slot][]branchkey.Key{}
-			}
+		if err != nil {
+			return
+		}
+		if l.found == nil {
+			l.found, l.lacks = map[branchkey.Slot][]branchkey.Key{}, map[branchID]bool{}
+		}
+		if len(keys) > 0 {
 			l.found[at] = keys
+		}
+		if id != "" && !answers(keys, id) {
+			l.lacks[branchID{at, id}] = true
 		}
 	}()
 	var refused error
@@ -129,7 +141,19 @@ func (b *branchKeys) findInside(ctx context.Context, l *loan, at branchkey.Slot,
 	if keys, err = b.find(brief, l.pool, at); err != nil || answers(keys, id) || alone(b.db) {
 		return keys, err
 	}
-	return b.find(brief, b.pool(), at)
+	keys, err = b.find(brief, b.pool(), at)
+	if id == "" {
+		err = unmade(ctx, brief, err)
+	}
+	return keys, err
+}
+
+// unmade says of a key that is to be made, and for which no connection came, what to do before.
+func unmade(ctx, brief context.Context, err error) error {
+	if err != nil && brief.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w (%w)", ErrBranchKey, err)
+	}
+	return err
 }
 
 // The tombstone of a shredded tenant is a row of generation 0, which no key has, so that one question finds it with the keys of any generation.
@@ -170,10 +194,7 @@ func (b *branchKeys) Add(ctx context.Context, at branchkey.Slot, keys ...branchk
 		brief, cancel := context.WithTimeout(ctx, indexWait)
 		defer cancel()
 		stand, err := b.add(brief, at, keys)
-		if err != nil && brief.Err() != nil && ctx.Err() == nil {
-			err = fmt.Errorf("%w (%w)", ErrBranchKey, err) // no connection came
-		}
-		return stand, err
+		return stand, unmade(ctx, brief, err)
 	}
 	return b.add(ctx, at, keys)
 }

@@ -3,6 +3,7 @@
 package branchkey
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -79,8 +80,11 @@ func (n *known) absent(p place, now time.Time) error {
 	defer n.mu.Unlock()
 	for _, q := range []place{p, {p.Slot, ""}} {
 		if a, ok := n.gone[q]; ok {
+			var m *missing
+			_, stands := n.current[p.Slot]
+			outdated := errors.As(a.err, &m) && m.others == 0 && stands // another key was made since, and the error says that there is none
 			// By both sides, for a clock that was set back.
-			if left := a.until.Sub(now); left > 0 && left <= goneFor {
+			if left := a.until.Sub(now); left > 0 && left <= goneFor && !outdated {
 				return a.err
 			}
 			delete(n.gone, q)
