@@ -477,7 +477,7 @@ func TestMigrationsKeepTheLedger(t *testing.T) {
 		fails(t, err, migrations.ErrBranchKeys, "there are branch keys: 1; no row under one opens without it")
 		_, err = migrations.Discard(t.Context(), db, 0)
 		fails(t, err, migrations.ErrBranchKeys, "empty rowseal_branch_keys yourself")
-		s.exec(t, "DELETE FROM rowseal_branch_keys")
+		s.exec(t, "UPDATE rowseal_branch_keys SET sealed = ''") // what was destroyed is lost already
 		done, err := migrations.Discard(t.Context(), db, 0)
 		ok(t, err)
 		if len(done) != 1 || strings.Contains(s.shape(t), "rowseal_runs") {

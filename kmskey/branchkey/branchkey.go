@@ -226,8 +226,8 @@ func (k *Keys) Status(ctx context.Context) (Status, error) {
 // There is no way back. As with [Keys.Revoke], every process asks the service anew for the keys that it needs.
 //
 // The keys are gone from the table and from memory, and not from the backups, the write-ahead log and the replicas of the database: there they lie wrapped, and whoever may use the service's key opens them, until those
-// are deleted or expire, or the service's key is deleted. After a restore from before the act, the tenants must be shredded again. Rows of the tenants that lie under the service's key directly are not touched, nor is
-// what [rowseal.KeyCache] remembers: call rowseal.Revoke too where that is used.
+// are deleted or expire, or the service's key is deleted. After a restore from before the act, or a failover that lost it, the tenants must be shredded again. Rows of the tenants that lie under the service's key directly are not touched, nor is
+// what rowseal.Config.KeyCache remembers: call rowseal.Revoke too where that is used.
 //
 // Where it fails it may have done a part, and may be called again. Without [Config.Tenant], which makes all rows one tenant's, it is refused.
 func (k *Keys) Shred(ctx context.Context, tenants ...string) (destroyed int, err error) {

@@ -7,6 +7,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/subtle"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -53,7 +54,7 @@ func NewBranch(key []byte) (*Branch, error) {
 }
 
 // ID names the branch key in hexadecimal, without telling anything about it. As [KeyID], it tells keys apart and proves nothing.
-func (b *Branch) ID() string { return fmt.Sprintf("%x", b.id) }
+func (b *Branch) ID() string { return hex.EncodeToString(b.id[:]) }
 
 // Destroy overwrites the key. The HMACs made of it are left to the collector, which is as much as Go allows.
 func (b *Branch) Destroy() {
@@ -126,5 +127,5 @@ func BranchID(blob []byte) (string, error) {
 	if len(blob) != BranchSize || blob[0] != formatBranch {
 		return "", fmt.Errorf("localwrap: unwrap: %w", ErrMalformed)
 	}
-	return fmt.Sprintf("%x", blob[1:1+branchIDSize]), nil
+	return hex.EncodeToString(blob[1 : 1+branchIDSize]), nil
 }
