@@ -307,17 +307,20 @@ func (k *Keys) use(ctx context.Context, at Slot, id string, do func(*localwrap.B
 	if id != "" {
 		return k.useKey(ctx, place{at, id}, nil, do)
 	}
-	for tries := 0; ; tries++ {
+	var gone error
+	for range 3 {
 		current, keys, err := k.current(ctx, at)
 		if err != nil {
 			return err
 		}
-		err = k.useKey(ctx, place{at, current}, keys, do)
-		// One that has gone since it was found to be current: the table has said by now which one is.
-		if gone := isMissing(err) || errors.Is(err, kmskey.ErrShredded); !gone || tries == 2 {
-			return err
+		gone = k.useKey(ctx, place{at, current}, keys, do)
+		if !isMissing(gone) && !errors.Is(gone, kmskey.ErrShredded) {
+			return gone
 		}
+		// It has gone since it was found to be the one that wraps, and nobody here has opened it: which one does, the table must say.
+		k.known.forget(at, current)
 	}
+	return fmt.Errorf("%w: keys are gone as soon as they are found: %s", errStore, gone.Error())
 }
 
 // settle compares what this process knows with the table, after a revocation or a restore. What does not succeed the next caller tries, so it has no error: a key may be lost

@@ -74,6 +74,15 @@ func (n *known) wraps(at Slot, now time.Time) (id string, turn bool) {
 	return c.id, true
 }
 
+// forget has the table be asked which key wraps, if id is thought to.
+func (n *known) forget(at Slot, id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.current[at].id == id {
+		delete(n.current, at)
+	}
+}
+
 // absent gives the error of a key that was looked for a moment ago, and was not there.
 func (n *known) absent(p place, now time.Time) error {
 	n.mu.Lock()

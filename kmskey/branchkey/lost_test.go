@@ -380,3 +380,59 @@ func TestManyTenants(t *testing.T) {
 		t.Error("the key that is used most was not put back")
 	}
 }
+
+// Whatever is lost while processes wrap and unwrap at once, a fresh one opens every row once they have had their minute.
+func TestNothingIsLostInADisorder(t *testing.T) {
+	first := newRig(t, nil)
+	processes := []*rig{first, first.another(t), first.another(t)}
+	type row struct {
+		tenant string
+		w      kmskey.Wrapped
+	}
+	var mu sync.Mutex
+	var rows []row
+	var wg sync.WaitGroup
+	for n, r := range processes {
+		for g := range 4 {
+			wg.Go(func() {
+				for i := range 150 {
+					tenant := fmt.Sprint("tenant ", (i+g)%5)
+					w, err := r.Generation(2).Wrap(t.Context(), kmskey.NewDEK(), contextOf(t, tenant, 1))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					mu.Lock()
+					rows = append(rows, row{tenant, w})
+					mu.Unlock()
+					switch (i + 7*g + 31*n) % 50 {
+					case 0, 1:
+						first.table.lose()
+					case 2:
+						if err := r.Revoke(t.Context()); err != nil {
+							t.Error(err)
+						}
+					case 3, 4, 5, 6:
+						r.clock.advance(20 * time.Second)
+					case 7:
+						r.clock.advance(13 * time.Minute)
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if err := first.Revoke(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range processes {
+		r.clock.advance(time.Minute)
+		wrap(t, r.Generation(2), contextOf(t, "another", 1))
+	}
+	fresh := first.another(t)
+	for i, row := range rows {
+		if _, err := fresh.Generation(2).Unwrap(t.Context(), row.w, contextOf(t, row.tenant, 1)); err != nil {
+			t.Fatalf("row %d of %d: %v", i, len(rows), err)
+		}
+	}
+}
