@@ -269,8 +269,8 @@ func (k *Keys) Revoke(ctx context.Context) error {
 }
 
 func (k *Keys) flush() {
+	k.known.flush() // first: what is asked of the cache from now on goes by no older answer of the table
 	k.cache.Flush()
-	k.known.flush()
 }
 
 // context is what the service wraps a branch key under: docs/format.md, section 15.
@@ -309,11 +309,11 @@ func (k *Keys) use(ctx context.Context, at Slot, id string, do func(*localwrap.B
 	}
 	var gone error
 	for range 3 {
-		current, keys, err := k.current(ctx, at)
+		current, said, err := k.current(ctx, at)
 		if err != nil {
 			return err
 		}
-		gone = k.useKey(ctx, place{at, current}, keys, do)
+		gone = k.useKey(ctx, place{at, current}, said, do)
 		if !isMissing(gone) && !errors.Is(gone, kmskey.ErrShredded) {
 			return gone
 		}
@@ -331,47 +331,54 @@ func (k *Keys) settle(ctx context.Context) {
 		if !ok {
 			return
 		}
-		if _, err := k.find(ctx, at, ""); err != nil && !errors.Is(err, kmskey.ErrShredded) {
+		if err := k.find(ctx, at, "").err; err != nil && !errors.Is(err, kmskey.ErrShredded) {
 			k.known.stillOwes(at, k.now())
 			return
 		}
 	}
 }
 
-// useKey has do work with a key; keys is what the table has just said of its slot, nil where it was not asked.
-func (k *Keys) useKey(ctx context.Context, p place, keys []Key, do func(*localwrap.Branch) error) error {
-	var err error
-	if keys == nil && !k.cache.Has(p) {
+// answer is what the table said of a slot.
+type answer struct {
+	keys  []Key
+	err   error
+	round uint64 // of known, before the table was asked
+}
+
+// useKey has do work with a key; said is what the table has just said of its slot, nil where it was not asked.
+func (k *Keys) useKey(ctx context.Context, p place, said *answer, do func(*localwrap.Branch) error) error {
+	if said == nil && !k.cache.Has(p) {
 		// Before others wait for this one's answer: they may hold the very connections that the table waits for.
-		keys, err = k.find(ctx, p.Slot, p.id)
+		said = k.find(ctx, p.Slot, p.id)
 	}
 	return k.cache.Use(ctx, p, 0, func(ctx context.Context) (*localwrap.Branch, error) {
-		if keys == nil && err == nil {
-			keys, err = k.find(ctx, p.Slot, p.id)
+		// One from before a revocation would have the cache remember the key of a tenant that was shredded.
+		if said == nil || said.round != k.known.round.Load() {
+			said = k.find(ctx, p.Slot, p.id)
 		}
-		if err != nil {
-			return nil, err
+		if said.err != nil {
+			return nil, said.err
 		}
-		return k.open(ctx, p, keys)
+		return k.open(ctx, p, said.keys)
 	}, do)
 }
 
 // current gives the id of the key that wraps, and what the table said where it was asked. A key is made where there is none.
-func (k *Keys) current(ctx context.Context, at Slot) (id string, keys []Key, err error) {
+func (k *Keys) current(ctx context.Context, at Slot) (id string, said *answer, err error) {
 	ask := func() (answered bool) {
 		known, turn := k.known.wraps(at, k.now())
 		if !turn {
 			id = known
 			return true
 		}
-		keys, err = k.find(ctx, at, "")
-		if id = wrapping(keys); err != nil && known != "" && !errors.Is(err, kmskey.ErrShredded) {
-			id, err = known, nil // for as long as its age and the epoch let it
+		said = k.find(ctx, at, "")
+		if id, err = wrapping(said.keys), said.err; err != nil && known != "" && !errors.Is(err, kmskey.ErrShredded) {
+			id, said, err = known, nil, nil // for as long as its age and the epoch let it
 		}
 		return id != "" || err != nil
 	}
 	if ask() {
-		return id, keys, err
+		return id, said, err
 	}
 	// One at a time, so that a page of rows of a new tenant makes one key and not thirty.
 	select {
@@ -381,20 +388,19 @@ func (k *Keys) current(ctx context.Context, at Slot) (id string, keys []Key, err
 		return "", nil, ctx.Err()
 	}
 	if ask() {
-		return id, keys, err // somebody else was first
+		return id, said, err // somebody else was first
 	}
-	if keys, err = k.create(ctx, at); err != nil {
-		return "", nil, err
-	}
-	// Of two processes that made one, both go by the older. It is opened as the table has it, before any row depends on it.
-	return wrapping(keys), keys, nil
+	// Of two processes that make one, both go by the older. It is opened as the table has it, before any row depends on it.
+	said = k.create(ctx, at)
+	return wrapping(said.keys), said, said.err
 }
 
 // find asks the table for the keys of a slot, and gives it back those that it has lost: rows lie under them, and every other process would need another key. Only the keys of a
 // shredded tenant, and those whose sealed form was emptied, stay away.
-func (k *Keys) find(ctx context.Context, at Slot, id string) ([]Key, error) {
+func (k *Keys) find(ctx context.Context, at Slot, id string) *answer {
+	round := k.known.round.Load()
 	if err := k.known.absent(place{at, id}, k.now()); err != nil {
-		return nil, err
+		return &answer{err: err, round: round}
 	}
 	keys, err := k.store.Find(ctx, at, id)
 	act := "read"
@@ -404,17 +410,19 @@ func (k *Keys) find(ctx context.Context, at Slot, id string) ([]Key, error) {
 			keys, err = k.store.Add(ctx, at, lost...)
 		}
 	}
+	return k.note(at, id, act, keys, err, round)
+}
+
+// note keeps what the table answered to an act.
+func (k *Keys) note(at Slot, id, act string, keys []Key, err error, round uint64) *answer {
 	switch {
 	case errors.Is(err, kmskey.ErrShredded):
-		return nil, k.known.shredded(at, k.now())
+		return &answer{err: k.known.shredded(at, k.now()), round: round}
 	case err != nil:
-		return nil, fmt.Errorf("%w: %s: %w", errStore, act, err)
+		return &answer{err: fmt.Errorf("%w: %s: %w", errStore, act, err), round: round}
 	}
 	k.known.stand(at, id, keys, k.now())
-	if keys == nil {
-		keys = []Key{} // it was asked
-	}
-	return keys, nil
+	return &answer{keys: keys, round: round}
 }
 
 // open has a key of those that the table holds unwrapped.
@@ -443,30 +451,24 @@ func (k *Keys) open(ctx context.Context, p place, keys []Key) (*localwrap.Branch
 	return b, nil
 }
 
-func (k *Keys) create(ctx context.Context, at Slot) ([]Key, error) {
+func (k *Keys) create(ctx context.Context, at Slot) *answer {
+	round := k.known.round.Load()
 	fresh := kmskey.NewDEK() // 32 random bytes, as a branch key is
 	defer fresh.Destroy()
 	b, err := localwrap.NewBranch(fresh.Bytes())
 	if err != nil {
-		return nil, err
+		return &answer{err: err}
 	}
 	defer b.Destroy()
 	sealed, err := k.box.Seal(ctx, fresh.Bytes(), k.context(at)...)
 	if err != nil {
-		return nil, err
+		return &answer{err: err}
 	}
 	keys, err := k.store.Add(ctx, at, Key{ID: b.ID(), Sealed: sealed, Created: k.now().UnixMilli()})
-	switch {
-	case errors.Is(err, kmskey.ErrShredded):
-		return nil, k.known.shredded(at, k.now())
-	case err == nil && wrapping(keys) == "":
+	if err == nil && wrapping(keys) == "" {
 		err = errors.New("it was stored, and is not there")
-		fallthrough
-	case err != nil:
-		return nil, fmt.Errorf("%w: store a new one: %w", errStore, err)
 	}
-	k.known.stand(at, "", keys, k.now())
-	return keys, nil
+	return k.note(at, "", "store a new one", keys, err, round)
 }
 
 // String prints no key.

@@ -25,10 +25,11 @@ type table struct {
 	keys     map[branchkey.Slot][]branchkey.Key
 	shredded map[string]bool // by tenant
 	epoch    int64
-	asked    int   // for the epoch
-	found    int   // questions for keys
-	fails    error // every act
-	closed   error // Add alone
+	asked    int    // for the epoch
+	found    int    // questions for keys
+	fails    error  // every act
+	closed   error  // Add alone
+	then     func() // once, when Find has its answer
 }
 
 func newTable() *table {
@@ -37,9 +38,15 @@ func newTable() *table {
 
 func (s *table) Find(_ context.Context, at branchkey.Slot, _ string) ([]branchkey.Key, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.found++
-	return s.stand(at)
+	keys, err := s.stand(at)
+	then := s.then
+	s.then = nil
+	s.mu.Unlock()
+	if then != nil {
+		then()
+	}
+	return keys, err
 }
 
 func (s *table) stand(at branchkey.Slot) ([]branchkey.Key, error) {

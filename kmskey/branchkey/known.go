@@ -43,6 +43,7 @@ type known struct {
 	owed    []Slot            // to be compared with the table
 	rest    time.Time         // until then owed waits
 	owing   atomic.Bool       // whether owed has any: who uses a key should not need mu for that
+	round   atomic.Uint64     // counts flushes
 }
 
 // absence is an answer that is remembered.
@@ -174,6 +175,7 @@ func (n *known) opened(at Slot, key Key) {
 func (n *known) flush() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.round.Add(1)
 	clear(n.current)
 	clear(n.gone)
 	n.owed, n.rest = n.owed[:0], time.Time{}

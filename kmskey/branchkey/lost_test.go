@@ -207,6 +207,30 @@ func TestShred(t *testing.T) {
 	}
 }
 
+// A process that has just read the table when the tenant is shredded does not go on with what it read.
+func TestShredWhileAKeyIsRead(t *testing.T) {
+	ec := contextOf(t, "acme", 1)
+	a := newRig(t, nil)
+	w := wrap(t, a.Generation(2), ec)
+	for name, act := range map[string]func(*rig) error{
+		"unwrap": func(r *rig) error { _, err := r.Generation(2).Unwrap(t.Context(), w, ec); return err },
+		"wrap":   func(r *rig) error { _, err := r.Generation(2).Wrap(t.Context(), kmskey.NewDEK(), ec); return err },
+	} {
+		r := newRig(t, nil)
+		r.table.keys[acme] = a.table.keys[acme]
+		r.table.then = func() {
+			if _, err := r.Shred(t.Context(), "acme"); err != nil {
+				t.Error(err)
+			}
+		}
+		for range 2 {
+			if err := act(r); !errors.Is(err, kmskey.ErrShredded) || r.kms.Calls() != 0 {
+				t.Errorf("%s: %v, %d calls", name, err, r.kms.Calls())
+			}
+		}
+	}
+}
+
 // A page of rows whose key the table does not have is one question, and no call.
 func TestAnUnknownKeyIsLookedForOnce(t *testing.T) {
 	ec := contextOf(t, "acme", 1)
