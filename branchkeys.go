@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gorm.io/gorm"
@@ -23,9 +24,10 @@ import (
 //
 // A statement inside a transaction reads on a connection beside it where one is free, and else on the transaction's own, so that it never waits for a second one. A branch key
 // that is missing is never made on that: it takes a connection beside it, for which it waits five seconds at most; SQLite, and pools of one connection, have none. The error is [ErrBranchKey].
-// [branchkey.Keys.Make] makes keys before.
+// [branchkey.Keys.Make] makes keys before. What a transaction's own connection shows may be of its snapshot: one that began before a tenant was shredded may bring a key back into memory,
+// until that is asked for again.
 func BranchKeys(db *gorm.DB) branchkey.Store {
-	return &branchKeys{db: db, finding: map[branchkey.Slot]*finding{}}
+	return &branchKeys{db: db, finding: map[question]*finding{}}
 }
 
 func (b *branchKeys) pool() gorm.ConnPool { return poolOf(b.db.Statement) }
@@ -33,20 +35,29 @@ func (b *branchKeys) pool() gorm.ConnPool { return poolOf(b.db.Statement) }
 type branchKeys struct {
 	db *gorm.DB
 
+	round atomic.Uint64 // counts changes of the epoch: what was read before one is given to nobody after it
+	epoch atomic.Int64
+
 	mu      sync.Mutex
-	finding map[branchkey.Slot]*finding // outside of transactions, so that a page of rows that finds a key missing takes one connection and not thirty
+	finding map[question]*finding // outside of transactions, so that a page of rows that finds a key missing takes one connection and not thirty
 }
 
-// finding is one question for the branch keys of a slot. Who waits for it holds no connection.
+// question is for the branch keys of a slot, in a round.
+type question struct {
+	branchkey.Slot
+	round uint64
+}
+
+// finding is one question's answer. Who waits for it holds no connection.
 type finding struct {
 	done chan struct{}
 	keys []branchkey.Key
 	err  error
 }
 
-// branchID is one key of a slot.
+// branchID is a question for one key.
 type branchID struct {
-	branchkey.Slot
+	question
 	id string
 }
 
@@ -75,11 +86,12 @@ func (b *branchKeys) Find(ctx context.Context, at branchkey.Slot, id string) ([]
 
 // findOnce asks, or waits for the answer of who does.
 func (b *branchKeys) findOnce(ctx context.Context, at branchkey.Slot) (keys []branchkey.Key, mine bool, err error) {
+	q := question{at, b.round.Load()}
 	b.mu.Lock()
-	f, asked := b.finding[at]
+	f, asked := b.finding[q]
 	if !asked {
 		f = &finding{done: make(chan struct{}), err: errors.New("it panicked")}
-		b.finding[at] = f
+		b.finding[q] = f
 	}
 	b.mu.Unlock()
 	if asked {
@@ -92,7 +104,7 @@ func (b *branchKeys) findOnce(ctx context.Context, at branchkey.Slot) (keys []br
 	}
 	defer func() {
 		b.mu.Lock()
-		delete(b.finding, at)
+		delete(b.finding, q)
 		b.mu.Unlock()
 		close(f.done)
 	}()
@@ -110,7 +122,8 @@ func (b *branchKeys) findBriefly(ctx context.Context, at branchkey.Slot) ([]bran
 func (b *branchKeys) findInside(ctx context.Context, l *loan, at branchkey.Slot, id string) (keys []branchkey.Key, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if keys = l.found[at]; answers(keys, id) || l.lacks[branchID{at, id}] {
+	q := question{at, b.round.Load()}
+	if keys = l.found[q]; answers(keys, id) || l.lacks[branchID{q, id}] {
 		return keys, nil
 	}
 	defer func() {
@@ -118,13 +131,13 @@ func (b *branchKeys) findInside(ctx context.Context, l *loan, at branchkey.Slot,
 			return
 		}
 		if l.found == nil {
-			l.found, l.lacks = map[branchkey.Slot][]branchkey.Key{}, map[branchID]bool{}
+			l.found, l.lacks = map[question][]branchkey.Key{}, map[branchID]bool{}
 		}
 		if len(keys) > 0 {
-			l.found[at] = keys
+			l.found[q] = keys
 		}
 		if id != "" && !answers(keys, id) {
-			l.lacks[branchID{at, id}] = true
+			l.lacks[branchID{q, id}] = true
 		}
 	}()
 	var refused error
@@ -278,8 +291,15 @@ const branchEpoch = "branch-keys"
 
 // Epoch reads beside a transaction where it can. In one, it may be that of the snapshot, and is not recent.
 func (b *branchKeys) Epoch(ctx context.Context) (epoch int64, recent bool, err error) {
-	return epochs{b.db, branchEpoch}.read(ctx)
+	epoch, recent, err = epochs{b.db, branchEpoch}.read(ctx)
+	if err == nil && b.epoch.Swap(epoch) != epoch {
+		b.round.Add(1)
+	}
+	return epoch, recent, err
 }
 
 // Revoke counts up.
-func (b *branchKeys) Revoke(ctx context.Context) error { return epochs{b.db, branchEpoch}.raise(ctx) }
+func (b *branchKeys) Revoke(ctx context.Context) error {
+	defer b.round.Add(1)
+	return epochs{b.db, branchEpoch}.raise(ctx)
+}

@@ -417,7 +417,11 @@ func (k *Keys) find(ctx context.Context, at Slot, id string) *answer {
 func (k *Keys) note(at Slot, id, act string, keys []Key, err error, round uint64) *answer {
 	switch {
 	case errors.Is(err, kmskey.ErrShredded):
-		return &answer{err: k.known.shredded(at, k.now()), round: round}
+		keys, err := k.known.shredded(at, k.now())
+		for _, key := range keys {
+			k.cache.Forget(place{at, key.ID}) // which a transaction may have shown since, in an old snapshot
+		}
+		return &answer{err: err, round: round}
 	case err != nil:
 		return &answer{err: fmt.Errorf("%w: %s: %w", errStore, act, err), round: round}
 	}

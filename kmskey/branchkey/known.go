@@ -136,15 +136,16 @@ func (n *known) stand(at Slot, id string, keys []Key, now time.Time) {
 	}
 }
 
-// shredded notes that a tenant's keys were destroyed, and gives the error that says so.
-func (n *known) shredded(at Slot, now time.Time) error {
-	err := &destroyed{fmt.Sprintf("tenant %q was shredded", at.Tenant)}
+// shredded notes that a tenant's keys were destroyed, and gives those that were known, and the error that says so.
+func (n *known) shredded(at Slot, now time.Time) (keys []Key, err error) {
+	err = &destroyed{fmt.Sprintf("tenant %q was shredded", at.Tenant)}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	keys = n.keys[at]
 	delete(n.keys, at)
 	delete(n.current, at)
 	n.remember(place{at, ""}, err, now)
-	return err
+	return keys, err
 }
 
 // opened notes a key that this process works with from now on.

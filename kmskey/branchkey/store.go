@@ -41,7 +41,7 @@ type Entry struct {
 // it, so a store is backed up with the rows. It must be safe for concurrent use.
 type Store interface {
 	// Find gives the branch keys of a slot, the oldest first: by Created, then by ID. An answer that lacks id, or is empty where id is "", must not be from before
-	// the call, unless the caller is in a transaction and there is no connection beside it. It fails with [kmskey.ErrShredded] where the tenant was shredded.
+	// the call, unless the caller is in a transaction and there is no connection beside it; none may be from before Epoch gave another number, or before Revoke. It fails with [kmskey.ErrShredded] where the tenant was shredded.
 	Find(ctx context.Context, at Slot, id string) ([]Key, error)
 
 	// Add stores those of keys whose ID the slot does not have, and gives all that it has then, as Find does. They must be committed when Add returns: rows of
