@@ -5,6 +5,7 @@ package branchkey
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -130,6 +131,13 @@ func (n *known) stand(at Slot, id string, keys []Key, now time.Time) {
 		n.current[at] = current{first, now}
 	} else {
 		delete(n.current, at)
+	}
+	n.keys[at] = slices.DeleteFunc(n.keys[at], func(k Key) bool {
+		stored := find(keys, k.ID)
+		return stored != nil && stored.Sealed == "" // destroyed, and not put back where the table loses that too
+	})
+	if len(n.keys[at]) == 0 {
+		delete(n.keys, at)
 	}
 	if id != "" && find(keys, id) == nil {
 		n.remember(place{at, id}, &missing{at, id, len(keys)}, now)

@@ -146,6 +146,14 @@ func TestADestroyedKeyIsNotPutBack(t *testing.T) {
 		t.Errorf("%+v", keys)
 	}
 	r.opens(t, ec, next)
+	r.table.lose()
+	if err := r.Revoke(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	unwrap(t, r.Generation(2), next, ec)
+	if keys := r.table.keys[acme]; len(keys) != 1 || keys[0].ID != fmt.Sprintf("%x", next.Blob[1:9]) {
+		t.Errorf("after a restore: %+v", keys)
+	}
 }
 
 func TestShred(t *testing.T) {
