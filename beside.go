@@ -35,7 +35,8 @@ type loan struct {
 
 	// What the transaction showed: it is one question for each statement, and not for each row.
 	epochs map[string]int64
-	found  map[branchkey.Slot]string
+	found  map[question][]branchkey.Key
+	lacks  map[branchID]bool
 }
 
 func lent(ctx context.Context) (l *loan, inside bool) {
