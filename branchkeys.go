@@ -71,7 +71,7 @@ func answers(keys []branchkey.Key, id string) bool {
 
 // Find reads beside a transaction where it can, and else on its connection; where that does not show the key, its snapshot may be older.
 func (b *branchKeys) Find(ctx context.Context, at branchkey.Slot, id string) ([]branchkey.Key, error) {
-	if l, inside := lent(ctx); inside {
+	if l, inside := lent(ctx, b.db); inside {
 		return b.findInside(ctx, l, at, id)
 	}
 	for _, later := range []bool{false, true} {
@@ -200,7 +200,7 @@ func (b *branchKeys) find(ctx context.Context, pool gorm.ConnPool, at branchkey.
 
 // Add never writes in the statement's transaction.
 func (b *branchKeys) Add(ctx context.Context, at branchkey.Slot, keys ...branchkey.Key) ([]branchkey.Key, error) {
-	if _, inside := lent(ctx); inside {
+	if _, inside := lent(ctx, b.db); inside {
 		if alone(b.db) {
 			return nil, ErrBranchKey
 		}

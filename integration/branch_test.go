@@ -69,6 +69,13 @@ func (b *branched) process(t testing.TB, current int) (*gorm.DB, *branchkey.Keys
 func (b *branched) with(t testing.TB, db *gorm.DB, current int) (*gorm.DB, *branchkey.Keys) {
 	t.Helper()
 	branches := b.branches(t, db, 1)
+	b.use(t, db, branches, current)
+	return db, branches
+}
+
+// use gives a program its keys.
+func (b *branched) use(t testing.TB, db *gorm.DB, branches *branchkey.Keys, current int) {
+	t.Helper()
 	keys, err := kmskey.New(kmskey.Config{Current: current, Namespace: "test", Versions: map[int]kmskey.Version{
 		1: {Provider: b.direct}, 2: {Provider: branches.Generation(2)}, 3: {Provider: branches.Generation(3)},
 	}})
@@ -76,7 +83,6 @@ func (b *branched) with(t testing.TB, db *gorm.DB, current int) (*gorm.DB, *bran
 	plugin, err := rowseal.New(keys, rowseal.Config{Models: []any{holderModel}})
 	ok(t, err)
 	ok(t, db.Use(plugin))
-	return db, branches
 }
 
 // branches are branch keys under a version of the service.
