@@ -589,7 +589,7 @@ func TestShredRowsOfEveryState(t *testing.T) {
 		}
 		// Something sealed that is put back beside a tombstone is an error, and goes with the next Shred.
 		s.tamper(t, "UPDATE shred_visits SET report = ? WHERE patient_id = 2 AND day = '2026-01-01'", s.visitCell(t, 1, "report"))
-		fails(t, s.db.Where("patient_id = 2").Find(&visits).Error, rowseal.ErrShredded, "shredded on purpose")
+		fails(t, s.db.Where("patient_id = 2").Find(&visits).Error, rowseal.ErrShredded, "destroyed on purpose")
 		got, err := rotation.Verify(t.Context(), s.db, &ShredVisit{}, 0, rotation.Config{})
 		ok(t, err)
 		if got.Failed != 1 || got.Shredded != 4 || got.Failures[0].Class != "shredded" {
