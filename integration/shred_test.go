@@ -227,6 +227,27 @@ func TestShredErasesASubject(t *testing.T) {
 			t.Errorf("%v", maps[2])
 		}
 		ok(t, rowseal.Open(t.Context(), s.db, &all))
+		rows, err := s.db.Model(&ShredPatient{}).Where("id = 3").Rows()
+		ok(t, err)
+		for rows.Next() {
+			var p ShredPatient
+			ok(t, s.db.ScanRows(rows, &p))
+			if !p.EncryptedKMSKey.Shredded() || p.Name != "" || p.Email != nil || p.Ward != all[2].Ward {
+				t.Errorf("by hand: %+v", p)
+			}
+		}
+		ok(t, rows.Close())
+		var sealed ShredPatient
+		ok(t, rowseal.Sealed(s.db).First(&sealed, 3).Error)
+		ok(t, s.db.Omit("UpdatedAt").Save(&sealed).Error)
+		ok(t, s.db.FindInBatches(&[]ShredPatient{}, 2, func(*gorm.DB, int) error { return nil }).Error)
+		var joined []struct {
+			Day, Report, Name string
+		}
+		ok(t, s.db.Table("shred_visits").Select("shred_visits.day, shred_visits.report, shred_patients.name").Joins("JOIN shred_patients ON shred_patients.id = shred_visits.patient_id").Where("shred_patients.id = 3").Scan(&joined).Error)
+		if len(joined) != 2 || joined[0].Report != "" || joined[0].Name != "" {
+			t.Errorf("%+v", joined)
+		}
 		// No index finds it.
 		for _, cond := range []any{&ShredPatient{Email: s.rows[2].Email}, &ShredPatient{Code: s.rows[2].Code}} {
 			var found []ShredPatient
