@@ -110,7 +110,7 @@ func KeyFrom(derive func(info []byte) [KeySize]byte, id byte) (*Key, error) {
 		return nil, errors.New("field: a data key's number is 1 to 255, not 0") // what it seals would be malformed
 	}
 	// Expand alone, without Extract: a data key is uniformly random (RFC 5869, section 3.3).
-	sub := derive(append(make([]byte, 0, len(fieldKeyInfo)+1), fieldKeyInfo...))
+	sub := derive(fieldKeyInfo)
 	defer clear(sub[:])
 	block, err := aes.NewCipher(sub[:])
 	if err != nil {

@@ -72,7 +72,7 @@ func (d DEK) Bytes() []byte {
 }
 
 // Derive gives 32 bytes for info: HKDF-Expand with SHA-256 (RFC 5869, section 2.3). What else is derived from the same key costs a third, since the key is set up
-// once. It is for what docs/format.md derives from data keys. The caller should clear the answer, and may find that the spare capacity of info was written to. It panics on a DEK
+// once. It is for what docs/format.md derives from data keys. The caller should clear the answer. It panics on a DEK
 // that was destroyed, as on the zero one.
 func (d DEK) Derive(info []byte) [DEKSize]byte {
 	b := d.Bytes()

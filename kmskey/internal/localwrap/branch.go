@@ -112,13 +112,13 @@ func (b *Branch) Open(ref string, context, blob []byte) ([]byte, error) {
 // subKey derives the key of one wrap. The 16 random bytes keep AES-GCM's bound of 2^32 random nonces per key away from the branch key: two of 2^48
 // wraps share a sub-key with a chance of 2^-33, and each has a nonce of its own all the same.
 func (b *Branch) subKey(ref string, salt []byte) (cipher.AEAD, error) {
-	sub := b.expand(canon.Append(tuple(labelBranchKey, ref), canon.Bytes(salt)))
+	sub := b.expand(canon.Append(tuple(make([]byte, 0, 128), labelBranchKey, ref), canon.Bytes(salt)))
 	defer clear(sub[:])
 	return newAEAD(sub[:])
 }
 
 func branchAAD(ref string, context []byte) []byte {
-	return append(tuple(labelBranchAAD, ref), context...)
+	return append(tuple(make([]byte, 0, 128+len(context)), labelBranchAAD, ref), context...)
 }
 
 // Check refuses a blob that no branch key can have made, before any key is asked for.
