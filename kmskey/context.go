@@ -62,23 +62,26 @@ type contextData struct {
 	canonical []byte // never given away
 }
 
-// heldContext is the data and the pointer to it that a Context points to, in one allocation.
+// heldContext is the data and the pointer to it that a Context points to, in one allocation, with room for as much as most rows have.
 type heldContext struct {
-	at   *contextData
-	data contextData
+	at        *contextData
+	data      contextData
+	pairs     [3]Pair
+	canonical [112]byte
 }
 
 // NewContext builds a context from pairs in any order. Names must be unique, not empty, valid UTF-8 and not begin with
 // "aws:", which AWS reserves; the whole encoding is limited to 8 KiB.
 func NewContext(pairs ...Pair) (Context, error) {
-	sorted := slices.Clone(pairs)
+	h := new(heldContext)
+	sorted := append(h.pairs[:0], pairs...)
 	slices.SortFunc(sorted, func(a, b Pair) int { return strings.Compare(a.Name, b.Name) })
-	buf := canon.AppendText(make([]byte, 0, 128), "rowseal/context")
+	buf := canon.AppendText(h.canonical[:0], "rowseal/context")
 	for i, p := range sorted {
 		switch {
 		case p.Name == "":
 			return Context{}, errors.New("kmskey: encryption context: a name is empty")
-		case !utf8.ValidString(p.Name) || !utf8.ValidString(p.Value.String()):
+		case !utf8.ValidString(p.Name) || !p.Value.ValidUTF8():
 			return Context{}, fmt.Errorf("kmskey: encryption context: %q is not valid UTF-8; use kmskey.Bytes for binary values", p.Name)
 		case strings.HasPrefix(p.Name, "aws:"):
 			return Context{}, fmt.Errorf("kmskey: encryption context: the name %q begins with \"aws:\", which AWS reserves", p.Name)
@@ -92,7 +95,7 @@ func NewContext(pairs ...Pair) (Context, error) {
 	if len(buf) > maxContextBytes {
 		return Context{}, fmt.Errorf("kmskey: encryption context: %d bytes, more than the %d that key services take", len(buf), maxContextBytes)
 	}
-	h := &heldContext{data: contextData{sorted, buf}}
+	h.data = contextData{sorted, buf}
 	h.at = &h.data
 	return Context{&h.at}, nil
 }
@@ -149,6 +152,14 @@ func (c Context) Canonical() []byte {
 		return canon.AppendText(nil, "rowseal/context")
 	}
 	return bytes.Clone((*c.data).canonical)
+}
+
+// AppendCanonical appends [Context.Canonical] to dst.
+func (c Context) AppendCanonical(dst []byte) []byte {
+	if c.data == nil {
+		return canon.AppendText(dst, "rowseal/context")
+	}
+	return append(dst, (*c.data).canonical...)
 }
 
 // Equal reports whether both contexts hold the same names with the same typed values.
