@@ -292,7 +292,7 @@ func (s *State) lost(f *Field, sameRow bool) bool {
 func (in *Insert) newState(g *Group, v reflect.Value, id string, known bool) (*State, error) {
 	s := in.memory.state(g)
 	s.model, s.id, s.dek = in.Model, id, kmskey.NewDataKey()
-	key, err := field.NewKey(s.dek.DEK.Bytes(), s.dek.ID)
+	key, err := field.KeyFrom(s.dek.DEK.Derive, s.dek.ID)
 	if err != nil {
 		return nil, err
 	}
