@@ -97,7 +97,10 @@ func (d DEK) Destroy() {
 		defer s.mu.Unlock()
 		s.gone.Store(true)
 		clear(s.bytes[:])
-		s.expand = nil
+		if s.expand != nil {
+			s.expand.Release()
+			s.expand = nil
+		}
 	}
 }
 

@@ -9,7 +9,9 @@ package expand
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding"
 	"hash"
+	"sync"
 )
 
 // Size is the length of a derived key in bytes.
@@ -17,15 +19,62 @@ const Size = sha256.Size
 
 // Key derives keys from one key. It is used by one goroutine at a time.
 type Key struct {
-	mac  hash.Hash
-	used bool
+	mac    hash.Hash
+	hashes *hashes // that the HMAC is made of
+	used   bool
 	// room is what the HMAC reads from and writes to: behind an interface that must be on the heap, and so it is allocated once, while what callers
 	// give and get stays on their stacks.
 	room [sha256.BlockSize]byte
 }
 
-// New sets the key up. The caller may clear key afterwards; the HMAC's own state is left to the collector.
-func New(key []byte) *Key { return &Key{mac: hmac.New(sha256.New, key)} }
+// New sets the key up. The caller may clear key afterwards; what is not given back by [Key.Release] is left to the collector.
+func New(key []byte) *Key {
+	k := new(Key)
+	k.setUp(key)
+	return k
+}
+
+func (k *Key) setUp(key []byte) {
+	k.hashes = pool.Get().(*hashes)
+	k.mac, k.used = hmac.New(k.hashes.next, key), false
+}
+
+// Release ends the key. Its hashes serve another one, which saves half of the memory that an HMAC takes.
+func (k *Key) Release() {
+	h := k.hashes
+	// The HMAC alone reached them, and nobody reaches the HMAC any more. It keeps a copy of the key's pads, as that of a key that is not released does.
+	k.mac, k.hashes = nil, nil
+	if h.wipe() {
+		pool.Put(h)
+	}
+}
+
+// hashes are the two of one HMAC.
+type hashes struct {
+	both  [2]hash.Hash
+	given int // the one that was given last
+}
+
+var pool = sync.Pool{New: func() any { return &hashes{both: [2]hash.Hash{sha256.New(), sha256.New()}} }}
+
+// blank is the state of a hash that nothing was written to.
+var blank, _ = sha256.New().(encoding.BinaryMarshaler).MarshalBinary()
+
+// next gives the one and the other in turn: in FIPS mode, hmac.New takes one first to look at its type. It refuses to make an HMAC of one hash alone.
+func (h *hashes) next() hash.Hash {
+	h.given = 1 - h.given
+	return h.both[h.given]
+}
+
+// wipe overwrites all that the hashes hold: unlike Reset, also the block that was not full. It is false where a hash must not be used again.
+func (h *hashes) wipe() bool {
+	for _, sum := range h.both {
+		if state, ok := sum.(encoding.BinaryUnmarshaler); !ok || state.UnmarshalBinary(blank) != nil {
+			return false
+		}
+	}
+	return true
+}
 
 // Expand derives the key for info.
 func (k *Key) Expand(info []byte) [Size]byte {
@@ -39,7 +88,10 @@ func (k *Key) Expand(info []byte) [Size]byte {
 func Derive(key, salt, info []byte) [Size]byte {
 	k := New(salt)
 	k.write(key)
-	k.mac, k.used = hmac.New(sha256.New, k.mac.Sum(k.room[:0])), false
+	prk := k.mac.Sum(k.room[:0])
+	k.Release()
+	k.setUp(prk)
+	defer k.Release()
 	return k.Expand(info) // which clears the room
 }
 
