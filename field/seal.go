@@ -100,7 +100,9 @@ func NewKey(dek []byte, id byte) (*Key, error) {
 	if len(dek) != KeySize {
 		return nil, fmt.Errorf("field: a data key has %d bytes, not %d", KeySize, len(dek))
 	}
-	return KeyFrom(expand.New(dek).Expand, id)
+	k := expand.New(dek)
+	defer k.Release()
+	return KeyFrom(k.Expand, id)
 }
 
 // KeyFrom is NewKey with a data key that derives by itself: derive gives HKDF-Expand with SHA-256 and 32 bytes for an info, as kmskey.DEK.Derive does. It is for where other

@@ -31,7 +31,7 @@ type dekState struct {
 	bytes [DEKSize]byte
 
 	mu     sync.Mutex
-	expand *expand.Key // made when the first key is derived
+	expand expand.Key  // set up when the first key is derived
 	gone   atomic.Bool // destroyed: what is left is a key of zeros, which anybody has
 }
 
@@ -82,7 +82,7 @@ func (d DEK) Derive(info []byte) [DEKSize]byte {
 	if s.gone.Load() {
 		panic("kmskey: internal error: Derive of a DEK that was destroyed")
 	}
-	if s.expand == nil {
+	if s.expand.IsZero() {
 		s.expand = expand.New(b)
 	}
 	return s.expand.Expand(info)
@@ -97,9 +97,8 @@ func (d DEK) Destroy() {
 		defer s.mu.Unlock()
 		s.gone.Store(true)
 		clear(s.bytes[:])
-		if s.expand != nil {
+		if !s.expand.IsZero() {
 			s.expand.Release()
-			s.expand = nil
 		}
 	}
 }

@@ -22,22 +22,16 @@ type Key struct {
 	mac    hash.Hash
 	hashes *hashes // that the HMAC is made of
 	used   bool
-	// room is what the HMAC reads from and writes to: behind an interface that must be on the heap, and so it is allocated once, while what callers
-	// give and get stays on their stacks.
-	room [sha256.BlockSize]byte
 }
 
 // New sets the key up. The caller may clear key afterwards; what is not given back by [Key.Release] is left to the collector.
-func New(key []byte) *Key {
-	k := new(Key)
-	k.setUp(key)
-	return k
+func New(key []byte) Key {
+	h := pool.Get().(*hashes)
+	return Key{mac: hmac.New(h.next, key), hashes: h}
 }
 
-func (k *Key) setUp(key []byte) {
-	k.hashes = pool.Get().(*hashes)
-	k.mac, k.used = hmac.New(k.hashes.next, key), false
-}
+// IsZero reports whether the key was never set up, or released.
+func (k *Key) IsZero() bool { return k.mac == nil }
 
 // Release ends the key. Its hashes serve another one, which saves half of the memory that an HMAC takes.
 func (k *Key) Release() {
@@ -53,6 +47,8 @@ func (k *Key) Release() {
 type hashes struct {
 	both  [2]hash.Hash
 	given int // the one that was given last
+	// room is what the HMAC reads from and writes to. Behind an interface that must be on the heap; so what callers give and get stays on their stacks.
+	room [sha256.BlockSize]byte
 }
 
 var pool = sync.Pool{New: func() any { return &hashes{both: [2]hash.Hash{sha256.New(), sha256.New()}} }}
@@ -68,6 +64,7 @@ func (h *hashes) next() hash.Hash {
 
 // wipe overwrites all that the hashes hold: unlike Reset, also the block that was not full. It is false where a hash must not be used again.
 func (h *hashes) wipe() bool {
+	clear(h.room[:])
 	for _, sum := range h.both {
 		if state, ok := sum.(encoding.BinaryUnmarshaler); !ok || state.UnmarshalBinary(blank) != nil {
 			return false
@@ -79,20 +76,20 @@ func (h *hashes) wipe() bool {
 // Expand derives the key for info.
 func (k *Key) Expand(info []byte) [Size]byte {
 	k.write(info)
-	k.room[0] = 0x01
-	k.mac.Write(k.room[:1])
+	k.hashes.room[0] = 0x01
+	k.mac.Write(k.hashes.room[:1])
 	return k.sum()
 }
 
 // Derive is HKDF of one block, Extract and Expand, of a key that is used once.
 func Derive(key, salt, info []byte) [Size]byte {
-	k := New(salt)
-	k.write(key)
-	prk := k.mac.Sum(k.room[:0])
-	k.Release()
-	k.setUp(prk)
+	extract := New(salt)
+	extract.write(key)
+	prk := extract.mac.Sum(extract.hashes.room[:0])
+	k := New(prk)
+	extract.Release() // and prk with it
 	defer k.Release()
-	return k.Expand(info) // which clears the room
+	return k.Expand(info)
 }
 
 func (k *Key) write(b []byte) {
@@ -101,14 +98,14 @@ func (k *Key) write(b []byte) {
 	}
 	k.used = true
 	for len(b) > 0 {
-		n := copy(k.room[:], b)
-		k.mac.Write(k.room[:n])
+		n := copy(k.hashes.room[:], b)
+		k.mac.Write(k.hashes.room[:n])
 		b = b[n:]
 	}
 }
 
 func (k *Key) sum() (out [Size]byte) {
-	copy(out[:], k.mac.Sum(k.room[:0]))
-	clear(k.room[:])
+	copy(out[:], k.mac.Sum(k.hashes.room[:0]))
+	clear(k.hashes.room[:])
 	return out
 }

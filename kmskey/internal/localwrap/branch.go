@@ -46,7 +46,10 @@ func NewBranch(key []byte) (*Branch, error) {
 	held := new([KeySize]byte)
 	copy(held[:], key)
 	b := &Branch{key: &held}
-	b.keys.New = func() any { return expand.New((*b.key)[:]) }
+	b.keys.New = func() any {
+		k := expand.New((*b.key)[:])
+		return &k
+	}
 	id := b.expand(canon.AppendText(nil, labelBranchID))
 	copy(b.id[:], id[:])
 	return b, nil
