@@ -192,6 +192,18 @@ func (r *reader) bytes(n int) []byte {
 func (r *reader) u8() int  { return int(r.bytes(1)[0]) }
 func (r *reader) u16() int { return int(binary.BigEndian.Uint16(r.bytes(2))) }
 
+// names reads service and key reference, which lie in one text.
+func (r *reader) names() (service, ref string) {
+	from := r.rest
+	n := len(r.bytes(r.u8()))
+	m := len(r.bytes(r.u16()))
+	if r.short {
+		return "", ""
+	}
+	both := string(from[1 : 1+n+2+m])
+	return both[:n], both[n+2:]
+}
+
 func parseBody(body []byte) (Envelope, error) {
 	r := &reader{rest: body}
 	format, flags, count := r.u8(), r.u8(), r.u8()
@@ -253,8 +265,9 @@ func parseKey(r *reader, k *sealedKey) error {
 		k.wraps = make([]Wrapped, wraps)
 	}
 	for i := range k.wraps {
-		w := Wrapped{Service: string(r.bytes(r.u8())), KeyRef: string(r.bytes(r.u16())), Blob: r.bytes(r.u16())}
-		if r.short {
+		var w Wrapped
+		w.Service, w.KeyRef = r.names()
+		if w.Blob = r.bytes(r.u16()); r.short {
 			return errors.New("truncated")
 		}
 		if err := checkWrapped(w); err != nil {

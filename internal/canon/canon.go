@@ -93,6 +93,9 @@ func (v Value) String() string {
 // ValidUTF8 reports whether String is valid UTF-8, as it is for all but some texts.
 func (v Value) ValidUTF8() bool { return v.tag != tagText || utf8.ValidString(v.raw) }
 
+// Size is how many bytes [Append] adds.
+func (v Value) Size() int { return headerSize + len(v.raw) }
+
 // Append adds the encoding of v to dst.
 func Append(dst []byte, v Value) []byte {
 	if v.tag == 0 {

@@ -84,7 +84,10 @@ func (b *Branch) Seal(ref string, context, secret []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return aead.Seal(blob, nil, secret, branchAAD(ref, context)), nil
+	data := rooms.Get().(*[]byte)
+	defer rooms.Put(data)
+	*data = branchAAD((*data)[:0], ref, context)
+	return aead.Seal(blob, nil, secret, *data), nil
 }
 
 // Open is the inverse of [Branch.Seal]. Its errors wrap [ErrMalformed], [ErrOtherBranch] or [ErrNotAuthentic]. The caller should clear the answer
@@ -105,7 +108,10 @@ func (b *Branch) Open(ref string, context, blob []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	secret, err := aead.Open(nil, nil, rest[saltSize:], branchAAD(ref, context))
+	data := rooms.Get().(*[]byte)
+	defer rooms.Put(data)
+	*data = branchAAD((*data)[:0], ref, context)
+	secret, err := aead.Open(nil, nil, rest[saltSize:], *data)
 	if err != nil {
 		return nil, fmt.Errorf("localwrap: unwrap: %w", ErrNotAuthentic)
 	}
@@ -120,8 +126,8 @@ func (b *Branch) subKey(ref string, salt []byte) (cipher.AEAD, error) {
 	return newAEAD(sub[:])
 }
 
-func branchAAD(ref string, context []byte) []byte {
-	return append(tuple(make([]byte, 0, 128+len(context)), labelBranchAAD, ref), context...)
+func branchAAD(dst []byte, ref string, context []byte) []byte {
+	return append(tuple(dst, labelBranchAAD, ref), context...)
 }
 
 // Check refuses a blob that no branch key can have made, before any key is asked for.

@@ -18,6 +18,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/rowseal/rowseal/internal/canon"
 	"github.com/rowseal/rowseal/internal/expand"
@@ -78,7 +79,10 @@ func Seal(key []byte, purpose, ref string, context, secret []byte) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	return aead.Seal(blob, nil, secret, aad(purpose, ref, context)), nil
+	data := rooms.Get().(*[]byte)
+	defer rooms.Put(data)
+	*data = aad((*data)[:0], purpose, ref, context)
+	return aead.Seal(blob, nil, secret, *data), nil
 }
 
 // Open is the inverse of [Seal]. Its errors wrap [ErrMalformed] or [ErrNotAuthentic], or tell of a wrapping key that does
@@ -94,7 +98,10 @@ func Open(key []byte, purpose, ref string, context, blob []byte) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	secret, err := aead.Open(nil, nil, blob[1+saltSize:], aad(purpose, ref, context))
+	data := rooms.Get().(*[]byte)
+	defer rooms.Put(data)
+	*data = aad((*data)[:0], purpose, ref, context)
+	secret, err := aead.Open(nil, nil, blob[1+saltSize:], *data)
 	if err != nil {
 		return nil, fmt.Errorf("localwrap: unwrap: %w", ErrNotAuthentic)
 	}
@@ -126,11 +133,13 @@ func newAEAD(sub []byte) (cipher.AEAD, error) {
 
 // aad repeats purpose and reference, though the sub-key depends on them already: it costs some bytes of GHASH and leaves
 // nothing to think about where two derivations ever met.
-func aad(purpose, ref string, context []byte) []byte {
-	return append(tuple(make([]byte, 0, 128+len(context)), labelAAD, purpose, ref), context...)
+func aad(dst []byte, purpose, ref string, context []byte) []byte {
+	return append(tuple(dst, labelAAD, purpose, ref), context...)
 }
 
-// tuple is for slices on the caller's stack.
+// rooms hold associated data, and nothing that is secret, while a key is wrapped or unwrapped.
+var rooms = sync.Pool{New: func() any { return new([]byte) }}
+
 func tuple(dst []byte, texts ...string) []byte {
 	for _, s := range texts {
 		dst = canon.AppendText(dst, s)
