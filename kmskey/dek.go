@@ -97,9 +97,7 @@ func (d DEK) Destroy() {
 		defer s.mu.Unlock()
 		s.gone.Store(true)
 		clear(s.bytes[:])
-		if !s.expand.IsZero() {
-			s.expand.Release()
-		}
+		s.expand.Release()
 	}
 }
 

@@ -17,8 +17,9 @@ import (
 // Size is the length of a derived key in bytes.
 const Size = sha256.Size
 
-// Key derives keys from one key. It is used by one goroutine at a time.
+// Key derives keys from one key. It is used by one goroutine at a time, and not copied: two of them would give the same hashes back.
 type Key struct {
+	_      noCopy
 	mac    hash.Hash
 	hashes *hashes // that the HMAC is made of
 	used   bool
@@ -33,15 +34,24 @@ func New(key []byte) Key {
 // IsZero reports whether the key was never set up, or released.
 func (k *Key) IsZero() bool { return k.mac == nil }
 
-// Release ends the key. Its hashes serve another one, which saves half of the memory that an HMAC takes.
+// Release ends the key. Its hashes serve another one, which saves half of the memory that an HMAC takes. What is released already stays so.
 func (k *Key) Release() {
 	h := k.hashes
+	if h == nil {
+		return
+	}
 	// The HMAC alone reached them, and nobody reaches the HMAC any more. It keeps a copy of the key's pads, as that of a key that is not released does.
 	k.mac, k.hashes = nil, nil
 	if h.wipe() {
 		pool.Put(h)
 	}
 }
+
+// noCopy has go vet look for copies.
+type noCopy struct{}
+
+func (*noCopy) Lock()   {}
+func (*noCopy) Unlock() {}
 
 // hashes are the two of one HMAC.
 type hashes struct {
