@@ -25,22 +25,37 @@ func lend(ctx context.Context, stmt *gorm.Statement) context.Context {
 	if _, alone := pool.(*sql.Conn); !alone && !inTransaction(stmt) {
 		return ctx
 	}
-	return context.WithValue(ctx, statementKey{}, &loan{pool: pool})
+	return context.WithValue(ctx, statementKey{}, &loan{pool: pool, home: homeOf(stmt.DB, pool)})
+}
+
+// homeOf is the database that a connection is of.
+func homeOf(db *gorm.DB, pool gorm.ConnPool) *sql.DB {
+	own, err := (&gorm.DB{Config: db.Config, Statement: &gorm.Statement{ConnPool: pool}}).DB()
+	if err != nil { // a *sql.Conn does not say
+		own, _ = (&gorm.DB{Config: db.Config}).DB()
+	}
+	return own
 }
 
 // loan is the connection of a statement's transaction. A connection answers one question at a time, and a statement may need keys of several tenants at once.
 type loan struct {
 	pool gorm.ConnPool
+	home *sql.DB
 	mu   sync.Mutex
 
 	// What the transaction showed: it is one question for each statement, and not for each row.
 	epochs map[string]int64
-	found  map[branchkey.Slot]string
+	found  map[question][]branchkey.Key
+	lacks  map[branchID]bool
 }
 
-func lent(ctx context.Context) (l *loan, inside bool) {
-	l, inside = ctx.Value(statementKey{}).(*loan)
-	return l, inside
+// lent gives the loan where it is of db's own database: keys may stand in another one than the rows.
+func lent(ctx context.Context, db *gorm.DB) (l *loan, inside bool) {
+	if l, inside = ctx.Value(statementKey{}).(*loan); !inside {
+		return nil, false
+	}
+	own, _ := db.DB()
+	return l, l.home == own
 }
 
 // alone reports that there is no connection beside that of a transaction.
@@ -92,7 +107,7 @@ func (e epochs) read(ctx context.Context) (epoch int64, recent bool, err error) 
 		epoch, err = e.on(ctx, pool)
 		return err
 	}
-	l, inside := lent(ctx)
+	l, inside := lent(ctx, e.db)
 	if inside && beside(ctx, e.db, ask) {
 		return epoch, true, nil
 	}

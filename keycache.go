@@ -58,7 +58,8 @@ func (p *Plugin) readKeysEpoch(ctx context.Context) (epoch int64, recent bool, e
 }
 
 // Revoke has every process that shares db's database forget the keys that it remembers under [Config].KeyCache, within a minute, and ask the service again for those that it needs. Call it
-// after a key was disabled or a permission taken away. Branch keys have a Revoke of their own.
+// after a key was disabled or a permission taken away. Structs that were loaded before keep their row's key for as long as the application holds them: it opens their Secrets and seals what
+// is saved. Branch keys have a Revoke of their own.
 func Revoke(ctx context.Context, db *gorm.DB) error {
 	if p, ok := db.Plugins[row.PluginName].(*Plugin); ok && p.cache != nil {
 		p.cache.Forget()

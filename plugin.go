@@ -232,7 +232,7 @@ func (p *Plugin) bind(db *gorm.DB, value any) (*row.Model, error) {
 	if p.config.WriteOnly {
 		keys = keys.WriteOnly()
 	}
-	return row.Bind(plan, row.Options{Cache: p.cache, Name: m.Name, Context: m.Context, Contexts: m.Contexts, Keys: keys, Limit: p.config.MaxCalls, WriteOnly: p.config.WriteOnly})
+	return row.Bind(plan, row.Options{Cache: p.cache, Name: m.Name, Context: m.Context, Contexts: m.Contexts, Keys: keys, Limit: p.config.MaxCalls, WriteOnly: p.config.WriteOnly, Dialect: db.Dialector.Name()})
 }
 
 // Knows is how a model's own guard asks for the plugin; it is not for applications.

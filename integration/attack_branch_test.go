@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
+	"github.com/rowseal/rowseal/migrations"
 	"github.com/rowseal/rowseal/rotation"
 )
 
@@ -157,6 +158,29 @@ func TestAttackBranchPrepareStmt(t *testing.T) {
 				return nil
 			}
 			return tx.Create(&Holder{TenantID: "new"}).Error
+		}))
+	})
+}
+
+// Branch keys may stand in a database beside the one of the rows: a transaction of that one has nothing to lend.
+func TestAttackBranchKeysInAnotherDatabase(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		keys, rows := newBranched(t, kind), newBranched(t, kind)
+		_, err := migrations.Down(t.Context(), rows.w.db, 0)
+		ok(t, err)
+		db := rows.small(t, 1)
+		keys.use(t, db, keys.branches(t, keys.w.db, 1), 2)
+		made := Holder{TenantID: "acme", Name: "Ada"}
+		ok(t, db.Transaction(func(tx *gorm.DB) error { return tx.Create(&made).Error }))
+		cold := rows.small(t, 1)
+		keys.use(t, cold, keys.branches(t, keys.w.db, 1), 2)
+		ok(t, cold.Transaction(func(tx *gorm.DB) error {
+			var read Holder
+			err := tx.First(&read, made.ID).Error
+			if read.Name != "Ada" {
+				t.Errorf("read %q", read.Name)
+			}
+			return err
 		}))
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
@@ -40,6 +41,7 @@ type branched struct {
 	w           *world
 	direct, kms *kmskeytest.Counter
 	next        *kmskeytest.Counter // the service's key after that of kms
+	now         func() time.Time    // of processes; nil is time.Now
 }
 
 func newBranched(t testing.TB, kind string) *branched {
@@ -67,6 +69,13 @@ func (b *branched) process(t testing.TB, current int) (*gorm.DB, *branchkey.Keys
 func (b *branched) with(t testing.TB, db *gorm.DB, current int) (*gorm.DB, *branchkey.Keys) {
 	t.Helper()
 	branches := b.branches(t, db, 1)
+	b.use(t, db, branches, current)
+	return db, branches
+}
+
+// use gives a program its keys.
+func (b *branched) use(t testing.TB, db *gorm.DB, branches *branchkey.Keys, current int) {
+	t.Helper()
 	keys, err := kmskey.New(kmskey.Config{Current: current, Namespace: "test", Versions: map[int]kmskey.Version{
 		1: {Provider: b.direct}, 2: {Provider: branches.Generation(2)}, 3: {Provider: branches.Generation(3)},
 	}})
@@ -74,7 +83,6 @@ func (b *branched) with(t testing.TB, db *gorm.DB, current int) (*gorm.DB, *bran
 	plugin, err := rowseal.New(keys, rowseal.Config{Models: []any{holderModel}})
 	ok(t, err)
 	ok(t, db.Use(plugin))
-	return db, branches
 }
 
 // branches are branch keys under a version of the service.
@@ -82,7 +90,7 @@ func (b *branched) branches(t testing.TB, db *gorm.DB, current int) *branchkey.K
 	t.Helper()
 	inner, err := kmskey.New(kmskey.Config{Current: current, Namespace: "test", Versions: map[int]kmskey.Version{1: {Provider: b.kms}, 2: {Provider: b.next}}})
 	ok(t, err)
-	branches, err := branchkey.New(branchkey.Config{Keys: inner, Store: rowseal.BranchKeys(db), Tenant: "tenant_id"})
+	branches, err := branchkey.New(branchkey.Config{Keys: inner, Store: rowseal.BranchKeys(db), Tenant: "tenant_id", Now: b.now})
 	ok(t, err)
 	return branches
 }
@@ -386,6 +394,6 @@ func TestBranchKeysOnOneConnection(t *testing.T) {
 			return tx.Create(&more).Error
 		}))
 		err := one().Transaction(func(tx *gorm.DB) error { return tx.Create(&Holder{TenantID: "new"}).Error })
-		fails(t, err, rowseal.ErrBranchKey, "the transaction's connection is the only one")
+		fails(t, err, rowseal.ErrBranchKey, "no connection is free beside the transaction")
 	})
 }

@@ -27,6 +27,8 @@ var (
 	ErrForeignKey = errors.New("key reference outside the configuration")
 	// ErrInvalid: the service or this package refused the request itself: a malformed key name, a key of the wrong type.
 	ErrInvalid = errors.New("invalid request")
+	// ErrShredded: the key was destroyed on purpose, so that what it sealed stays unreadable for good. No call was made.
+	ErrShredded = errors.New("key destroyed on purpose; what it sealed is unreadable for good")
 	// ErrNotRewrappable: a [Rewrapper] cannot take keys of that provider, or not change the context; unwrapping and wrapping
 	// does. No call was made.
 	ErrNotRewrappable = errors.New("cannot be rewrapped by the service")

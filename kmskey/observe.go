@@ -44,7 +44,7 @@ var outcomes = []struct {
 }{
 	{ErrDenied, "denied"}, {ErrNotFound, "not_found"}, {ErrDisabled, "disabled"}, {ErrThrottled, "throttled"},
 	{ErrContextMismatch, "context_mismatch"}, {ErrForeignKey, "foreign_key"}, {ErrInvalid, "invalid"},
-	{ErrNotRewrappable, "not_rewrappable"}, {ErrCommitment, "commitment"}, {ErrNotAuthentic, "not_authentic"}, {ErrCorrupt, "corrupt"}, {ErrPending, "pending"},
+	{ErrShredded, "shredded"}, {ErrNotRewrappable, "not_rewrappable"}, {ErrCommitment, "commitment"}, {ErrNotAuthentic, "not_authentic"}, {ErrCorrupt, "corrupt"}, {ErrPending, "pending"},
 	{ErrUnknownVersion, "unknown_version"}, {ErrWriteOnly, "write_only"}, {ErrRingFull, "ring_full"},
 	{context.Canceled, "cancelled"}, {context.DeadlineExceeded, "timeout"}, {ErrUnavailable, "unavailable"},
 }

@@ -247,7 +247,7 @@ func (s *session) guard(ctx context.Context, discard bool) (unlock func() error,
 		err = s.conn.QueryRowContext(ctx, "SELECT count(*) FROM rowseal_index_keys").Scan(&keys)
 	}
 	if err == nil && slices.Contains(names, "rowseal_branch_keys") {
-		err = s.conn.QueryRowContext(ctx, "SELECT count(*) FROM rowseal_branch_keys").Scan(&branches)
+		err = s.conn.QueryRowContext(ctx, "SELECT count(*) FROM rowseal_branch_keys WHERE sealed <> ''").Scan(&branches)
 	}
 	switch {
 	case err != nil:

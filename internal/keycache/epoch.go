@@ -99,7 +99,7 @@ func (e *Epoch) Check(ctx context.Context, read func(context.Context) (value int
 func (e *Epoch) state() (fresh, usable bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	since := e.now().Sub(e.checked)
-	usable = e.known && since >= 0 && since < EpochLimit
-	return usable && since < e.age, usable
+	gone := since(e.now(), e.checked)
+	usable = e.known && gone < EpochLimit
+	return usable && gone < e.age, usable
 }

@@ -833,17 +833,18 @@ func TestFlushAndForget(t *testing.T) {
 	})
 }
 
+// monotonic moves one of the two readings of a time, as tests cannot set the machine's clock.
+func monotonic(tm time.Time, d time.Duration) time.Time {
+	(*struct {
+		_   uint64
+		ext int64
+	})(unsafe.Pointer(&tm)).ext += int64(d)
+	return tm
+}
+
 // TestClock holds the promise that no key is used for longer than either clock allows.
 func TestClock(t *testing.T) {
 	start := time.Now()
-	// The tests cannot set the machine's clock, so they move the two readings of a time one by one.
-	monotonic := func(tm time.Time, d time.Duration) time.Time {
-		(*struct {
-			_   uint64
-			ext int64
-		})(unsafe.Pointer(&tm)).ext += int64(d)
-		return tm
-	}
 	if moved := monotonic(start, time.Hour); moved.Sub(start) != time.Hour || !moved.Round(0).Equal(start.Round(0)) {
 		t.Fatal("time.Time is made otherwise now: move its monotonic reading in another way")
 	}
@@ -864,6 +865,26 @@ func TestClock(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a_revocation_while_the_machine_slept", func(t *testing.T) {
+		now := start
+		e, err := NewEpoch(0, func() time.Time { return now })
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, forgotten := int64(0), 0
+		look := func() {
+			t.Helper()
+			err := e.Check(t.Context(), func(context.Context) (int64, bool, error) { return value, true, nil }, func() { forgotten++ })
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		look()
+		value, now = 1, monotonic(start.Add(time.Hour), -time.Hour)
+		if look(); forgotten != 1 {
+			t.Errorf("keys were forgotten %d times", forgotten)
+		}
+	})
 	t.Run("set_back_before_the_question_asks_again,_and_serves_no_outage", func(t *testing.T) {
 		f := newFixture(t, Config{})
 		f.want(ID{}, 1, nil, 1)

@@ -117,7 +117,7 @@ func (m *Model) open(ctx context.Context, b binding, text string) ([]ringKey, er
 	}
 	keys, err := m.Keys.Unwrap(ctx, env, b.row())
 	if err != nil {
-		return nil, err
+		return nil, b.padded(err)
 	}
 	return fieldKeys(keys)
 }

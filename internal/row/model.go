@@ -22,7 +22,8 @@ import (
 // written to the key service's audit log in the clear, so it must name no person.
 type Context struct {
 	// Columns are added to the context by name, with the row's values: integers, text, UUIDs, bytes and booleans, never NULL.
-	// The plugin always selects them and always writes them with the key. Defaults to none.
+	// The plugin always selects them and always writes them with the key. A column declared as char(n) refuses a text that the
+	// database would give back with other blanks. Defaults to none.
 	Columns []string
 
 	// Constants are added as they are. Defaults to none.
@@ -55,6 +56,8 @@ type Options struct {
 	WriteOnly bool // nothing is unwrapped
 
 	Cache *KeyCache // nil for none
+
+	Dialect string // the name of GORM's dialector, where rows are written
 }
 
 // Model is a plan with keys. It is immutable and safe for concurrent use.
@@ -80,6 +83,7 @@ type Model struct {
 	admitUnbound bool
 	needsID      bool // a new row's key can be wrapped only when its primary key is known
 	idsAlone     bool // no context takes anything from a row but its primary key
+	fixed        bool // some part of an identity or a context is a column of fixed width
 }
 
 // part is a column whose value goes into an identity or a context.
@@ -87,6 +91,7 @@ type part struct {
 	column *schema.Field
 	path   []step
 	uuid   bool
+	width  int // n of a column char(n), or 0
 }
 
 type declared struct {
@@ -143,6 +148,7 @@ func Bind(p *Plan, o Options) (*Model, error) {
 	}
 	m.needsID = m.method || !m.declaredFor(m.Keys.Current()).omitID || !m.assigned
 	m.idsAlone = !m.method && len(m.ContextColumns()) == 0
+	m.fixed = slices.ContainsFunc(slices.Concat(m.ids, m.declaredFor(m.Keys.Current()).columns), func(p part) bool { return p.width > 0 })
 	for _, g := range p.Groups {
 		var places []*field.Place
 		for _, f := range g.Fields {
@@ -203,7 +209,7 @@ func newPart(f *schema.Field) (part, error) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	p := part{f, pathOf(f), strings.EqualFold(string(f.DataType), "uuid")}
+	p := part{f, pathOf(f), strings.EqualFold(string(f.DataType), "uuid"), width(f)}
 	switch t.Kind() {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Bool, reflect.String,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:

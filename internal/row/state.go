@@ -346,8 +346,11 @@ func fieldKeys(keys []kmskey.DataKey) (ring []ringKey, err error) {
 // wrap puts a new row's data key into its envelope: one call to the key service.
 func (s *State) wrap(ctx context.Context) error {
 	s.mu.Lock()
-	m, dek, row := s.model, s.dek, s.row.row()
+	m, dek, binding, row := s.model, s.dek, s.row, s.row.row()
 	s.mu.Unlock()
+	if err := binding.returns(); err != nil {
+		return err
+	}
 	env, err := m.Keys.Wrap(ctx, dek, row)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package branchkey_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,50 +22,113 @@ import (
 type table struct {
 	snapshot bool // the epoch is that of a transaction
 	mu       sync.Mutex
-	keys     map[branchkey.Slot]string
+	keys     map[branchkey.Slot][]branchkey.Key
+	shredded map[string]bool // by tenant
 	epoch    int64
-	asked    int   // for the epoch
-	fails    error // every act
+	asked    int    // for the epoch
+	found    int    // questions for keys
+	fails    error  // every act
+	closed   error  // Add alone
+	then     func() // once, when Find has its answer
 }
 
-func newTable() *table { return &table{keys: map[branchkey.Slot]string{}} }
-
-func (s *table) Find(_ context.Context, at branchkey.Slot) (string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.keys[at], s.fails
+func newTable() *table {
+	return &table{keys: map[branchkey.Slot][]branchkey.Key{}, shredded: map[string]bool{}}
 }
 
-func (s *table) Add(_ context.Context, at branchkey.Slot, sealed string) (string, error) {
+func (s *table) Find(_ context.Context, at branchkey.Slot, _ string) ([]branchkey.Key, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.fails == nil && s.keys[at] == "" {
-		s.keys[at] = sealed
+	s.found++
+	keys, err := s.stand(at)
+	then := s.then
+	s.then = nil
+	s.mu.Unlock()
+	if then != nil {
+		then()
 	}
-	return s.keys[at], s.fails
+	return keys, err
 }
 
-func (s *table) Replace(_ context.Context, at branchkey.Slot, old, next string) (bool, error) {
+func (s *table) stand(at branchkey.Slot) ([]branchkey.Key, error) {
+	switch {
+	case s.fails != nil:
+		return nil, s.fails
+	case s.shredded[at.Tenant]:
+		return nil, kmskey.ErrShredded
+	}
+	return slices.Clone(s.keys[at]), nil
+}
+
+func (s *table) Add(_ context.Context, at branchkey.Slot, keys ...branchkey.Key) ([]branchkey.Key, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fails != nil || s.keys[at] != old {
-		return false, s.fails
+	for _, k := range keys {
+		if s.fails == nil && s.closed == nil && !s.shredded[at.Tenant] && !slices.ContainsFunc(s.keys[at], func(o branchkey.Key) bool { return o.ID == k.ID }) {
+			s.keys[at] = append(s.keys[at], k)
+		}
 	}
-	s.keys[at] = next
-	return true, nil
+	slices.SortFunc(s.keys[at], func(a, b branchkey.Key) int {
+		return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.ID, b.ID))
+	})
+	if s.closed != nil {
+		return nil, s.closed
+	}
+	return s.stand(at)
+}
+
+func (s *table) Replace(_ context.Context, at branchkey.Slot, id, old, next string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, k := range s.keys[at] {
+		if s.fails == nil && k.ID == id && k.Sealed == old {
+			s.keys[at][i].Sealed = next
+			return true, nil
+		}
+	}
+	return false, s.fails
 }
 
 func (s *table) All(_ context.Context, namespace string) (all []branchkey.Entry, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for at, sealed := range s.keys {
-		if at.Namespace == namespace {
-			all = append(all, branchkey.Entry{Slot: at, Sealed: sealed})
+	for at, keys := range s.keys {
+		for _, k := range keys {
+			if at.Namespace == namespace && k.Sealed != "" {
+				all = append(all, branchkey.Entry{Slot: at, Key: k})
+			}
 		}
 	}
 	slices.SortFunc(all, func(a, b branchkey.Entry) int { return strings.Compare(a.Tenant, b.Tenant) })
 	return all, s.fails
 }
+
+func (s *table) Shred(_ context.Context, namespace, tenant string) (n int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fails != nil {
+		return 0, s.fails
+	}
+	s.shredded[tenant] = true
+	for at, keys := range s.keys {
+		if at.Namespace == namespace && at.Tenant == tenant {
+			n += len(keys)
+			delete(s.keys, at)
+		}
+	}
+	return n, nil
+}
+
+// lose is what a restore does.
+func (s *table) lose() { s.mu.Lock(); defer s.mu.Unlock(); clear(s.keys) }
+
+// at changes what stands in a slot of one key.
+func (s *table) put(at branchkey.Slot, sealed string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys[at][0].Sealed = sealed
+}
+
+func (s *table) finds() int { s.mu.Lock(); defer s.mu.Unlock(); return s.found }
 
 func (s *table) Epoch(context.Context) (int64, bool, error) {
 	s.mu.Lock()
@@ -315,7 +379,7 @@ func TestRowsAreBound(t *testing.T) {
 	for _, q := range []kmskey.Provider{p, cold.Generation(2), cold.Generation(2)} { // warm, cold, warmed
 		refused("another row", q, w, contextOf(t, "acme", 2), kmskey.ErrContextMismatch, "message authentication failed")
 		refused("another tenant", q, w, contextOf(t, "globex", 1), kmskey.ErrContextMismatch, "another tenant's")
-		refused("a tenant without a key", q, w, contextOf(t, "initech", 1), kmskey.ErrNotFound, "no branch key for this tenant and generation")
+		refused("a tenant without a key", q, w, contextOf(t, "initech", 1), kmskey.ErrNotFound, `for tenant "initech" and generation 2: the table has none for them`)
 		refused("no tenant", q, w, untenanted, kmskey.ErrContextMismatch, `rowseal.Columns("tenant_id")`)
 	}
 	refused("another generation", r.Generation(3), w, ec, kmskey.ErrForeignKey, "generation 3 of branch keys")
@@ -338,14 +402,14 @@ func TestBranchKeysAreBound(t *testing.T) {
 	wrap(t, r.Generation(2), contextOf(t, "globex", 1))
 	wrap(t, r.Generation(3), ec)
 	acme := branchkey.Slot{Namespace: "clinic/test", Tenant: "acme", Generation: 2}
-	own := r.table.keys[acme]
+	own := r.table.keys[acme][0].Sealed
 	for name, sealed := range map[string]string{
-		"another tenant's":      r.table.keys[branchkey.Slot{Namespace: "clinic/test", Tenant: "globex", Generation: 2}],
-		"another generation's":  r.table.keys[branchkey.Slot{Namespace: "clinic/test", Tenant: "acme", Generation: 3}],
+		"another tenant's":      r.table.keys[branchkey.Slot{Namespace: "clinic/test", Tenant: "globex", Generation: 2}][0].Sealed,
+		"another generation's":  r.table.keys[branchkey.Slot{Namespace: "clinic/test", Tenant: "acme", Generation: 3}][0].Sealed,
 		"cut short":             own[:len(own)-1],
 		"plaintext of somebody": "00000000000000000000000000000000",
 	} {
-		r.table.keys[acme] = sealed
+		r.table.put(acme, sealed)
 		cold := newRig(t, func(c *branchkey.Config) { c.Store = r.table })
 		_, err := cold.Generation(2).Unwrap(t.Context(), w, ec)
 		if !errors.Is(err, kmskey.ErrInvalid) || errors.Is(err, kmskey.ErrContextMismatch) || !strings.Contains(err.Error(), "rows under it are unharmed") {
@@ -353,7 +417,7 @@ func TestBranchKeysAreBound(t *testing.T) {
 		}
 		unwrap(t, r.Generation(2), w, ec) // warm: the key that it has is the right one
 	}
-	r.table.keys[acme] = own
+	r.table.put(acme, own)
 	cold := newRig(t, func(c *branchkey.Config) { c.Store = r.table })
 	unwrap(t, cold.Generation(2), w, ec)
 }
@@ -486,7 +550,7 @@ func TestRotate(t *testing.T) {
 	}
 	unwrap(t, after.Generation(2), w, ec)
 	// A key that does not move leaves the others moved.
-	r.table.keys[branchkey.Slot{Namespace: "clinic/test", Tenant: "tenant 5", Generation: 2}] = "v1:broken"
+	r.table.put(branchkey.Slot{Namespace: "clinic/test", Tenant: "tenant 5", Generation: 2}, "v1:broken")
 	part, err := after.Rotate(t.Context())
 	if !errors.Is(err, kmskey.ErrCorrupt) || part != (branchkey.Report{Keys: 10, Current: 9, Failed: 1}) {
 		t.Errorf("%+v, %v", part, err)

@@ -36,6 +36,13 @@
 // key is replaced and the rows have moved. A tenant's rows are no longer in the service's log one by one; the log shows that a process asked
 // for the tenant's key. Where that matters, stay with direct mode for the models concerned.
 //
+// # What is lost, and what is destroyed
+//
+// Rows name their branch key by an id, and the table may have several keys for a tenant. So a database that loses one, in a failover or a restore, loses no row: a process that has the key puts
+// it back, and what another process made in its place opens beside it. What must not come back is destroyed, and not deleted: [Keys.Shred] does so for a tenant.
+//
+// # Revocation
+//
 // A key that the service took away is used on for at most MaxAge, and while the service cannot be reached for at most [Config.MaxStale]. [Keys.Revoke]
 // ends that within a minute, in every process.
 //

@@ -50,7 +50,7 @@ func (p *Provider) Wrap(ctx context.Context, dek kmskey.DEK, ec kmskey.Context) 
 		return kmskey.Wrapped{}, p.fail("wrap", p.ref, kmskey.ErrInvalid, "", err)
 	}
 	var blob []byte
-	err = p.keys.use(ctx, at, true, func(b *localwrap.Branch) (err error) {
+	err = p.keys.use(ctx, at, "", func(b *localwrap.Branch) (err error) {
 		blob, err = b.Seal(p.ref, ec.AppendCanonical(make([]byte, 0, 256)), dek.Bytes())
 		return err
 	})
@@ -66,13 +66,14 @@ func (p *Provider) Prepare(ctx context.Context, ec kmskey.Context) error {
 	if err != nil {
 		return nil // Wrap says so
 	}
-	if err := p.keys.use(ctx, at, true, func(*localwrap.Branch) error { return nil }); err != nil {
+	if err := p.keys.use(ctx, at, "", func(*localwrap.Branch) error { return nil }); err != nil {
 		return p.branchFailed("prepare", err)
 	}
 	return nil
 }
 
-// Unwrap is the inverse of [Provider.Wrap]. A tenant without a branch key is [kmskey.ErrNotFound]: none is made for reading.
+// Unwrap is the inverse of [Provider.Wrap], under the branch key that w names. A tenant without a branch key is [kmskey.ErrNotFound]: none is made for reading. One that has others
+// only is [kmskey.ErrContextMismatch], as the row may be another tenant's, or the table have lost the key; the error names it. A tenant that was shredded is [kmskey.ErrShredded].
 func (p *Provider) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Context) (kmskey.DEK, error) {
 	if err := ctx.Err(); err != nil {
 		return kmskey.DEK{}, p.fail("unwrap", w.KeyRef, kmskey.ErrUnavailable, "", err)
@@ -81,7 +82,8 @@ func (p *Provider) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Conte
 		return kmskey.DEK{}, p.fail("unwrap", w.KeyRef, kmskey.ErrForeignKey, "give this row's version the provider that wrapped it",
 			fmt.Errorf("wrapped by service %.40q, and this is generation %d of branch keys", w.Service, p.generation))
 	}
-	if err := localwrap.Check(w.Blob); err != nil {
+	id, err := localwrap.BranchID(w.Blob)
+	if err != nil {
 		return kmskey.DEK{}, p.fail("unwrap", w.KeyRef, kmskey.ErrContextMismatch, "", err)
 	}
 	at, err := p.slot(ec)
@@ -90,7 +92,7 @@ func (p *Provider) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Conte
 	}
 	var dek kmskey.DEK
 	var wrong error // with the row, and no fault of the branch key
-	err = p.keys.use(ctx, at, false, func(b *localwrap.Branch) error {
+	err = p.keys.use(ctx, at, id, func(b *localwrap.Branch) error {
 		secret, err := b.Open(p.ref, ec.AppendCanonical(make([]byte, 0, 256)), w.Blob)
 		if err != nil {
 			wrong = err
@@ -103,9 +105,6 @@ func (p *Provider) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Conte
 	switch {
 	case err != nil:
 		return kmskey.DEK{}, p.branchFailed("unwrap", err)
-	case errors.Is(wrong, localwrap.ErrOtherBranch):
-		return kmskey.DEK{}, p.fail("unwrap", w.KeyRef, kmskey.ErrContextMismatch,
-			"either this row is another tenant's, or rowseal_branch_keys was restored from another backup than the rows", wrong)
 	case wrong != nil:
 		return kmskey.DEK{}, p.fail("unwrap", w.KeyRef, kmskey.ErrContextMismatch, "", wrong)
 	}
@@ -137,11 +136,19 @@ func (p *Provider) slot(ec kmskey.Context) (Slot, error) {
 // maxTenant is what every database takes in a primary key.
 const maxTenant = 255
 
-// branchFailed tells what became of the branch key, in the words of a provider. What is wrong with a branch key is nothing that is wrong with the row, so
+// branchFailed tells what became of the branch key, in the words of a provider. What is wrong with a branch key that is there is nothing that is wrong with the row, so
 // an envelope that does not open is neither of another row nor altered: whoever asks for those kinds must not find them.
 func (p *Provider) branchFailed(op string, err error) error {
-	if errors.Is(err, errMissing) {
-		return p.fail(op, p.ref, kmskey.ErrNotFound, "was rowseal_branch_keys restored with the rows, and does the keyring that wraps branch keys have the namespace that it had?", errMissing)
+	var m *missing
+	var d *destroyed
+	switch {
+	case errors.As(err, &m) && m.others == 0:
+		return p.fail(op, p.ref, kmskey.ErrNotFound, "was rowseal_branch_keys restored from before the key was made, or without the rows? bring its row back from a backup that has it; "+
+			"and does the keyring that wraps branch keys have the namespace that it had?", m)
+	case m != nil:
+		return p.fail(op, p.ref, kmskey.ErrContextMismatch, "either this row is another tenant's, or rowseal_branch_keys was restored from before the key was made: bring its row back from a backup that has it", m)
+	case errors.As(err, &d):
+		return p.fail(op, p.ref, kmskey.ErrShredded, "", errors.New(d.what))
 	}
 	if errors.Is(err, ErrInTransaction) {
 		return p.fail(op, p.ref, kmskey.ErrNotFound, "", ErrInTransaction)

@@ -77,7 +77,7 @@ var excusable = []string{
 // kinds is every kind that an error of a provider may have. It must have exactly one.
 var kinds = []error{
 	kmskey.ErrDenied, kmskey.ErrNotFound, kmskey.ErrDisabled, kmskey.ErrUnavailable, kmskey.ErrThrottled,
-	kmskey.ErrContextMismatch, kmskey.ErrForeignKey, kmskey.ErrInvalid, kmskey.ErrNotRewrappable,
+	kmskey.ErrContextMismatch, kmskey.ErrForeignKey, kmskey.ErrInvalid, kmskey.ErrShredded, kmskey.ErrNotRewrappable,
 	kmskey.ErrCorrupt, kmskey.ErrPending, kmskey.ErrUnknownVersion, kmskey.ErrCommitment,
 }
 

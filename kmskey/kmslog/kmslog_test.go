@@ -164,7 +164,7 @@ func TestNew_the_level_is_that_of_the_document(t *testing.T) {
 		"ok": nil, "not_rewrappable": kmskey.ErrNotRewrappable, "throttled": kmskey.ErrThrottled, "unavailable": kmskey.ErrUnavailable,
 		"timeout": context.DeadlineExceeded, "cancelled": context.Canceled, "denied": kmskey.ErrDenied, "not_found": kmskey.ErrNotFound,
 		"disabled": kmskey.ErrDisabled, "context_mismatch": kmskey.ErrContextMismatch, "foreign_key": kmskey.ErrForeignKey,
-		"invalid": kmskey.ErrInvalid, "error": errors.New("x"),
+		"invalid": kmskey.ErrInvalid, "shredded": kmskey.ErrShredded, "error": errors.New("x"),
 	}
 	rows := table(t, "Outcomes")
 	if len(rows) != len(errs) {

@@ -7,6 +7,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/subtle"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -56,7 +57,7 @@ func NewBranch(key []byte) (*Branch, error) {
 }
 
 // ID names the branch key in hexadecimal, without telling anything about it. As [KeyID], it tells keys apart and proves nothing.
-func (b *Branch) ID() string { return fmt.Sprintf("%x", b.id) }
+func (b *Branch) ID() string { return hex.EncodeToString(b.id[:]) }
 
 // Destroy overwrites the key. The HMACs made of it are left to the collector, which is as much as Go allows.
 func (b *Branch) Destroy() {
@@ -130,10 +131,10 @@ func branchAAD(dst []byte, ref string, context []byte) []byte {
 	return append(tuple(dst, labelBranchAAD, ref), context...)
 }
 
-// Check refuses a blob that no branch key can have made, before any key is asked for.
-func Check(blob []byte) error {
+// BranchID is the [Branch.ID] of the branch key that blob names. It refuses a blob that no branch key can have made, before any key is asked for.
+func BranchID(blob []byte) (string, error) {
 	if len(blob) != BranchSize || blob[0] != formatBranch {
-		return fmt.Errorf("localwrap: unwrap: %w", ErrMalformed)
+		return "", fmt.Errorf("localwrap: unwrap: %w", ErrMalformed)
 	}
-	return nil
+	return hex.EncodeToString(blob[1 : 1+branchIDSize]), nil
 }

@@ -84,14 +84,17 @@ CREATE TABLE IF NOT EXISTS rowseal_index_keys (
 	PRIMARY KEY (model, version)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- Branch keys, wrapped, by names that are compared byte by byte: without its own no row of a tenant opens. Whoever inserts first has made the key. Only its wrapping is ever replaced.
+-- Branch keys, wrapped, by names that are compared byte by byte: without its own no row of a tenant opens. Only a key's wrapping is ever replaced. key_id is what rows name
+-- in hexadecimal, and of several in one place the oldest wraps. An empty sealed is a key destroyed on purpose, and generation 0 the tombstone of a tenant, for
+-- whom no key is made or put back any more. A key that is merely deleted counts as lost, and processes that know it put it back.
 CREATE TABLE IF NOT EXISTS rowseal_branch_keys (
 	namespace varbinary(255) NOT NULL,
 	tenant varbinary(255) NOT NULL,
 	generation int NOT NULL,
+	key_id varchar(16) NOT NULL,
 	sealed mediumtext NOT NULL,
 	created_ms bigint NOT NULL,
-	PRIMARY KEY (namespace, tenant, generation)
+	PRIMARY KEY (namespace, tenant, generation, key_id)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- What processes ask now and then, to learn that they must forget the keys that they hold.
