@@ -65,7 +65,7 @@ func ParseText(text string) ([]byte, error) {
 		return nil, ErrPlaintext
 	}
 	// The decoder passes over line breaks, which would be a second text for the same bytes.
-	if strings.ContainsAny(rest, "\r\n") {
+	if strings.IndexByte(rest, '\r') >= 0 || strings.IndexByte(rest, '\n') >= 0 {
 		return nil, ErrMalformed
 	}
 	sealed, err := strict.DecodeString(rest)

@@ -100,7 +100,9 @@ func NewKey(dek []byte, id byte) (*Key, error) {
 	if len(dek) != KeySize {
 		return nil, fmt.Errorf("field: a data key has %d bytes, not %d", KeySize, len(dek))
 	}
-	return KeyFrom(expand.New(dek).Expand, id)
+	k := expand.New(dek)
+	defer k.Release()
+	return KeyFrom(k.Expand, id)
 }
 
 // KeyFrom is NewKey with a data key that derives by itself: derive gives HKDF-Expand with SHA-256 and 32 bytes for an info, as kmskey.DEK.Derive does. It is for where other
@@ -110,7 +112,7 @@ func KeyFrom(derive func(info []byte) [KeySize]byte, id byte) (*Key, error) {
 		return nil, errors.New("field: a data key's number is 1 to 255, not 0") // what it seals would be malformed
 	}
 	// Expand alone, without Extract: a data key is uniformly random (RFC 5869, section 3.3).
-	sub := derive(append(make([]byte, 0, len(fieldKeyInfo)+1), fieldKeyInfo...))
+	sub := derive(fieldKeyInfo)
 	defer clear(sub[:])
 	block, err := aes.NewCipher(sub[:])
 	if err != nil {

@@ -3,7 +3,6 @@
 package kmskey
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -44,6 +43,9 @@ type Pair struct {
 	Value Value
 }
 
+// contextLabel begins every canonical context.
+const contextLabel = "rowseal/context"
+
 // maxContextBytes is the smallest limit among the services: AWS KMS takes 8 KiB of context (API reference, Encrypt).
 const maxContextBytes = 8 << 10
 
@@ -58,27 +60,28 @@ type Context struct {
 }
 
 type contextData struct {
-	pairs     []Pair // sorted by name, names unique
-	canonical []byte // never given away
+	pairs []Pair // sorted by name, names unique
 }
 
-// heldContext is the data and the pointer to it that a Context points to, in one allocation.
+// heldContext is the data and the pointer to it that a Context points to, in one allocation, with room for as much as most rows have.
 type heldContext struct {
-	at   *contextData
-	data contextData
+	at    *contextData
+	data  contextData
+	pairs [3]Pair
 }
 
 // NewContext builds a context from pairs in any order. Names must be unique, not empty, valid UTF-8 and not begin with
 // "aws:", which AWS reserves; the whole encoding is limited to 8 KiB.
 func NewContext(pairs ...Pair) (Context, error) {
-	sorted := slices.Clone(pairs)
+	h := new(heldContext)
+	sorted := append(h.pairs[:0], pairs...)
 	slices.SortFunc(sorted, func(a, b Pair) int { return strings.Compare(a.Name, b.Name) })
-	buf := canon.AppendText(make([]byte, 0, 128), "rowseal/context")
+	size := canon.Text(contextLabel).Size()
 	for i, p := range sorted {
 		switch {
 		case p.Name == "":
 			return Context{}, errors.New("kmskey: encryption context: a name is empty")
-		case !utf8.ValidString(p.Name) || !utf8.ValidString(p.Value.String()):
+		case !utf8.ValidString(p.Name) || !p.Value.ValidUTF8():
 			return Context{}, fmt.Errorf("kmskey: encryption context: %q is not valid UTF-8; use kmskey.Bytes for binary values", p.Name)
 		case strings.HasPrefix(p.Name, "aws:"):
 			return Context{}, fmt.Errorf("kmskey: encryption context: the name %q begins with \"aws:\", which AWS reserves", p.Name)
@@ -87,12 +90,12 @@ func NewContext(pairs ...Pair) (Context, error) {
 		case i > 0 && sorted[i-1].Name == p.Name:
 			return Context{}, fmt.Errorf("kmskey: encryption context: the name %q is given twice", p.Name)
 		}
-		buf = canon.Append(canon.AppendText(buf, p.Name), p.Value)
+		size += canon.Text(p.Name).Size() + p.Value.Size()
 	}
-	if len(buf) > maxContextBytes {
-		return Context{}, fmt.Errorf("kmskey: encryption context: %d bytes, more than the %d that key services take", len(buf), maxContextBytes)
+	if size > maxContextBytes {
+		return Context{}, fmt.Errorf("kmskey: encryption context: %d bytes, more than the %d that key services take", size, maxContextBytes)
 	}
-	h := &heldContext{data: contextData{sorted, buf}}
+	h.data = contextData{sorted}
 	h.at = &h.data
 	return Context{&h.at}, nil
 }
@@ -144,11 +147,15 @@ func (c Context) Strings() map[string]string {
 
 // Canonical is the form of services that take bytes: the injective encoding of docs/format.md, section 3. The caller may
 // keep and change the result.
-func (c Context) Canonical() []byte {
-	if c.data == nil {
-		return canon.AppendText(nil, "rowseal/context")
+func (c Context) Canonical() []byte { return c.AppendCanonical(make([]byte, 0, 128)) }
+
+// AppendCanonical appends [Context.Canonical] to dst.
+func (c Context) AppendCanonical(dst []byte) []byte {
+	dst = canon.AppendText(dst, contextLabel)
+	for _, p := range c.pairs() {
+		dst = canon.Append(canon.AppendText(dst, p.Name), p.Value)
 	}
-	return bytes.Clone((*c.data).canonical)
+	return dst
 }
 
 // Equal reports whether both contexts hold the same names with the same typed values.

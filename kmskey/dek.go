@@ -31,7 +31,7 @@ type dekState struct {
 	bytes [DEKSize]byte
 
 	mu     sync.Mutex
-	expand *expand.Key // made when the first key is derived
+	expand expand.Key  // set up when the first key is derived
 	gone   atomic.Bool // destroyed: what is left is a key of zeros, which anybody has
 }
 
@@ -72,7 +72,7 @@ func (d DEK) Bytes() []byte {
 }
 
 // Derive gives 32 bytes for info: HKDF-Expand with SHA-256 (RFC 5869, section 2.3). What else is derived from the same key costs a third, since the key is set up
-// once. It is for what docs/format.md derives from data keys. The caller should clear the answer, and may find that the spare capacity of info was written to. It panics on a DEK
+// once. It is for what docs/format.md derives from data keys. The caller should clear the answer. It panics on a DEK
 // that was destroyed, as on the zero one.
 func (d DEK) Derive(info []byte) [DEKSize]byte {
 	b := d.Bytes()
@@ -82,7 +82,7 @@ func (d DEK) Derive(info []byte) [DEKSize]byte {
 	if s.gone.Load() {
 		panic("kmskey: internal error: Derive of a DEK that was destroyed")
 	}
-	if s.expand == nil {
+	if s.expand.IsZero() {
 		s.expand = expand.New(b)
 	}
 	return s.expand.Expand(info)
@@ -97,7 +97,7 @@ func (d DEK) Destroy() {
 		defer s.mu.Unlock()
 		s.gone.Store(true)
 		clear(s.bytes[:])
-		s.expand = nil
+		s.expand.Release()
 	}
 }
 

@@ -111,7 +111,8 @@ func (e Envelope) String() string {
 	if e.IsZero() {
 		return ""
 	}
-	body := make([]byte, 0, 512)
+	var room, written [512]byte // on the stack: the text is the one allocation, unless it is longer than most
+	body := room[:0]
 	var flags byte
 	if e.unbound {
 		flags |= flagUnbound
@@ -128,7 +129,8 @@ func (e Envelope) String() string {
 			body = append(binary.BigEndian.AppendUint16(body, uint16(len(w.Blob))), w.Blob...)
 		}
 	}
-	return "v" + strconv.Itoa(e.Version()) + ":" + strict.EncodeToString(body)
+	text := strconv.AppendInt(append(written[:0], 'v'), int64(e.Version()), 10)
+	return string(strict.AppendEncode(append(text, ':'), body))
 }
 
 // ParseEnvelope reads what a key column holds. It fails with [ErrPending] for whatever begins as the token of an unfinished insert, with [ErrShredded]
@@ -156,7 +158,7 @@ func parseEnvelope(text string) (Envelope, error) {
 		return Envelope{}, errors.New("no version prefix such as \"v1:\"")
 	}
 	// The decoder passes over line breaks, which would be a second text for the same envelope.
-	if strings.ContainsAny(encoded, "\r\n") {
+	if strings.IndexByte(encoded, '\r') >= 0 || strings.IndexByte(encoded, '\n') >= 0 {
 		return Envelope{}, errors.New("line break in base64")
 	}
 	body, err := strict.DecodeString(encoded)
@@ -193,6 +195,18 @@ func (r *reader) bytes(n int) []byte {
 func (r *reader) u8() int  { return int(r.bytes(1)[0]) }
 func (r *reader) u16() int { return int(binary.BigEndian.Uint16(r.bytes(2))) }
 
+// names reads service and key reference, which lie in one text.
+func (r *reader) names() (service, ref string) {
+	from := r.rest
+	n := len(r.bytes(r.u8()))
+	m := len(r.bytes(r.u16()))
+	if r.short {
+		return "", ""
+	}
+	both := string(from[1 : 1+n+2+m])
+	return both[:n], both[n+2:]
+}
+
 func parseBody(body []byte) (Envelope, error) {
 	r := &reader{rest: body}
 	format, flags, count := r.u8(), r.u8(), r.u8()
@@ -206,7 +220,15 @@ func parseBody(body []byte) (Envelope, error) {
 	case count < 1 || count > maxKeys:
 		return Envelope{}, fmt.Errorf("%d data keys, not 1 to %d", count, maxKeys)
 	}
-	e := Envelope{unbound: flags&flagUnbound != 0, keys: make([]sealedKey, count)}
+	held := new(struct { // what most envelopes have, in one allocation
+		keys  [1]sealedKey
+		wraps [1]Wrapped
+	})
+	e := Envelope{unbound: flags&flagUnbound != 0, keys: held.keys[:]}
+	if count > 1 {
+		e.keys = make([]sealedKey, count)
+	}
+	e.keys[0].wraps = held.wraps[:]
 	var seen [256]bool
 	for i := range e.keys {
 		if err := parseKey(r, &e.keys[i]); err != nil {
@@ -223,6 +245,7 @@ func parseBody(body []byte) (Envelope, error) {
 	return e, nil
 }
 
+// parseKey reads a key into k, which may have room for its wraps.
 func parseKey(r *reader, k *sealedKey) error {
 	id, suite, mode := r.u8(), r.u8(), r.u8()
 	k.id = byte(id)
@@ -241,10 +264,13 @@ func parseKey(r *reader, k *sealedKey) error {
 	case wraps < 1 || wraps > maxWraps:
 		return fmt.Errorf("%d wraps, not 1 to %d", wraps, maxWraps)
 	}
-	k.wraps = make([]Wrapped, wraps)
+	if len(k.wraps) != wraps {
+		k.wraps = make([]Wrapped, wraps)
+	}
 	for i := range k.wraps {
-		w := Wrapped{Service: string(r.bytes(r.u8())), KeyRef: string(r.bytes(r.u16())), Blob: r.bytes(r.u16())}
-		if r.short {
+		var w Wrapped
+		w.Service, w.KeyRef = r.names()
+		if w.Blob = r.bytes(r.u16()); r.short {
 			return errors.New("truncated")
 		}
 		if err := checkWrapped(w); err != nil {
@@ -255,10 +281,12 @@ func parseKey(r *reader, k *sealedKey) error {
 	return nil
 }
 
+func notOfService(r rune) bool { return r != '-' && (r < 'a' || 'z' < r) && (r < '0' || '9' < r) }
+
 // checkWrapped holds the limits of one wrap, on the way in and on the way out.
 func checkWrapped(w Wrapped) error {
 	switch {
-	case w.Service == "" || len(w.Service) > maxService || strings.Trim(w.Service, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
+	case w.Service == "" || len(w.Service) > maxService || strings.IndexFunc(w.Service, notOfService) >= 0:
 		return errors.New("a wrap's service is not 1 to 16 bytes of a-z, 0-9 and hyphen")
 	case len(w.KeyRef) > maxKeyRef || !utf8.ValidString(w.KeyRef):
 		return fmt.Errorf("a wrap's key reference is not at most %d bytes of UTF-8", maxKeyRef)

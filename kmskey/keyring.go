@@ -306,17 +306,34 @@ func (k *Keyring) wrap(ctx context.Context, key DataKey, row Row) (sealedKey, er
 	if err != nil {
 		return sealedKey{}, err
 	}
-	wraps, _, err := at.legs.all(ctx, nil, at.legs.quorum, false, func(ctx context.Context, l *leg) (Wrapped, error) {
-		w, err := at.wrap(ctx, l.Provider, key.DEK, at.context)
-		if err == nil {
-			l.used(w)
-		}
-		return w, err
-	})
+	var wraps []Wrapped
+	if len(at.legs.legs) == 1 {
+		// As most versions have it, without what it takes to ask several.
+		var w Wrapped
+		w, err = at.wrapBy(ctx, at.legs.legs[0], key.DEK)
+		wraps = []Wrapped{w}
+	} else {
+		wraps, err = at.wrapByAll(ctx, key.DEK)
+	}
 	if err != nil {
 		return sealedKey{}, at.failed("wrap", err)
 	}
 	return sealedKey{key.ID, uint32(k.current), k.commit(key, row), wraps}, nil
+}
+
+func (p *place) wrapBy(ctx context.Context, l *leg, dek DEK) (Wrapped, error) {
+	w, err := p.wrap(ctx, l.Provider, dek, p.context)
+	if err == nil {
+		l.used(w)
+	}
+	return w, err
+}
+
+func (p place) wrapByAll(ctx context.Context, dek DEK) ([]Wrapped, error) {
+	wraps, _, err := p.legs.all(ctx, nil, p.legs.quorum, false, func(ctx context.Context, l *leg) (Wrapped, error) {
+		return p.wrapBy(ctx, l, dek)
+	})
+	return wraps, err
 }
 
 // place is a version of the keyring as one row meets it.
@@ -447,21 +464,38 @@ func (k *Keyring) unwrap(ctx context.Context, s sealedKey, row Row) (DEK, error)
 	if err != nil {
 		return DEK{}, err
 	}
-	dek, err := at.legs.any(ctx, s.wraps, func(ctx context.Context, l *leg, w Wrapped) (DEK, error) {
+	var dek DEK
+	if len(at.legs.legs) == 1 && len(s.wraps) == 1 && k.hedge == nil {
+		// As most rows have it, without what it takes to ask several. The one leg refuses itself what is not its own.
+		if dek, err = at.unwrap(ctx, at.legs.legs[0].Provider, s.wraps[0], at.context); err == nil {
+			dek, err = k.committed(dek, s, row)
+		}
+	} else {
+		dek, err = k.unwrapAny(ctx, at, s, row)
+	}
+	if err != nil {
+		return DEK{}, at.failed("unwrap", err)
+	}
+	return dek, nil
+}
+
+func (k *Keyring) unwrapAny(ctx context.Context, at place, s sealedKey, row Row) (DEK, error) {
+	return at.legs.any(ctx, s.wraps, func(ctx context.Context, l *leg, w Wrapped) (DEK, error) {
 		dek, err := k.hedge.unwrap(ctx, func(ctx context.Context) (DEK, error) { return at.unwrap(ctx, l.Provider, w, at.context) })
 		if err != nil {
 			return DEK{}, err
 		}
 		// Before the answer counts: another wrap may hold the row's key where this one was exchanged.
-		want := k.commit(DataKey{ID: s.id, DEK: dek}, row)
-		if subtle.ConstantTimeCompare(want[:], s.commitment[:]) != 1 {
-			dek.Destroy()
-			return DEK{}, fmt.Errorf("%w (its commitment names another %s, or was altered)", ErrCommitment, row.names())
-		}
-		return dek, nil
+		return k.committed(dek, s, row)
 	})
-	if err != nil {
-		return DEK{}, at.failed("unwrap", err)
+}
+
+// committed is the data key, if it is the one that the row's envelope commits to.
+func (k *Keyring) committed(dek DEK, s sealedKey, row Row) (DEK, error) {
+	want := k.commit(DataKey{ID: s.id, DEK: dek}, row)
+	if subtle.ConstantTimeCompare(want[:], s.commitment[:]) != 1 {
+		dek.Destroy()
+		return DEK{}, fmt.Errorf("%w (its commitment names another %s, or was altered)", ErrCommitment, row.names())
 	}
 	return dek, nil
 }

@@ -144,7 +144,8 @@ func (l *leg) has(wraps []Wrapped) (w Wrapped, ok bool) {
 // used notes which key the service used.
 func (l *leg) used(w Wrapped) {
 	if last := l.ref.Load(); last == nil || *last != w.KeyRef {
-		l.ref.Store(&w.KeyRef)
+		ref := w.KeyRef // not &w.KeyRef, which would have each wrap allocated
+		l.ref.Store(&ref)
 	}
 }
 

@@ -69,7 +69,7 @@ type asker struct {
 	call      Call
 }
 
-func (a asker) begin(ctx context.Context, op, ref string, p Provider, ec Context) (context.Context, func(Result)) {
+func (a *asker) begin(ctx context.Context, op, ref string, p Provider, ec Context) (context.Context, func(Result)) {
 	if len(a.observers) == 0 {
 		return ctx, func(Result) {}
 	}
@@ -99,7 +99,7 @@ func nameOf(p Provider) string {
 	return fmt.Sprintf("%T", p)
 }
 
-func (a asker) wrap(ctx context.Context, p Provider, dek DEK, ec Context) (Wrapped, error) {
+func (a *asker) wrap(ctx context.Context, p Provider, dek DEK, ec Context) (Wrapped, error) {
 	ctx, end := a.begin(ctx, "wrap", "", p, ec)
 	w, err := p.Wrap(ctx, dek, ec)
 	w, err = a.checked(w, err)
@@ -107,7 +107,7 @@ func (a asker) wrap(ctx context.Context, p Provider, dek DEK, ec Context) (Wrapp
 	return w, err
 }
 
-func (a asker) unwrap(ctx context.Context, p Provider, w Wrapped, ec Context) (DEK, error) {
+func (a *asker) unwrap(ctx context.Context, p Provider, w Wrapped, ec Context) (DEK, error) {
 	ctx, end := a.begin(ctx, "unwrap", w.KeyRef, p, ec)
 	dek, err := p.Unwrap(ctx, w, ec)
 	if err == nil && dek.IsZero() {
@@ -117,7 +117,7 @@ func (a asker) unwrap(ctx context.Context, p Provider, w Wrapped, ec Context) (D
 	return dek, err
 }
 
-func (a asker) rewrap(ctx context.Context, p Rewrapper, source Provider, w Wrapped, from, to Context) (Wrapped, error) {
+func (a *asker) rewrap(ctx context.Context, p Rewrapper, source Provider, w Wrapped, from, to Context) (Wrapped, error) {
 	target, _ := p.(Provider)
 	ctx, end := a.begin(ctx, "rewrap", w.KeyRef, target, to)
 	out, err := p.Rewrap(ctx, source, w, from, to)
@@ -138,7 +138,7 @@ func resultOf(w Wrapped, err error) Result {
 var errContract = errors.New("the provider broke its contract")
 
 // checked lets nothing pass that an envelope could not hold: it would be written, and never be read again.
-func (a asker) checked(w Wrapped, err error) (Wrapped, error) {
+func (a *asker) checked(w Wrapped, err error) (Wrapped, error) {
 	if err != nil {
 		return Wrapped{}, err
 	}

@@ -12,6 +12,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // The tags of the encoding. They are on disk, by way of every authentication tag and commitment.
@@ -88,6 +89,12 @@ func (v Value) String() string {
 		return v.raw
 	}
 }
+
+// ValidUTF8 reports whether String is valid UTF-8, as it is for all but some texts.
+func (v Value) ValidUTF8() bool { return v.tag != tagText || utf8.ValidString(v.raw) }
+
+// Size is how many bytes [Append] adds.
+func (v Value) Size() int { return headerSize + len(v.raw) }
 
 // Append adds the encoding of v to dst.
 func Append(dst []byte, v Value) []byte {

@@ -116,7 +116,7 @@ func Prepare(ctx context.Context, batches []Batch, last bool) error {
 func (in *Insert) collect(values []reflect.Value, last bool) (fresh, closed []*State, err error) {
 	in.undo = slices.Grow(in.undo, len(values))
 	for _, v := range values {
-		id, known := in.Model.Identity(v)
+		id, known := in.Model.identityLike(v, in.Model.Plan.Groups[0].State(v).identity())
 		for _, g := range in.Model.Plan.Groups {
 			if _, ok := follow(v, g.path); !ok {
 				continue // an embedded struct that is not there has no fields to seal
@@ -292,7 +292,7 @@ func (s *State) lost(f *Field, sameRow bool) bool {
 func (in *Insert) newState(g *Group, v reflect.Value, id string, known bool) (*State, error) {
 	s := in.memory.state(g)
 	s.model, s.id, s.dek = in.Model, id, kmskey.NewDataKey()
-	key, err := field.NewKey(s.dek.DEK.Bytes(), s.dek.ID)
+	key, err := field.KeyFrom(s.dek.DEK.Derive, s.dek.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -434,8 +434,9 @@ type InsertColumns struct {
 	names  []string
 	groups []*Group // by column; nil for other columns
 	fields []*Field // by column; nil for other columns
-	keyAt  []int    // by group, the position of its key column; -1 where the statement lacks it
-	idAt   []int    // by part of the primary key, likewise
+	room   memory
+	keyAt  []int // by group, the position of its key column; -1 where the statement lacks it
+	idAt   []int // by part of the primary key, likewise
 }
 
 // InsertColumns looks up the columns of an INSERT once, for all of its rows.
@@ -485,7 +486,7 @@ func (c *InsertColumns) Check(values []any) error {
 			if !c.under(values, f.Group, v.state) {
 				return fmt.Errorf("rowseal: insert %s, column %s: %w: its key column %s is not part of the statement", m.Plan.Schema.Name, c.names[i], ErrNoKey, f.Group.Column.DBName)
 			}
-			if err := v.Seal(); err != nil {
+			if err := v.seal(&c.room); err != nil {
 				return err
 			}
 		}
@@ -532,7 +533,13 @@ func (c *InsertColumns) sameContext(s *State, g *Group, values []any) error {
 
 // identity is the primary key as the statement writes it; "" where the database assigns it.
 func (c *InsertColumns) identity(values []any) string {
-	id, ok := c.model.IdentityOf(func(i int) (any, bool) {
+	var known string // what the row's key was made for, which it mostly is
+	if at := c.keyAt[0]; at >= 0 {
+		if k, ok := values[at].(*KeyValue); ok {
+			known = k.state.identity()
+		}
+	}
+	id, ok := c.model.identityOf(known, func(i int) (any, bool) {
 		if c.idAt[i] < 0 {
 			return nil, false
 		}

@@ -286,11 +286,17 @@ func (p part) convert(f reflect.Value) (kmskey.Value, error) {
 
 // Identity is the canonical primary key of the row in v; ok is false while any part is zero, as it is before the database assigns
 // one. A primary key column is never legitimately zero under GORM, which takes zero for "not set".
-func (m *Model) Identity(v reflect.Value) (id string, ok bool) {
+func (m *Model) Identity(v reflect.Value) (id string, ok bool) { return m.identityLike(v, "") }
+
+// identityLike is Identity without another copy of it, where it is what is known.
+func (m *Model) identityLike(v reflect.Value, known string) (id string, ok bool) {
 	var room [64]byte // on the stack: the text is the one allocation
 	buf, ok := m.appendID(room[:0], v)
 	if !ok {
 		return "", false
+	}
+	if string(buf) == known {
+		return known, true
 	}
 	return string(buf), true
 }
@@ -340,9 +346,9 @@ func (p part) append(dst []byte, f reflect.Value) ([]byte, bool) {
 	return canon.Append(dst, value), true
 }
 
-// IdentityOf is the canonical form of primary key values given part by part, in any Go type that the columns take. ok is false
-// where one is missing or is no value, such as SQL's DEFAULT.
-func (m *Model) IdentityOf(get func(part int) (any, bool)) (id string, ok bool) {
+// identityOf is the canonical form of primary key values given part by part, in any Go type that the columns take. ok is false
+// where one is missing or is no value, such as SQL's DEFAULT. Where it is what is known, there is no other copy of it.
+func (m *Model) identityOf(known string, get func(part int) (any, bool)) (id string, ok bool) {
 	var room [64]byte
 	buf := room[:0]
 	for i, p := range m.ids {
@@ -357,6 +363,9 @@ func (m *Model) IdentityOf(get func(part int) (any, bool)) (id string, ok bool) 
 		if buf, ok = p.append(buf, v); !ok {
 			return "", false
 		}
+	}
+	if string(buf) == known {
+		return known, true
 	}
 	return string(buf), true
 }

@@ -256,7 +256,7 @@ func (s *State) known(f *Field) (id string, m *Model, sealed []byte) {
 }
 
 // sealSecret seals a Secret for s. One that belongs to another row, or to another field, is opened there first, without a call.
-func (s *State) sealSecret(f *Field, plain any) ([]byte, bool, error) {
+func (s *State) sealSecret(f *Field, plain any, room *memory) ([]byte, bool, error) {
 	b := boxOf(plain)
 	typ := secretType(f.Column.FieldType)
 	if b == nil {
@@ -280,7 +280,7 @@ func (s *State) sealSecret(f *Field, plain any) ([]byte, bool, error) {
 	default:
 		return nil, false, fmt.Errorf("rowseal: seal %s: %w: the secret comes from another row or field and is still sealed there; call Get on it first", f.Place(), ErrNotLoaded)
 	}
-	return s.Seal(f, value)
+	return s.seal(f, value, room)
 }
 
 func (s *State) sealNull(f *Field) ([]byte, bool, error) {

@@ -85,6 +85,16 @@ func (s *State) Token() (string, bool) {
 	return s.text, s.token
 }
 
+// identity is the canonical primary key as far as s knows it.
+func (s *State) identity() string {
+	if s == nil {
+		return ""
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id
+}
+
 // Serves reports whether the state may be used for the row of m with this canonical primary key.
 func (s *State) Serves(m *Model, id string) bool {
 	if s == nil {
@@ -156,9 +166,9 @@ func (s *State) WithEnvelope(next *State) *State {
 	return c
 }
 
-// Seal encrypts plain for f under the row's newest data key and remembers the ciphertext. An unchanged value gives the same
-// bytes as before. null reports NULL.
-func (s *State) Seal(f *Field, plain reflect.Value) (sealed []byte, isNull bool, err error) {
+// seal encrypts plain for f under the row's newest data key and remembers the ciphertext. An unchanged value gives the same
+// bytes as before, else they lie in room, where that is not nil. null reports NULL.
+func (s *State) seal(f *Field, plain reflect.Value, room *memory) (sealed []byte, isNull bool, err error) {
 	buf := buffers.Get().(*[]byte)
 	defer giveBack(buf)
 	plaintext, isNull, err := f.Codec.Append((*buf)[:0], plain)
@@ -188,7 +198,7 @@ func (s *State) Seal(f *Field, plain reflect.Value) (sealed []byte, isNull bool,
 	if newest.err != nil {
 		return nil, false, fmt.Errorf("rowseal: seal %s: %w", f.Place(), newest.err)
 	}
-	sealed = newest.Seal(make([]byte, 0, len(plaintext)+field.Overhead), s.model.place(f), plaintext)
+	sealed = newest.Seal(room.room(len(plaintext)+field.Overhead-1), s.model.place(f), plaintext)
 	*c = cell{opened, sealed}
 	return sealed, false, nil
 }

@@ -51,14 +51,17 @@ func (v *Value) Plain() any { return v.plain }
 
 // Seal encrypts the value under its state. Calling it again changes nothing, so that the statement's text, the driver and the
 // logger see the same bytes.
-func (v *Value) Seal() error {
+func (v *Value) Seal() error { return v.seal(nil) }
+
+// seal is Seal with the ciphertext in room, if that is not nil.
+func (v *Value) seal(room *memory) error {
 	if v.done {
 		return nil
 	}
 	if v.state == nil {
 		return fmt.Errorf("rowseal: seal %s: %w", v.field.Place(), ErrNoKey)
 	}
-	sealed, isNull, err := v.state.sealAny(v.field, v.plain)
+	sealed, isNull, err := v.state.sealAny(v.field, v.plain, room)
 	if err != nil {
 		return err
 	}
@@ -76,15 +79,15 @@ func (v *Value) Seal() error {
 }
 
 // sealAny seals a Go value, which may be a Secret of this or of another row.
-func (s *State) sealAny(f *Field, plain any) ([]byte, bool, error) {
+func (s *State) sealAny(f *Field, plain any, room *memory) ([]byte, bool, error) {
 	if f.Secret {
-		return s.sealSecret(f, plain)
+		return s.sealSecret(f, plain, room)
 	}
 	v := reflect.ValueOf(plain)
 	if !v.IsValid() {
 		v = reflect.Zero(f.Column.FieldType)
 	}
-	return s.Seal(f, v)
+	return s.seal(f, v, room)
 }
 
 // errUnsealed is what drivers get for a value the gate did not seal.
@@ -255,16 +258,19 @@ func (m *memory) state(g *Group) *State {
 }
 
 // copy keeps what a driver lent.
-func (m *memory) copy(b []byte) []byte {
-	if len(b) > slabBytes/4 {
-		return bytes.Clone(b)
-	}
-	if cap(m.bytes)-len(m.bytes) < len(b) {
-		m.bytes = make([]byte, 0, min(max(2*cap(m.bytes), 256, len(b)), slabBytes))
+func (m *memory) copy(b []byte) []byte { return append(m.room(len(b)), b...) }
+
+// room is for n bytes of ciphertext, and nobody else's.
+func (m *memory) room(n int) []byte {
+	if m == nil || n > slabBytes/4 {
+		return make([]byte, 0, n)
 	}
 	from := len(m.bytes)
-	m.bytes = append(m.bytes, b...)
-	return m.bytes[from:len(m.bytes):len(m.bytes)]
+	if cap(m.bytes)-from < n {
+		m.bytes, from = make([]byte, 0, min(max(2*cap(m.bytes), 256, n), slabBytes)), 0
+	}
+	m.bytes = m.bytes[:from+n]
+	return m.bytes[from:from:len(m.bytes)]
 }
 
 type epochKey struct{}

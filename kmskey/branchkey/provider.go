@@ -51,7 +51,7 @@ func (p *Provider) Wrap(ctx context.Context, dek kmskey.DEK, ec kmskey.Context) 
 	}
 	var blob []byte
 	err = p.keys.use(ctx, at, "", func(b *localwrap.Branch) (err error) {
-		blob, err = b.Seal(p.ref, ec.Canonical(), dek.Bytes())
+		blob, err = b.Seal(p.ref, ec.AppendCanonical(make([]byte, 0, 256)), dek.Bytes())
 		return err
 	})
 	if err != nil {
@@ -93,7 +93,7 @@ func (p *Provider) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Conte
 	var dek kmskey.DEK
 	var wrong error // with the row, and no fault of the branch key
 	err = p.keys.use(ctx, at, id, func(b *localwrap.Branch) error {
-		secret, err := b.Open(p.ref, ec.Canonical(), w.Blob)
+		secret, err := b.Open(p.ref, ec.AppendCanonical(make([]byte, 0, 256)), w.Blob)
 		if err != nil {
 			wrong = err
 			return nil

@@ -115,7 +115,7 @@ func (p *Provider) Wrap(ctx context.Context, dek kmskey.DEK, ec kmskey.Context) 
 	if dek.IsZero() {
 		return kmskey.Wrapped{}, p.fail("wrap", p.ref, kmskey.ErrInvalid, "make the data key with kmskey.NewDEK", errors.New("the data key holds no key"))
 	}
-	blob, err := localwrap.Seal((*p.key)[:], p.service, p.ref, ec.Canonical(), dek.Bytes())
+	blob, err := localwrap.Seal((*p.key)[:], p.service, p.ref, ec.AppendCanonical(make([]byte, 0, 256)), dek.Bytes())
 	if err != nil {
 		return kmskey.Wrapped{}, p.fail("wrap", p.ref, kmskey.ErrInvalid, "", err)
 	}
@@ -140,7 +140,7 @@ func (p *Provider) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Conte
 	if p.denyUnwrap {
 		return kmskey.DEK{}, p.fail("unwrap", w.KeyRef, kmskey.ErrDenied, "unwrap with localkey.NewInsecure", errors.New("this test key encrypts only"))
 	}
-	secret, err := localwrap.Open((*p.key)[:], p.service, p.ref, ec.Canonical(), w.Blob)
+	secret, err := localwrap.Open((*p.key)[:], p.service, p.ref, ec.AppendCanonical(make([]byte, 0, 256)), w.Blob)
 	if err != nil {
 		kind := kmskey.ErrInvalid
 		if errors.Is(err, localwrap.ErrNotAuthentic) || errors.Is(err, localwrap.ErrMalformed) {

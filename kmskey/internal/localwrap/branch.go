@@ -47,7 +47,10 @@ func NewBranch(key []byte) (*Branch, error) {
 	held := new([KeySize]byte)
 	copy(held[:], key)
 	b := &Branch{key: &held}
-	b.keys.New = func() any { return expand.New((*b.key)[:]) }
+	b.keys.New = func() any {
+		k := expand.New((*b.key)[:])
+		return &k
+	}
 	id := b.expand(canon.AppendText(nil, labelBranchID))
 	copy(b.id[:], id[:])
 	return b, nil
@@ -82,7 +85,10 @@ func (b *Branch) Seal(ref string, context, secret []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return aead.Seal(blob, nil, secret, branchAAD(ref, context)), nil
+	data := rooms.Get().(*[]byte)
+	defer rooms.Put(data)
+	*data = branchAAD((*data)[:0], ref, context)
+	return aead.Seal(blob, nil, secret, *data), nil
 }
 
 // Open is the inverse of [Branch.Seal]. Its errors wrap [ErrMalformed], [ErrOtherBranch] or [ErrNotAuthentic]. The caller should clear the answer
@@ -103,7 +109,10 @@ func (b *Branch) Open(ref string, context, blob []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	secret, err := aead.Open(nil, nil, rest[saltSize:], branchAAD(ref, context))
+	data := rooms.Get().(*[]byte)
+	defer rooms.Put(data)
+	*data = branchAAD((*data)[:0], ref, context)
+	secret, err := aead.Open(nil, nil, rest[saltSize:], *data)
 	if err != nil {
 		return nil, fmt.Errorf("localwrap: unwrap: %w", ErrNotAuthentic)
 	}
@@ -113,13 +122,13 @@ func (b *Branch) Open(ref string, context, blob []byte) ([]byte, error) {
 // subKey derives the key of one wrap. The 16 random bytes keep AES-GCM's bound of 2^32 random nonces per key away from the branch key: two of 2^48
 // wraps share a sub-key with a chance of 2^-33, and each has a nonce of its own all the same.
 func (b *Branch) subKey(ref string, salt []byte) (cipher.AEAD, error) {
-	sub := b.expand(canon.Append(tuple(labelBranchKey, ref), canon.Bytes(salt)))
+	sub := b.expand(canon.Append(tuple(make([]byte, 0, 128), labelBranchKey, ref), canon.Bytes(salt)))
 	defer clear(sub[:])
 	return newAEAD(sub[:])
 }
 
-func branchAAD(ref string, context []byte) []byte {
-	return append(tuple(labelBranchAAD, ref), context...)
+func branchAAD(dst []byte, ref string, context []byte) []byte {
+	return append(tuple(dst, labelBranchAAD, ref), context...)
 }
 
 // BranchID is the [Branch.ID] of the branch key that blob names. It refuses a blob that no branch key can have made, before any key is asked for.

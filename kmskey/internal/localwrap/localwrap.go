@@ -13,12 +13,12 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/rowseal/rowseal/internal/canon"
 	"github.com/rowseal/rowseal/internal/expand"
@@ -79,7 +79,10 @@ func Seal(key []byte, purpose, ref string, context, secret []byte) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	return aead.Seal(blob, nil, secret, aad(purpose, ref, context)), nil
+	data := rooms.Get().(*[]byte)
+	defer rooms.Put(data)
+	*data = aad((*data)[:0], purpose, ref, context)
+	return aead.Seal(blob, nil, secret, *data), nil
 }
 
 // Open is the inverse of [Seal]. Its errors wrap [ErrMalformed] or [ErrNotAuthentic], or tell of a wrapping key that does
@@ -95,7 +98,10 @@ func Open(key []byte, purpose, ref string, context, blob []byte) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	secret, err := aead.Open(nil, nil, blob[1+saltSize:], aad(purpose, ref, context))
+	data := rooms.Get().(*[]byte)
+	defer rooms.Put(data)
+	*data = aad((*data)[:0], purpose, ref, context)
+	secret, err := aead.Open(nil, nil, blob[1+saltSize:], *data)
 	if err != nil {
 		return nil, fmt.Errorf("localwrap: unwrap: %w", ErrNotAuthentic)
 	}
@@ -107,13 +113,7 @@ func subKey(key, salt []byte, purpose, ref string) (cipher.AEAD, error) {
 	if err := checkKey(key); err != nil {
 		return nil, err
 	}
-	// HKDF of one block, Extract and Expand (RFC 5869, section 2), by HMAC itself: crypto/hkdf gives the same with more allocations. A test holds the two together.
-	extract := hmac.New(sha256.New, salt)
-	extract.Write(key)
-	var prk [sha256.Size]byte
-	extract.Sum(prk[:0])
-	defer clear(prk[:])
-	sub := expand.New(prk[:]).Expand(tuple(labelKey, purpose, ref))
+	sub := expand.Derive(key, salt, tuple(make([]byte, 0, 128), labelKey, purpose, ref))
 	defer clear(sub[:])
 	return newAEAD(sub[:])
 }
@@ -133,16 +133,18 @@ func newAEAD(sub []byte) (cipher.AEAD, error) {
 
 // aad repeats purpose and reference, though the sub-key depends on them already: it costs some bytes of GHASH and leaves
 // nothing to think about where two derivations ever met.
-func aad(purpose, ref string, context []byte) []byte {
-	return append(tuple(labelAAD, purpose, ref), context...)
+func aad(dst []byte, purpose, ref string, context []byte) []byte {
+	return append(tuple(dst, labelAAD, purpose, ref), context...)
 }
 
-func tuple(texts ...string) []byte {
-	b := make([]byte, 0, 128)
+// rooms hold associated data, and nothing that is secret, while a key is wrapped or unwrapped.
+var rooms = sync.Pool{New: func() any { return new([]byte) }}
+
+func tuple(dst []byte, texts ...string) []byte {
 	for _, s := range texts {
-		b = canon.AppendText(b, s)
+		dst = canon.AppendText(dst, s)
 	}
-	return b
+	return dst
 }
 
 func checkKey(key []byte) error {

@@ -32,7 +32,7 @@ func TestSeal(t *testing.T) {
 	})
 	t.Run("derives_as_HKDF_of_the_standard_library", func(t *testing.T) {
 		salt := bytes.Repeat([]byte{7}, saltSize)
-		sub, err := hkdf.Key(sha256.New, testKey, salt, string(tuple(labelKey, "local", "ref")), KeySize)
+		sub, err := hkdf.Key(sha256.New, testKey, salt, string(tuple(nil, labelKey, "local", "ref")), KeySize)
 		if err != nil {
 			t.Fatal(err)
 		}
