@@ -268,11 +268,11 @@ func (c *creation) settleAhead(db *gorm.DB) error {
 	}
 	m := c.insert.Model
 	for page := range slices.Chunk(rows, settleBatch) {
-		look := &creation{insert: c.insert, replaced: m.Plan.Groups}
+		look := &creation{insert: c.insert}
 		for _, r := range page {
 			look.values = append(look.values, r.value)
 		}
-		stored, err := storedKeys(db.Statement, look, 0, look.values)
+		stored, err := storedKeys(db.Statement, look, m.Plan.Groups, 0, look.values)
 		if err != nil {
 			return fmt.Errorf("rowseal: create %s: read the keys: %w", m.Plan.Schema.Name, err)
 		}

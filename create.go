@@ -16,6 +16,7 @@ import (
 	"gorm.io/gorm/schema"
 
 	"github.com/rowseal/rowseal/internal/row"
+	"github.com/rowseal/rowseal/kmskey"
 )
 
 // creation is one Create while it runs.
@@ -25,6 +26,7 @@ type creation struct {
 	allocated []reflect.Value // rows that came without id
 	ahead     []*aheadRow     // what was made ahead for each row; nil for nothing
 	compared  bool            // an upsert under a condition
+	spared    bool            // an upsert that leaves rows alone whose keys were shredded, and no others
 	target    []*schema.Field // the columns of an upsert whose rows were looked up
 	met       []encounter     // what was found, by row
 	replaced  []*row.Group    // what an upsert replaces whose count of rows does not tell
@@ -253,8 +255,13 @@ func (c *creation) compare(stmt *gorm.Statement) {
 		c.compared = len(conflict.Where.Exprs) == 0
 	}
 	for _, g := range c.insert.Model.Plan.Groups {
+		if !written(g) {
+			continue
+		}
+		where = append(where, &unshredded{g.Column.DBName})
+		c.spared = len(conflict.Where.Exprs) == 0
 		texts := c.insert.Reused(g)
-		if len(texts) == 0 || !written(g) {
+		if len(texts) == 0 {
 			continue
 		}
 		own := stmt.Quote(clause.Column{Table: clause.CurrentTable, Name: g.Column.DBName})
@@ -265,11 +272,31 @@ func (c *creation) compare(stmt *gorm.Statement) {
 	if len(where) == 0 {
 		return
 	}
+	c.keep() // RETURNING gives ids to structs in order, those of rows left out first
 	if len(conflict.Where.Exprs) > 0 {
 		where = append(where, bracketed{conflict.Where}) // an OR in it would undo the others
 	}
 	conflict.Where = clause.Where{Exprs: where}
 	stmt.AddClause(conflict)
+}
+
+// shredded is the error of an upsert that was to write into a row whose keys were shredded; nil for none.
+func (c *creation) shredded(db *gorm.DB) error {
+	m := c.insert.Model
+	for first := 0; first < len(c.values); first += settleBatch {
+		batch := c.values[first:min(first+settleBatch, len(c.values))]
+		stored, err := storedKeys(db.Statement, c, m.Plan.Groups, first, batch)
+		if err != nil {
+			return fmt.Errorf("rowseal: upsert %s: read the keys: %w", m.Plan.Schema.Name, err)
+		}
+		for _, v := range batch {
+			id, _ := m.Identity(v)
+			if slices.ContainsFunc(stored[id], kmskey.IsTombstone) {
+				return fmt.Errorf("rowseal: upsert %s: %w", m.Describe(v), ErrShredded)
+			}
+		}
+	}
+	return nil
 }
 
 // refuseReturning refuses what would replace the elements of a slice by new ones.
@@ -336,6 +363,12 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 	c.giveBack()
 	if db.Error != nil || db.DryRun {
 		return
+	}
+	if (c.compared || c.spared) && db.RowsAffected < int64(len(c.values)) {
+		if err := c.shredded(db); err != nil {
+			_ = db.AddError(err)
+			return
+		}
 	}
 	if c.compared && db.RowsAffected < int64(len(c.values)) {
 		if c.target != nil {

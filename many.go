@@ -19,6 +19,7 @@ import (
 
 	"github.com/rowseal/rowseal/internal/row"
 	"github.com/rowseal/rowseal/internal/sqltext"
+	"github.com/rowseal/rowseal/kmskey"
 )
 
 // many is one update of many rows while it runs.
@@ -212,6 +213,8 @@ func (a *many) open(stmt *gorm.Statement, rows []*member, before map[string]*mem
 			known = old.keys[at].next
 		}
 		switch {
+		case kmskey.IsTombstone(k.text):
+			err = fmt.Errorf("rowseal: key of %s: %w; leave such rows out by db.Scopes(rowseal.NotShredded)", m.Describe(r.value), ErrShredded)
 		case k.text == "" || a.fresh[at]:
 			k.made = true
 			k.next, err = m.Fresh(ctx, g, r.value)

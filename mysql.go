@@ -18,6 +18,7 @@ import (
 	"gorm.io/gorm/clause"
 
 	"github.com/rowseal/rowseal/internal/row"
+	"github.com/rowseal/rowseal/kmskey"
 )
 
 func isMySQL(db *gorm.DB) bool { return db.Name() == "mysql" }
@@ -123,6 +124,7 @@ func onDuplicateKey(m *row.Model, conflict clause.OnConflict, stmt *gorm.Stateme
 			continue
 		}
 		c.replaced = append(c.replaced, g)
+		conditions = append(conditions, "("+own(g.Column.DBName)+" IS NULL OR "+own(g.Column.DBName)+" NOT LIKE '"+kmskey.ShreddedPrefix+"%')")
 		texts := c.insert.Reused(g)
 		if len(texts) == 0 {
 			continue
@@ -198,7 +200,7 @@ func confirm(db *gorm.DB, c *creation) error {
 	}
 	for first := 0; first < len(c.values); first += settleBatch {
 		batch := c.values[first:min(first+settleBatch, len(c.values))]
-		stored, err := storedKeys(stmt, c, first, batch)
+		stored, err := storedKeys(stmt, c, c.replaced, first, batch)
 		if err != nil {
 			return fmt.Errorf("rowseal: upsert %s: read the keys: %w", m.Plan.Schema.Name, err)
 		}
@@ -217,6 +219,9 @@ func confirm(db *gorm.DB, c *creation) error {
 					continue
 				}
 				if g.Present(v) && g.State(v).Text() != texts[i] {
+					if kmskey.IsTombstone(texts[i]) {
+						return refuse(v, ErrShredded, "it takes no sealed value any more")
+					}
 					return refuse(v, ErrStaleKey, "load the row and try again")
 				}
 			}
@@ -225,9 +230,9 @@ func confirm(db *gorm.DB, c *creation) error {
 	return nil
 }
 
-// storedKeys reads the key columns that an upsert replaces, by primary key, and by the values that a row was looked up by. batch are the
+// storedKeys reads key columns of the rows that an upsert writes, by primary key, and by the values that a row was looked up by. batch are the
 // rows from the first on.
-func storedKeys(stmt *gorm.Statement, c *creation, first int, batch []reflect.Value) (map[string][]string, error) {
+func storedKeys(stmt *gorm.Statement, c *creation, groups []*row.Group, first int, batch []reflect.Value) (map[string][]string, error) {
 	m := c.insert.Model
 	var conditions []string
 	var args []any
@@ -245,7 +250,7 @@ func storedKeys(stmt *gorm.Statement, c *creation, first int, batch []reflect.Va
 	if len(conditions) == 0 {
 		return nil, nil
 	}
-	columns := quoted(stmt, keyColumns(m, c.replaced))
+	columns := quoted(stmt, keyColumns(m, groups))
 	query := fmt.Sprintf("SELECT %s FROM %s WHERE %s", strings.Join(columns, ","), quotedTable(stmt), strings.Join(conditions, " OR "))
 	rows, err := inside(stmt.DB).Raw(locked(stmt.DB, query), args...).Rows()
 	if err != nil {
@@ -254,7 +259,7 @@ func storedKeys(stmt *gorm.Statement, c *creation, first int, batch []reflect.Va
 	defer rows.Close()
 	out := map[string][]string{}
 	for rows.Next() {
-		r, err := scanKeys(stmt.Context, rows, m, c.replaced)
+		r, err := scanKeys(stmt.Context, rows, m, groups)
 		if err != nil {
 			return nil, err
 		}

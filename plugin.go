@@ -47,6 +47,10 @@ type Config struct {
 	// KeyCache has the process remember the keys of rows that it opened. Defaults to none.
 	KeyCache KeyCache
 
+	// ShredLedger is told of each row that [Shred] shreds, outside of the database, so that [ReplayShreds] can do it again after a restore. Defaults to none: then rows that were shredded
+	// come back with a backup.
+	ShredLedger ShredLedger
+
 	// NoChecks keeps AutoMigrate from putting CHECK constraints on sealed columns and key columns, which stop plaintext that does not
 	// come through GORM. Set it where the schema is made by other means, and see [Checks]. Defaults to false.
 	NoChecks bool

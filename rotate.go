@@ -81,8 +81,8 @@ func rotateKey(stmt *gorm.Statement, p *Plugin, c *change, g *row.Group) (old, n
 		if !dbRow.IsValid() {
 			return nil, nil, fmt.Errorf("rowseal: rotate %s: %w", c.model.Describe(c.value), gorm.ErrRecordNotFound)
 		}
-		if text == "" {
-			return nil, nil, nil // no sealed field was ever stored under this key
+		if text == "" || kmskey.IsTombstone(text) {
+			return nil, nil, nil // no sealed field was ever stored under this key, or none is any more
 		}
 		old, err := c.model.Closed(g, dbRow, text)
 		if err != nil {

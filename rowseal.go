@@ -14,7 +14,7 @@ type RowKey = row.RowKey
 //
 //	PhoneKey rowseal.Key `gorm:"column:encrypted_kms_key_phone" json:"-"`
 //
-// Its method Envelope() string gives the column's text, "v1:…", which is not secret. It prints as no more than its version.
+// Its method Envelope() string gives the column's text, "v1:…", which is not secret, and Shredded() bool whether [Shred] destroyed the row's keys. It prints as no more than its version.
 type Key = row.Key
 
 // Secret is a sealed field that stays sealed in memory until it is asked for:
@@ -93,6 +93,8 @@ var (
 	ErrIdentity = row.ErrIdentity
 	// ErrContext: the row's encryption context cannot be built.
 	ErrContext = row.ErrContext
+	// ErrShredded: the row's keys were destroyed on purpose, by [Shred]. It takes no sealed value any more; its other columns do, and it can be deleted.
+	ErrShredded = row.ErrShredded
 	// ErrWriteOnly: a row's key would have to be unwrapped, and [Config].WriteOnly forbids it.
 	ErrWriteOnly = row.ErrWriteOnly
 	// ErrType: a value does not fit the Go type of its field.

@@ -17,6 +17,7 @@ import (
 	"gorm.io/gorm/schema"
 
 	"github.com/rowseal/rowseal/internal/row"
+	"github.com/rowseal/rowseal/kmskey"
 )
 
 // change is one Update while it runs.
@@ -715,6 +716,9 @@ func (c *change) narrow(stmt *gorm.Statement) {
 		if r.writes && r.pin != nil {
 			exprs = append(exprs, r.pin)
 		}
+		if r.writes && r.expect == nil {
+			exprs = append(exprs, &unshredded{r.group.Column.DBName})
+		}
 	}
 	where := stmt.Clauses["WHERE"]
 	where.Name, where.Expression = "WHERE", clause.Where{Exprs: exprs}
@@ -731,7 +735,7 @@ func (c *change) widen(stmt *gorm.Statement) {
 	exprs := make([]clause.Expression, 0, len(w.Exprs))
 	for _, e := range w.Exprs {
 		switch e := e.(type) {
-		case *keyCondition, *pin:
+		case *keyCondition, *pin, *unshredded:
 		case bracketed:
 			exprs = append(exprs, e.Expression)
 		default:
@@ -740,6 +744,20 @@ func (c *change) widen(stmt *gorm.Statement) {
 	}
 	where.Expression = clause.Where{Exprs: exprs}
 	stmt.Clauses["WHERE"] = where
+}
+
+// unshredded is the condition that no tombstone stands in a key column, for a statement that puts a new key there without having looked.
+type unshredded struct{ column string }
+
+func (u *unshredded) Build(b clause.Builder) {
+	column := clause.Column{Table: clause.CurrentTable, Name: u.column}
+	_ = b.WriteByte('(')
+	b.WriteQuoted(column)
+	_, _ = b.WriteString(" IS NULL OR ")
+	b.WriteQuoted(column)
+	_, _ = b.WriteString(" NOT LIKE ")
+	b.AddVar(b, kmskey.ShreddedPrefix+"%")
+	_ = b.WriteByte(')')
 }
 
 type bracketed struct{ clause.Expression }
@@ -842,12 +860,18 @@ func (p *Plugin) retry(db *gorm.DB, c *change) error {
 	stmt := db.Statement
 	changed := false
 	for _, r := range c.groups {
-		if r.expect == nil {
+		if r.expect == nil && !r.writes {
 			continue
 		}
 		text, stored, err := c.storedKey(stmt, r.group, true, nil)
 		if err != nil {
 			return fmt.Errorf("rowseal: update %s: read the key again: %w", c.model.Describe(c.value), err)
+		}
+		if stored.IsValid() && kmskey.IsTombstone(text) && (r.writes || len(r.values) > 0) {
+			return fmt.Errorf("rowseal: update %s: key %s: %w", c.model.Describe(c.value), r.group.Column.DBName, ErrShredded)
+		}
+		if r.expect == nil {
+			continue
 		}
 		if stored.IsValid() && text == r.expect.text && r.pin != nil && r.writes && !c.samePin(r, stored) {
 			return fmt.Errorf("rowseal: update %s: %w, or its context was; load the row and try again", c.model.Describe(c.value), ErrStaleKey)

@@ -76,3 +76,16 @@ func ParseText(text string) ([]byte, error) {
 	}
 	return sealed, nil
 }
+
+// filler stands in a sealed column that takes no NULL, in a row that was shredded: docs/format.md, section 16. It has the form that a CHECK
+// asks for, and the suite of nothing.
+var filler = [Overhead]byte{formatField}
+
+// Filler is what a sealed column that takes no NULL holds in a row that was shredded. It opens under no key.
+func Filler() []byte {
+	b := filler
+	return b[:]
+}
+
+// IsFiller reports whether a sealed column holds [Filler].
+func IsFiller(sealed []byte) bool { return string(sealed) == string(filler[:]) }

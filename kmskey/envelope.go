@@ -30,7 +30,7 @@ const (
 
 	// TokenPrefix begins the token that stands in a key column until the row's id is known.
 	TokenPrefix = "pending:"
-	// ShreddedPrefix is reserved for rows whose keys were destroyed on purpose.
+	// ShreddedPrefix begins the [Tombstone] of keys that were destroyed on purpose.
 	ShreddedPrefix = "shredded:"
 )
 
@@ -131,14 +131,17 @@ func (e Envelope) String() string {
 	return "v" + strconv.Itoa(e.Version()) + ":" + strict.EncodeToString(body)
 }
 
-// ParseEnvelope reads what a key column holds. It fails with [ErrPending] for whatever begins as the token of an unfinished insert, and otherwise
-// with [ErrCorrupt] for anything that [Envelope.String] does not write. It never panics, and authenticates nothing.
+// ParseEnvelope reads what a key column holds. It fails with [ErrPending] for whatever begins as the token of an unfinished insert, with [ErrShredded]
+// for a [Tombstone], and otherwise with [ErrCorrupt] for anything that [Envelope.String] does not write. It never panics, and authenticates nothing.
 func ParseEnvelope(text string) (Envelope, error) {
 	if strings.HasPrefix(text, TokenPrefix) {
 		return Envelope{}, fmt.Errorf("kmskey: read envelope: %w", ErrPending)
 	}
 	if strings.HasPrefix(text, ShreddedPrefix) {
-		return Envelope{}, fmt.Errorf("kmskey: read envelope: %w: its key was shredded, or a later release wrote it", ErrCorrupt)
+		if IsTombstone(text) {
+			return Envelope{}, fmt.Errorf("kmskey: read envelope: %w", ErrShredded)
+		}
+		return Envelope{}, fmt.Errorf("kmskey: read envelope: %w: it begins as a tombstone and is none", ErrCorrupt)
 	}
 	e, err := parseEnvelope(text)
 	if err != nil {

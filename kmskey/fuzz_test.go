@@ -18,11 +18,19 @@ func FuzzParseEnvelope(f *testing.F) {
 	for _, c := range corrupt {
 		f.Add(c.text)
 	}
+	_, stone := documented(f)
+	f.Add(stone)
 	k := keyring(f, 0, appender{})
 	f.Fuzz(func(t *testing.T, text string) {
 		e, err := kmskey.ParseEnvelope(text)
 		if err != nil {
-			if errors.Is(err, kmskey.ErrCorrupt) == errors.Is(err, kmskey.ErrPending) || !e.IsZero() {
+			kinds := 0
+			for _, kind := range []error{kmskey.ErrCorrupt, kmskey.ErrPending, kmskey.ErrShredded} {
+				if errors.Is(err, kind) {
+					kinds++
+				}
+			}
+			if kinds != 1 || kmskey.IsTombstone(text) != errors.Is(err, kmskey.ErrShredded) || !e.IsZero() {
 				t.Errorf("%q: %v, %v", text, e, err)
 			}
 			return

@@ -46,7 +46,7 @@ func (j *job) change(ctx context.Context, rows []any) ([]walk.Result, error) {
 	units := make([]unit, 0, len(rows)*len(j.owned))
 	for i, r := range rows {
 		for c, text := range r.(*row.Read).Texts {
-			if text != "" {
+			if text != "" && !kmskey.IsTombstone(text) {
 				units = append(units, unit{row: i, group: c, text: text})
 			}
 		}
@@ -392,10 +392,13 @@ const sampled = 5
 // showed it; 0 where no key was moved.
 func (j *job) preflight(ctx context.Context) (calls, exposed int64, err error) {
 	but := fmt.Sprintf("v%d:", j.keys.Current())
+	needless := []string{kmskey.ShreddedPrefix}
 	if j.cfg.All {
 		but = ""
+	} else {
+		needless = append(needless, but)
 	}
-	rows, err := j.walker.Sample(ctx, sampled, but)
+	rows, err := j.walker.Sample(ctx, sampled, needless...)
 	if err != nil {
 		return 0, 0, fmt.Errorf("rotation: read %s: %w", j.table, err)
 	}

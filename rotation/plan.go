@@ -14,13 +14,14 @@ import (
 
 // Planned is what [RotateKMSKey] would do. Its JSON is stable: fields are added, and keep their names.
 type Planned struct {
-	Target  string  `json:"target"` // table and key columns
-	Model   string  `json:"model"`
-	Version int     `json:"version"` // that rows would be moved to
-	Before  []Group `json:"before"`
-	Keys    int64   `json:"keys"`    // to move
-	Current int64   `json:"current"` // under the version already; those under another key of it are moved too
-	Broken  int64   `json:"broken"`  // key columns that hold no envelope: they would fail
+	Target   string  `json:"target"` // table and key columns
+	Model    string  `json:"model"`
+	Version  int     `json:"version"` // that rows would be moved to
+	Before   []Group `json:"before"`
+	Keys     int64   `json:"keys"`     // to move
+	Current  int64   `json:"current"`  // under the version already; those under another key of it are moved too
+	Broken   int64   `json:"broken"`   // key columns that hold no envelope: they would fail
+	Shredded int64   `json:"shredded"` // keys that were shredded: they are passed over
 	// PerKey is how many calls to key services one key took that was moved for a trial and not stored; 0 where there is none.
 	PerKey  int64 `json:"calls_per_key"`
 	Calls   int64 `json:"kms_calls"`         // Keys times PerKey
@@ -50,6 +51,8 @@ func Plan(ctx context.Context, db *gorm.DB, model any, cfg Config) (*Planned, er
 		switch {
 		case g.Version == -1:
 			p.Broken += g.Rows
+		case g.Version == shredded:
+			p.Shredded += g.Rows
 		case g.Version == p.Version && !j.cfg.All:
 			p.Current += g.Rows
 		case g.Version > 0:

@@ -18,8 +18,21 @@ import (
 // Group is how many rows of a key column are under one version.
 type Group struct {
 	Column  string `json:"column"`
-	Version int    `json:"version"` // 0 for NULL, -1 for what is no envelope; of an index, that of its key, and -1 for rows without it
+	Version int    `json:"version"` // 0 for NULL, -1 for what is no envelope, -2 for keys that were shredded; of an index, that of its key, and -1 for rows without it
 	Rows    int64  `json:"rows"`
+}
+
+// shredded is the version of keys that were destroyed on purpose (rowseal.Shred): there is nothing to move, and nothing to ask a key service.
+const shredded = -2
+
+// shreddedOf counts them.
+func shreddedOf(groups []Group) (n int64) {
+	for _, g := range groups {
+		if g.Version == shredded {
+			n += g.Rows
+		}
+	}
+	return n
 }
 
 // Failure is one key that could not be moved. Its row is unchanged.
@@ -53,6 +66,7 @@ type Report struct {
 	Failed    int64 `json:"failed"`    // could not be moved
 	Calls     int64 `json:"kms_calls"` // whose work was stored
 	Exposed   int64 `json:"data_keys_exposed"`
+	Shredded  int64 `json:"shredded"` // of keys in the table, not of those seen: passed over
 
 	Before   []Group   `json:"before"`
 	After    []Group   `json:"after"`
@@ -96,6 +110,9 @@ func (r *Report) WriteTable(out io.Writer) error {
 	row("  by others meanwhile", "%d", r.Raced)
 	row("  deleted meanwhile", "%d", r.Gone)
 	row("  failed", "%d", r.Failed)
+	if r.Shredded > 0 {
+		row("shredded, passed over", "%d", r.Shredded)
+	}
 	row("calls to key services", "%d", r.Calls)
 	row("exposure", "%s", r.Exposure())
 	for i, groups := range [][]Group{r.Before, r.After} {
@@ -121,6 +138,8 @@ func (g Group) name(kind string) string {
 		return "without it"
 	case g.Version == -1:
 		return "no envelope"
+	case g.Version == shredded:
+		return "shredded"
 	}
 	return "v" + strconv.Itoa(g.Version)
 }
@@ -136,6 +155,7 @@ func (j *job) report(ctx context.Context, id string) (*Report, error) {
 	}
 	after, err := j.groups(ctx)
 	r.After = append(r.After, after...)
+	r.Shredded = shreddedOf(r.After)
 	return r, err
 }
 
@@ -161,6 +181,7 @@ func reportOf(ctx context.Context, l *walk.Ledger, run walk.Run) (*Report, error
 		Started: run.Created, Ended: run.Ended, Before: append([]Group{}, s.Before...), After: []Group{}, Failures: []Failure{},
 		Seen: c.Seen, Rewrapped: c.Changed, Current: c.Current, Raced: c.Raced, Gone: c.Gone, Failed: c.Failed, Calls: c.Calls, Exposed: c.Exposed,
 	}
+	r.Shredded = shreddedOf(r.Before)
 	until := run.Ended
 	switch {
 	case !until.IsZero():

@@ -200,7 +200,7 @@ func (j *job) ledgerRun(s spec) (walk.Run, error) {
 
 func total(groups []Group) (n int64) {
 	for _, g := range groups {
-		if g.Version != 0 { // NULL
+		if g.Version != 0 && g.Version != shredded { // NULL
 			n += g.Rows
 		}
 	}

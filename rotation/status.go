@@ -5,6 +5,7 @@ package rotation
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"sort"
 	"strconv"
@@ -20,7 +21,7 @@ import (
 // Held is how many rows of a key column are under one version, service and key. A row with several data keys or regions is counted once under each.
 type Held struct {
 	Column  string `json:"column"`
-	Version int    `json:"version"` // 0 for NULL, -1 for what is no envelope
+	Version int    `json:"version"` // 0 for NULL, -1 for what is no envelope, -2 for keys that were shredded
 	Service string `json:"service,omitempty"`
 	KeyRef  string `json:"key_ref,omitempty"`
 	Rows    int64  `json:"rows"`
@@ -46,6 +47,10 @@ func Status(ctx context.Context, db *gorm.DB, model any, cfg Config) ([]Held, er
 					continue
 				}
 				env, err := kmskey.ParseEnvelope(text)
+				if errors.Is(err, kmskey.ErrShredded) {
+					counts[Held{Column: column, Version: shredded}]++
+					continue
+				}
 				if err != nil {
 					counts[Held{Column: column, Version: -1, Service: kmskey.Outcome(err)}]++
 					continue
@@ -175,6 +180,9 @@ func scanGroups(rows *sql.Rows, column string) ([]Group, error) {
 		version := 0
 		if p.Valid {
 			version = -1
+			if p.String+":" == kmskey.ShreddedPrefix {
+				version = shredded
+			}
 			if len(p.String) > 1 && p.String[0] == 'v' {
 				if v, err := strconv.Atoi(p.String[1:]); err == nil && v > 0 {
 					version = v

@@ -21,14 +21,15 @@ import (
 
 // Verification is what [Verify] found.
 type Verification struct {
-	Rows    int64 `json:"rows"`    // that were looked at
-	Of      int64 `json:"of"`      // keys in the table, counted when it began
-	Keys    int64 `json:"keys"`    // that unwrapped and belong to their row
-	Fields  int64 `json:"fields"`  // that authenticated
-	Indexes int64 `json:"indexes"` // blind indexes that are those of their values; none are looked at without the application's plugin
-	Behind  int64 `json:"behind"`  // keys that a rotation would move: under another version than the current one, another key of it, or not in all of its regions
-	Orphans int64 `json:"orphans"` // rows with sealed values and no key
-	Failed  int64 `json:"failed"`  // keys, fields and orphans that nobody can open, and indexes of other values
+	Rows     int64 `json:"rows"`     // that were looked at
+	Of       int64 `json:"of"`       // keys in the table, counted when it began
+	Keys     int64 `json:"keys"`     // that unwrapped and belong to their row
+	Fields   int64 `json:"fields"`   // that authenticated
+	Indexes  int64 `json:"indexes"`  // blind indexes that are those of their values; none are looked at without the application's plugin
+	Behind   int64 `json:"behind"`   // keys that a rotation would move: under another version than the current one, another key of it, or not in all of its regions
+	Shredded int64 `json:"shredded"` // keys that were shredded, beside columns that are empty
+	Orphans  int64 `json:"orphans"`  // rows with sealed values and no key
+	Failed   int64 `json:"failed"`   // keys, fields and orphans that nobody can open, and indexes of other values
 
 	Failures []Failure `json:"failures"` // the first 1,000
 }
@@ -54,7 +55,7 @@ func Verify(ctx context.Context, db *gorm.DB, model any, sample int, cfg Config)
 	out := &Verification{Failures: []Failure{}}
 	var rows int64 // those without a key too
 	for _, g := range groups {
-		if rows += g.Rows; g.Version != 0 {
+		if rows += g.Rows; g.Version != 0 && g.Version != shredded {
 			out.Of += g.Rows
 		}
 	}
@@ -103,6 +104,7 @@ func (v *Verification) add(o *Verification) {
 	v.Fields += o.Fields
 	v.Indexes += o.Indexes
 	v.Behind += o.Behind
+	v.Shredded += o.Shredded
 	v.Orphans += o.Orphans
 	v.Failed += o.Failed
 	if room := mostFailures - len(v.Failures); room > 0 {
@@ -134,8 +136,12 @@ func (j *job) authenticate(ctx context.Context, key walk.Key, read *row.Read) (*
 			continue
 		}
 		env, err := kmskey.ParseEnvelope(text)
+		if errors.Is(err, kmskey.ErrShredded) && read.Cells[i].Buried() {
+			out.Shredded++
+			continue
+		}
 		if err != nil {
-			fail(g, 0, kmskey.Outcome(err), err)
+			fail(g, 0, kmskey.Outcome(err), err) // also a shredded key, where something sealed is left
 			continue
 		}
 		if r, err := j.model.Row(g, read.Value); err != nil || !j.keys.UpToDate(env, r) {

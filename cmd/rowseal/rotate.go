@@ -211,6 +211,9 @@ func (c *rotateCommand) printPlan(out io.Writer, p planned) error {
 	if p.Broken > 0 {
 		line("would fail", "%d, which hold no envelope", p.Broken)
 	}
+	if p.Shredded > 0 {
+		line("shredded, passed over", "%d", p.Shredded)
+	}
 	if p.Current > 0 && !c.All {
 		line("of that version already", "%d, of which those under another key of it are moved too", p.Current)
 	}
@@ -249,6 +252,8 @@ func versionName(n int) string {
 		return "NULL"
 	case -1:
 		return "no envelope"
+	case -2:
+		return "shredded"
 	}
 	return "v" + strconv.Itoa(n)
 }

@@ -89,6 +89,9 @@ func printVerified(out io.Writer, model *rotation.ManifestModel, v *rotation.Ver
 	} else {
 		line("fields", "not looked at: only a manifest names them")
 	}
+	if v.Shredded > 0 {
+		line("shredded", "%d", v.Shredded)
+	}
 	line("left to rotate", "%d", v.Behind)
 	line("do not open", "%d", v.Failed)
 	for _, f := range v.Failures {

@@ -136,3 +136,36 @@ func Values(encoded string) []Value {
 
 // AppendText is Append(dst, Text(s)) without building the Value.
 func AppendText(dst []byte, s string) []byte { return Append(dst, Value{tagText, s}) }
+
+// types are the names of the tags, where a value is written down for people and programs other than this one.
+var types = map[byte]string{tagText: "text", tagInteger: "integer", tagUUID: "uuid", tagBytes: "bytes", tagBool: "boolean"}
+
+// Typed is the value's type, a colon, and [Value.String]. No two values have the same.
+func (v Value) Typed() string { return types[v.tag] + ":" + v.String() }
+
+// ParseTyped reads what [Value.Typed] writes, and nothing else.
+func ParseTyped(s string) (v Value, ok bool) {
+	name, text, _ := strings.Cut(s, ":")
+	switch name {
+	case "text":
+		v = Text(text)
+	case "integer":
+		if i, err := strconv.ParseInt(text, 10, 64); err == nil {
+			v = Int(i)
+		} else if u, err := strconv.ParseUint(text, 10, 64); err == nil {
+			v = Uint(u)
+		}
+	case "uuid":
+		v, _ = ParseUUID(text)
+	case "bytes":
+		if b, err := hex.DecodeString(text); err == nil {
+			v = Bytes(b)
+		}
+	case "boolean":
+		v = Bool(text == "true")
+	}
+	return v, !v.IsZero() && v.Typed() == s
+}
+
+// Raw is the value's bytes without its type: those of a text, a UUID or bytes, the decimal digits of an integer.
+func (v Value) Raw() string { return v.raw }

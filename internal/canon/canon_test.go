@@ -199,3 +199,25 @@ func TestParseUUID(t *testing.T) {
 		})
 	}
 }
+
+func TestTyped(t *testing.T) {
+	for _, c := range []struct {
+		value canon.Value
+		want  string
+	}{
+		{canon.Text("a:b"), "text:a:b"}, {canon.Text(""), "text:"}, {canon.Int(-7), "integer:-7"}, {canon.Uint(math.MaxUint64), "integer:18446744073709551615"},
+		{canon.UUID([16]byte{1, 15: 255}), "uuid:01000000-0000-0000-0000-0000000000ff"}, {canon.Bytes([]byte{0, 0xAB}), "bytes:00ab"}, {canon.Bool(true), "boolean:true"}, {canon.Bool(false), "boolean:false"},
+	} {
+		if got := c.value.Typed(); got != c.want {
+			t.Errorf("%s, want %s", got, c.want)
+		}
+		if back, ok := canon.ParseTyped(c.want); !ok || back != c.value {
+			t.Errorf("%s comes back as %v, %v", c.want, back, ok)
+		}
+	}
+	for _, bad := range []string{"", "7", "integer", "integer:", "integer:07", "integer:+7", "integer:-0", "int:7", "uuid:01000000-0000-0000-0000-0000000000FF", "uuid:1", "bytes:0", "bytes:AB", "boolean:yes", "boolean:"} {
+		if v, ok := canon.ParseTyped(bad); ok {
+			t.Errorf("%q is %v", bad, v)
+		}
+	}
+}

@@ -42,6 +42,8 @@ var (
 	ErrIdentity = errors.New("the row's key is bound to its primary key")
 	// ErrContext: the row's encryption context cannot be built.
 	ErrContext = errors.New("encryption context")
+	// ErrShredded: the row's keys were destroyed on purpose. It takes no sealed value any more.
+	ErrShredded = kmskey.ErrShredded
 	// ErrWriteOnly: a row's key would have to be unwrapped, and the plugin was configured not to.
 	ErrWriteOnly = kmskey.ErrWriteOnly
 	// ErrType: a value does not fit the Go type of its field.

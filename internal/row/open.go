@@ -144,6 +144,7 @@ func (j *job) adopt() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.model, s.row, s.rowErr, s.id = j.model, row, err, row.id
+	s.bury()
 	for _, f := range j.group.Fields {
 		if s.cells[f.pos].status == locked && !f.Secret {
 			j.open = true

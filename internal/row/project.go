@@ -70,9 +70,10 @@ func Opened(f *Field, v reflect.Value, marks Marks) (any, error) {
 	marked := marks != Unmarked
 	target, ok := follow(v, f.path)
 	s := f.Group.State(v)
-	if !ok || s == nil || s.isNull(f) {
+	if !ok || s == nil || s.isNull(f) && (marks == MarkedForModel || !s.Shredded()) {
 		return nil, nil // NULL
 	}
+	// A shredded row's is the zero value, like that of its struct, where the field's type has no NULL: a page must not fail for what does not scan one.
 	if f.Secret {
 		return target.Interface(), nil
 	}

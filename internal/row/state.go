@@ -174,7 +174,11 @@ func (s *State) Seal(f *Field, plain reflect.Value) (sealed []byte, isNull bool,
 	}
 	*buf = plaintext
 	if s.ring == nil {
-		return nil, false, fmt.Errorf("rowseal: seal %s: %w", f.Place(), ErrNoKey)
+		cause := ErrNoKey
+		if isTombstone(s.text) {
+			cause = ErrShredded
+		}
+		return nil, false, fmt.Errorf("rowseal: seal %s: %w", f.Place(), cause)
 	}
 	if c.sealed != nil && s.holds(f, c.sealed, plaintext) {
 		c.status = opened

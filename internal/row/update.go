@@ -132,6 +132,9 @@ func (m *Model) Rewrapped(ctx context.Context, s *State, g *Group, v reflect.Val
 	s.mu.Lock()
 	text, from := s.text, s.row
 	s.mu.Unlock()
+	if isTombstone(text) {
+		return s, nil // nothing is bound to anything any more
+	}
 	to, err := m.bind(g, v)
 	if err != nil {
 		return nil, fmt.Errorf("rowseal: rewrap %s: %w", m.Describe(v), err)

@@ -683,16 +683,16 @@ func find(r Result, columns []string, name string) (*Change, *Failure) {
 }
 
 // Sample reads a few rows of which some column that may be written has a value that does not begin with but; "" for any row that has one.
-func (w *Walker) Sample(ctx context.Context, n int, but string) ([]any, error) {
+func (w *Walker) Sample(ctx context.Context, n int, but ...string) ([]any, error) {
 	t, d := w.Task.Table, w.Ledger.Dialect
 	var conds []string
 	var args []any
 	for _, c := range w.Task.Writes {
-		if but == "" {
-			conds = append(conds, d.Quote(c)+" IS NOT NULL")
-			continue
+		one := d.Quote(c) + " IS NOT NULL"
+		for _, prefix := range but {
+			one, args = one+" AND "+d.Quote(c)+" NOT LIKE ?", append(args, prefix+"%")
 		}
-		conds, args = append(conds, d.Quote(c)+" NOT LIKE ?"), append(args, but+"%")
+		conds = append(conds, "("+one+")")
 	}
 	query := "SELECT " + t.columns(d) + list(d, w.Task.Read) + " FROM " + t.Name + " WHERE " + strings.Join(conds, " OR ") + fmt.Sprintf(" LIMIT %d", n)
 	found, err := collect(ctx, w.Ledger.DB, d.rebind(query), args, w.Task.Row, false)
