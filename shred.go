@@ -181,8 +181,28 @@ func (s *shredding) count(tx *gorm.DB, p *shredPart) (err error) {
 		return gorm.ErrMissingWhereClause
 	}
 	p.where = where.Exprs
+	if p.ids != nil && len(p.where) > 1 {
+		if err := p.alone(tx, stmt); err != nil {
+			return err
+		}
+	}
 	p.fixed, err = notNull(tx, p.model)
 	return err
+}
+
+// alone has the conditions beside a primary key find that row or none. GORM joins them by AND as they are, so that an OR in one would find others.
+func (p *shredPart) alone(tx *gorm.DB, stmt *gorm.Statement) error {
+	if err := refuseOr(stmt); err != nil {
+		return err
+	}
+	where := make([]clause.Expression, len(p.where))
+	for i, e := range p.where {
+		where[i] = bracketed{e}
+	}
+	p.where = where
+	q := tx.Session(&gorm.Session{NewDB: true}).Model(reflect.New(p.model.Plan.Schema.ModelType).Interface()).Unscoped()
+	q.Statement.AddClause(clause.Where{Exprs: slices.Clone(where)})
+	return q.Count(&p.counted).Error
 }
 
 // walk shreds the rows of one model.
