@@ -253,13 +253,20 @@ func (p *shredPart) pageSize() int {
 	ids, groups := len(p.model.Plan.Schema.PrimaryFields), len(p.model.Plan.Groups)
 	for _, g := range p.model.Plan.Groups {
 		for _, f := range g.Fields {
-			if len(f.Indexes) > 0 && p.fixed[columnName(f.Column.DBName)] {
+			if p.random(f) {
 				return 1 // each row has random bytes of its own
 			}
 		}
 	}
 	fields := len(p.model.Plan.Schema.DBNames)
 	return max(1, min(shredPage, (maxVars-fields)/(ids*(1+groups)+groups)))
+}
+
+// random reports that some index of a field holds random bytes in a row that was shredded.
+func (p *shredPart) random(f *row.Field) bool {
+	return slices.ContainsFunc(f.Indexes, func(x *row.Index) bool {
+		return p.fixed[columnName(f.Column.DBName)] || p.fixed[columnName(x.Column)]
+	})
 }
 
 // lockedRows is a query of key columns, locked in the order of primary keys, soft-deleted rows included. The conditions that it gets are looked at like any other.
