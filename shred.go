@@ -59,7 +59,9 @@ func Shred(db *gorm.DB, models ...any) (ShredResult, error) {
 			return ShredResult{}, fmt.Errorf("rowseal: shred %T: %w", value, err)
 		}
 	}
-	err = db.Session(&gorm.Session{}).Transaction(func(tx *gorm.DB) error {
+	whole := db.Session(&gorm.Session{})
+	whole.DisableNestedTransaction = false // who goes on after an error must not commit a part of it, which the ledger does not have
+	err = whole.Transaction(func(tx *gorm.DB) error {
 		for _, p := range parts {
 			if err := s.count(tx, p); err != nil {
 				return fmt.Errorf("rowseal: shred %s: %w", p.model.Plan.Schema.Name, err)
