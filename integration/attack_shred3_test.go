@@ -159,3 +159,28 @@ func TestAttackShredHalf(t *testing.T) {
 		t.Errorf("the error says that nothing was shredded, and %d rows are; the ledger: %+v", n, got)
 	}
 }
+
+// What only begins like a tombstone is not overwritten, and whoever tries is told so.
+func TestAttackBrokenTombstone(t *testing.T) {
+	eachDriver(t, func(t *testing.T, kind string) {
+		s := newAtk(t, kind, &AtkCase{})
+		atkCases(t, s)
+		s.tamper(t, "UPDATE atk_cases SET encrypted_kms_key = 'shredded:x', more_key = 'shredded:x', name = NULL, notes = NULL, phone = NULL WHERE id = 2")
+		for name, write := range map[string]func() error{
+			"whole": func() error {
+				return s.db.Model(&AtkCase{ID: 2}).Updates(map[string]any{"name": "new", "notes": "new"}).Error
+			},
+			"upsert": func() error {
+				return s.db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&AtkCase{ID: 2, Name: new("new"), Notes: new("new"), AtkMore: &AtkMore{Phone: new("new")}}).Error
+			},
+			"many": func() error {
+				return s.db.Model(&AtkCase{}).Where("id = 2").Updates(map[string]any{"name": "new", "notes": "new"}).Error
+			},
+		} {
+			err := write()
+			if got := s.columns2(t, "atk_cases", 2); err == nil {
+				t.Errorf("%s: no error, and the row has the name %q", name, got["name"])
+			}
+		}
+	})
+}
