@@ -160,6 +160,12 @@ func (s *shredding) part(db *gorm.DB, value any) (*shredPart, error) {
 	p := &shredPart{model: m}
 	if m.Identified(v.Elem()) {
 		p.ids = idsCondition(stmt, m, []reflect.Value{v.Elem()})
+		return p, nil
+	}
+	for _, f := range m.Plan.Schema.PrimaryFields {
+		if _, zero := f.ValueOf(stmt.Context, v.Elem()); !zero { // the conditions alone would find rows with another
+			return nil, fmt.Errorf("%w: only a part of it is set; set all of it, or none and name the rows by conditions", ErrIdentity)
+		}
 	}
 	return p, nil
 }

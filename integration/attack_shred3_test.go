@@ -184,3 +184,25 @@ func TestAttackBrokenTombstone(t *testing.T) {
 		}
 	})
 }
+
+// AtkPair has a key of two parts, which may be nil.
+type AtkPair struct {
+	A    *string `gorm:"primaryKey;size:20"`
+	B    *string `gorm:"primaryKey;size:20"`
+	Name string  `gorm:"serializer:rowseal"`
+	rowseal.RowKey
+}
+
+// A value with a part of its primary key names no row; the part must not be passed over.
+func TestAttackShredPartOfAKey(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		s := newAtk(t, kind, &AtkPair{})
+		for _, a := range []string{"x", "y"} {
+			ok(t, s.db.Create(&AtkPair{A: &a, B: new("1"), Name: "n"}).Error)
+		}
+		got, err := rowseal.Shred(s.db.Where("b = ?", "1"), &AtkPair{A: new("x")})
+		if got.Rows > 1 || err == nil && got.Rows != 0 {
+			t.Errorf("%+v %v", got, err)
+		}
+	})
+}
