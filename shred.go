@@ -471,7 +471,9 @@ func notNull(tx *gorm.DB, m *row.Model) (map[string]bool, error) {
 	var args []any
 	switch tx.Name() {
 	case "postgres":
-		query, args = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(?) AND attnum > 0 AND attnotnull", []any{stmt.Quote(table)}
+		// Partitions may be stricter than their table.
+		query, args = "WITH RECURSIVE part(id) AS (SELECT CAST(to_regclass(?) AS oid) UNION SELECT inhrelid FROM pg_inherits JOIN part ON inhparent = part.id) "+
+			"SELECT DISTINCT attname FROM pg_attribute JOIN part ON attrelid = part.id WHERE attnum > 0 AND attnotnull", []any{stmt.Quote(table)}
 	case "mysql":
 		query, args = "SELECT column_name FROM information_schema.columns WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ? AND is_nullable = 'NO'", []any{space, name}
 	case "sqlite":
