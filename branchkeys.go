@@ -213,17 +213,26 @@ func (b *branchKeys) Add(ctx context.Context, at branchkey.Slot, keys ...branchk
 }
 
 func (b *branchKeys) add(ctx context.Context, at branchkey.Slot, keys []branchkey.Key) ([]branchkey.Key, error) {
-	for _, k := range keys {
-		if err := b.insert(ctx, at, k); err != nil {
-			return nil, err
+	var failed error
+	for i, k := range keys {
+		if failed = b.insert(ctx, at, k); failed != nil && i == 0 {
+			return nil, failed
+		} else if failed != nil {
+			break
 		}
 	}
+	// Whoever leaves now must not leave the key of a shredded tenant behind.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), indexWait)
+	defer cancel()
 	stand, err := b.find(ctx, b.pool(), at)
 	if errors.Is(err, kmskey.ErrShredded) {
 		// A tombstone that is not seen here comes before the DELETE that follows it, which then finds what was inserted.
 		if _, err := b.destroy(ctx, at.Namespace, at.Tenant); err != nil {
 			return nil, err
 		}
+	}
+	if err == nil {
+		err = failed
 	}
 	return stand, err
 }

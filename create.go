@@ -16,7 +16,6 @@ import (
 	"gorm.io/gorm/schema"
 
 	"github.com/rowseal/rowseal/internal/row"
-	"github.com/rowseal/rowseal/kmskey"
 )
 
 // creation is one Create while it runs.
@@ -291,8 +290,10 @@ func (c *creation) shredded(db *gorm.DB) error {
 		}
 		for _, v := range batch {
 			id, _ := m.Identity(v)
-			if slices.ContainsFunc(stored[id], kmskey.IsTombstone) {
-				return fmt.Errorf("rowseal: upsert %s: %w", m.Describe(v), ErrShredded)
+			for _, text := range stored[id] {
+				if err := buried(text); err != nil {
+					return fmt.Errorf("rowseal: upsert %s: %w", m.Describe(v), err)
+				}
 			}
 		}
 	}

@@ -212,8 +212,10 @@ func (a *many) open(stmt *gorm.Statement, rows []*member, before map[string]*mem
 		if old := before[r.id]; old != nil && !old.keys[at].made {
 			known = old.keys[at].next
 		}
-		switch {
-		case kmskey.IsTombstone(k.text):
+		switch damaged := buried(k.text); {
+		case damaged != nil && !kmskey.IsTombstone(k.text):
+			err = fmt.Errorf("rowseal: key of %s: %w", m.Describe(r.value), damaged)
+		case damaged != nil:
 			err = fmt.Errorf("rowseal: key of %s: %w; leave such rows out by db.Scopes(rowseal.NotShredded)", m.Describe(r.value), ErrShredded)
 		case k.text == "" || a.fresh[at]:
 			k.made = true

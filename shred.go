@@ -61,7 +61,9 @@ func Shred(db *gorm.DB, models ...any) (ShredResult, error) {
 			return ShredResult{}, fmt.Errorf("rowseal: shred %T: %w", value, err)
 		}
 	}
-	err = db.Session(&gorm.Session{}).Transaction(func(tx *gorm.DB) error {
+	whole := db.Session(&gorm.Session{})
+	whole.DisableNestedTransaction = false // who goes on after an error must not commit a part of it, which the ledger does not have
+	err = whole.Transaction(func(tx *gorm.DB) error {
 		for _, p := range parts {
 			if err := s.count(tx, p); err != nil {
 				return fmt.Errorf("rowseal: shred %s: %w", p.model.Plan.Schema.Name, err)
@@ -160,6 +162,12 @@ func (s *shredding) part(db *gorm.DB, value any) (*shredPart, error) {
 	p := &shredPart{model: m}
 	if m.Identified(v.Elem()) {
 		p.ids = idsCondition(stmt, m, []reflect.Value{v.Elem()})
+		return p, nil
+	}
+	for _, f := range m.Plan.Schema.PrimaryFields {
+		if _, zero := f.ValueOf(stmt.Context, v.Elem()); !zero { // the conditions alone would find rows with another
+			return nil, fmt.Errorf("%w: only a part of it is set; set all of it, or none and name the rows by conditions", ErrIdentity)
+		}
 	}
 	return p, nil
 }
@@ -183,8 +191,28 @@ func (s *shredding) count(tx *gorm.DB, p *shredPart) (err error) {
 		return gorm.ErrMissingWhereClause
 	}
 	p.where = where.Exprs
+	if p.ids != nil && len(p.where) > 1 {
+		if err := p.alone(tx, stmt); err != nil {
+			return err
+		}
+	}
 	p.fixed, err = notNull(tx, p.model)
 	return err
+}
+
+// alone has the conditions beside a primary key find that row or none. GORM joins them by AND as they are, so that an OR in one would find others.
+func (p *shredPart) alone(tx *gorm.DB, stmt *gorm.Statement) error {
+	if err := refuseOr(stmt); err != nil {
+		return err
+	}
+	where := make([]clause.Expression, len(p.where))
+	for i, e := range p.where {
+		where[i] = bracketed{e}
+	}
+	p.where = where
+	q := tx.Session(&gorm.Session{NewDB: true}).Model(reflect.New(p.model.Plan.Schema.ModelType).Interface()).Unscoped()
+	q.Statement.AddClause(clause.Where{Exprs: slices.Clone(where)})
+	return q.Count(&p.counted).Error
 }
 
 // walk shreds the rows of one model.
@@ -235,13 +263,20 @@ func (p *shredPart) pageSize() int {
 	ids, groups := len(p.model.Plan.Schema.PrimaryFields), len(p.model.Plan.Groups)
 	for _, g := range p.model.Plan.Groups {
 		for _, f := range g.Fields {
-			if len(f.Indexes) > 0 && p.fixed[columnName(f.Column.DBName)] {
+			if p.random(f) {
 				return 1 // each row has random bytes of its own
 			}
 		}
 	}
 	fields := len(p.model.Plan.Schema.DBNames)
 	return max(1, min(shredPage, (maxVars-fields)/(ids*(1+groups)+groups)))
+}
+
+// random reports that some index of a field holds random bytes in a row that was shredded.
+func (p *shredPart) random(f *row.Field) bool {
+	return slices.ContainsFunc(f.Indexes, func(x *row.Index) bool {
+		return p.fixed[columnName(f.Column.DBName)] || p.fixed[columnName(x.Column)]
+	})
 }
 
 // lockedRows is a query of key columns, locked in the order of primary keys, soft-deleted rows included. The conditions that it gets are looked at like any other.
@@ -438,7 +473,9 @@ func notNull(tx *gorm.DB, m *row.Model) (map[string]bool, error) {
 	var args []any
 	switch tx.Name() {
 	case "postgres":
-		query, args = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(?) AND attnum > 0 AND attnotnull", []any{stmt.Quote(table)}
+		// Partitions may be stricter than their table.
+		query, args = "WITH RECURSIVE part(id) AS (SELECT CAST(to_regclass(?) AS oid) UNION SELECT inhrelid FROM pg_inherits JOIN part ON inhparent = part.id) "+
+			"SELECT DISTINCT attname FROM pg_attribute JOIN part ON attrelid = part.id WHERE attnum > 0 AND attnotnull", []any{stmt.Quote(table)}
 	case "mysql":
 		query, args = "SELECT column_name FROM information_schema.columns WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ? AND is_nullable = 'NO'", []any{space, name}
 	case "sqlite":

@@ -76,7 +76,8 @@ func writeEntries(out io.Writer, entries []ShredEntry) error {
 	return nil
 }
 
-// ShredFile is a [ShredLedger] in a file. It is safe for concurrent use within one process; other processes need files of their own.
+// ShredFile is a [ShredLedger] in a file. It is safe for concurrent use, by several processes of one machine too; where the system has no flock, as on Windows, an Append fails that finds another process's
+// entries in the file, and processes need files of their own.
 type ShredFile struct {
 	mu   sync.Mutex
 	file *os.File
@@ -93,18 +94,30 @@ func OpenShredFile(path string) (*ShredFile, error) {
 		return fail(err)
 	}
 	f := &ShredFile{file: file}
-	if err = f.begin(filepath.Dir(path)); err != nil {
+	if err = f.alone(f.end); err == nil {
+		err = f.name(filepath.Dir(path))
+	}
+	if err != nil {
 		return fail(errors.Join(err, file.Close()))
 	}
 	return f, nil
 }
 
-// begin finds the end of the last whole line, and makes sure that the file's name is on the disk too.
-func (f *ShredFile) begin(dir string) error {
+// alone runs do while no other process does the same: two that write behind the same line would overwrite each other's entries.
+func (f *ShredFile) alone(do func() error) error {
+	if err := lockFile(f.file); err != nil {
+		return err
+	}
+	return errors.Join(do(), unlockFile(f.file))
+}
+
+// end finds the end of the last whole line, and takes out what stands behind it.
+func (f *ShredFile) end() error {
 	end, err := f.file.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
 	}
+	f.size = 0
 	for buf := make([]byte, 4<<10); end > 0; {
 		from := max(0, end-int64(len(buf)))
 		n, err := f.file.ReadAt(buf[:end-from], from)
@@ -117,9 +130,11 @@ func (f *ShredFile) begin(dir string) error {
 		}
 		end = from
 	}
-	if err := f.cut(); err != nil {
-		return err
-	}
+	return f.cut()
+}
+
+// name makes sure that the file's name is on the disk too.
+func (f *ShredFile) name(dir string) error {
 	if d, err := os.Open(dir); err == nil { // which some systems do not permit
 		_ = d.Sync()
 		return d.Close()
@@ -143,6 +158,22 @@ func (f *ShredFile) Append(_ context.Context, entries []ShredEntry) error {
 	if f.err != nil {
 		return f.err
 	}
+	return f.alone(func() error { return f.append(entries) })
+}
+
+func (f *ShredFile) append(entries []ShredEntry) error {
+	info, err := f.file.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() != f.size { // by another process
+		if !locksFiles {
+			return fmt.Errorf("rowseal: shred file %s: it has %d bytes and had %d: another process writes to it; give each its own", f.file.Name(), info.Size(), f.size)
+		}
+		if err := f.end(); err != nil {
+			return err
+		}
+	}
 	if err := writeEntries(f.file, entries); err != nil {
 		if cutting := f.cut(); cutting != nil {
 			f.err = fmt.Errorf("rowseal: shred file %s: %w; it ends in part of a line: open it again", f.file.Name(), cutting)
@@ -150,7 +181,9 @@ func (f *ShredFile) Append(_ context.Context, entries []ShredEntry) error {
 		return err
 	}
 	size, err := f.file.Seek(0, io.SeekCurrent)
-	f.size = size
+	if err == nil {
+		f.size = size
+	}
 	return err
 }
 

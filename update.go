@@ -760,6 +760,17 @@ func (u *unshredded) Build(b clause.Builder) {
 	_ = b.WriteByte(')')
 }
 
+// buried is the error of a key column that [unshredded] does not meet: a tombstone, or a damaged one. nil is for any other.
+func buried(text string) error {
+	if !strings.HasPrefix(text, kmskey.ShreddedPrefix) {
+		return nil
+	}
+	if _, err := kmskey.ParseTombstone(text); err != nil {
+		return err
+	}
+	return ErrShredded
+}
+
 type bracketed struct{ clause.Expression }
 
 func (e bracketed) Build(b clause.Builder) {
@@ -867,8 +878,8 @@ func (p *Plugin) retry(db *gorm.DB, c *change) error {
 		if err != nil {
 			return fmt.Errorf("rowseal: update %s: read the key again: %w", c.model.Describe(c.value), err)
 		}
-		if stored.IsValid() && kmskey.IsTombstone(text) && (r.writes || len(r.values) > 0) {
-			return fmt.Errorf("rowseal: update %s: key %s: %w", c.model.Describe(c.value), r.group.Column.DBName, ErrShredded)
+		if err := buried(text); err != nil && stored.IsValid() && (r.writes || len(r.values) > 0) {
+			return fmt.Errorf("rowseal: update %s: key %s: %w", c.model.Describe(c.value), r.group.Column.DBName, err)
 		}
 		if r.expect == nil {
 			continue

@@ -253,6 +253,9 @@ func (in *Insert) Adopt(g *Group, v, stored reflect.Value, text string) error {
 		return nil
 	}
 	if s != nil {
+		if serves && s.Shredded() { // its zero values are not the ones of the row that has the id now
+			return fmt.Errorf("rowseal: upsert %s, when it was loaded: %w; load the row that there is now", in.Model.Describe(v), kmskey.ErrShredded)
+		}
 		if err := in.refuseLost(g, v, s, serves); err != nil {
 			return err
 		}
