@@ -214,17 +214,17 @@ func (r *replay) flush() error {
 	done, result := r.shredding.result, r.result
 	err := r.db.Transaction(func(tx *gorm.DB) (err error) {
 		if p.fixed == nil {
-			if p.fixed, err = notNull(tx, p.model); err != nil {
+			if err = p.look(tx); err != nil {
 				return err
 			}
 		}
-		q := lockedRows(tx, p.model)
+		q := p.lockedRows(tx)
 		var values []reflect.Value
 		for _, one := range batch {
 			values = append(values, one.value)
 		}
 		q.Statement.AddClause(clause.Where{Exprs: []clause.Expression{idsCondition(q.Statement, p.model, values)}})
-		rows, err := readShredRows(q, p.model)
+		rows, err := p.read(q)
 		if err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
+	"github.com/rowseal/rowseal/field"
 	"github.com/rowseal/rowseal/internal/row"
 	"github.com/rowseal/rowseal/kmskey"
 )
@@ -34,6 +35,8 @@ type ShredResult struct {
 //
 // It makes no call to a key service and needs no permission there, but for the index's own key where a condition is by a blind index. Soft-deleted rows are included. All of it is one transaction, or part of the one that db is; rows are locked in the order of their
 // primary keys, some hundreds at a time, and model after model as they are given. No hook runs, and updated_at stays.
+//
+// A row with a sealed value or a wrapped key in a column that the model does not have, as a newer release of the program may have it, is [ErrModel], and nothing is shredded.
 //
 // Without conditions it fails with [gorm.ErrMissingWhereClause], unless AllowGlobalUpdate is on. Conditions are Where, Not, Or and Scopes; anything else on db is refused. A condition that finds fewer rows after
 // some of them were shredded, as a sub-query on a sealed field of one of the models does, fails, and nothing is shredded. What a blind index finds is not opened and so not compared: where somebody else may write to the database, shred by primary key. Rows that row-level security
@@ -118,7 +121,8 @@ type shredPart struct {
 	ids     clause.Expression   // of the value that was given; nil where it has none
 	where   []clause.Expression // the application's
 	counted int64
-	fixed   map[string]bool // columns that take no NULL
+	fixed   map[string]bool // columns that take no NULL; nil before the table was looked at
+	others  []string        // columns of the table that the model does not have
 }
 
 // shredRow is one row.
@@ -196,8 +200,7 @@ func (s *shredding) count(tx *gorm.DB, p *shredPart) (err error) {
 			return err
 		}
 	}
-	p.fixed, err = notNull(tx, p.model)
-	return err
+	return p.look(tx)
 }
 
 // alone has the conditions beside a primary key find that row or none. GORM joins them by AND as they are, so that an OR in one would find others.
@@ -220,14 +223,14 @@ func (s *shredding) walk(tx *gorm.DB, p *shredPart) error {
 	var last reflect.Value
 	met := int64(0)
 	for {
-		q := lockedRows(tx, p.model)
+		q := p.lockedRows(tx)
 		if len(p.where) > 0 {
 			q.Statement.AddClause(clause.Where{Exprs: []clause.Expression{bracketed{clause.Where{Exprs: slices.Clone(p.where)}}}})
 		}
 		if last.IsValid() {
 			q.Statement.AddClause(clause.Where{Exprs: []clause.Expression{behind(q.Statement, p.model, last)}})
 		}
-		rows, err := readShredRows(q.Limit(p.pageSize()), p.model)
+		rows, err := p.read(q.Limit(p.pageSize()))
 		if err != nil {
 			return err
 		}
@@ -280,9 +283,10 @@ func (p *shredPart) random(f *row.Field) bool {
 }
 
 // lockedRows is a query of key columns, locked in the order of primary keys, soft-deleted rows included. The conditions that it gets are looked at like any other.
-func lockedRows(tx *gorm.DB, m *row.Model) *gorm.DB {
+func (p *shredPart) lockedRows(tx *gorm.DB) *gorm.DB {
+	m := p.model
 	q := tx.Session(&gorm.Session{NewDB: true, SkipHooks: true}).Model(reflect.New(m.Plan.Schema.ModelType).Interface()).Unscoped()
-	q.Statement.Selects = keyColumns(m, m.Plan.Groups)
+	q.Statement.Selects = append(slices.Clone(p.others), keyColumns(m, m.Plan.Groups)...)
 	for _, f := range m.Plan.Schema.PrimaryFields {
 		q = q.Order(clause.OrderByColumn{Column: clause.Column{Table: clause.CurrentTable, Name: f.DBName}})
 	}
@@ -292,14 +296,19 @@ func lockedRows(tx *gorm.DB, m *row.Model) *gorm.DB {
 	return q
 }
 
-func readShredRows(q *gorm.DB, m *row.Model) (out []*shredRow, err error) {
+func (p *shredPart) read(q *gorm.DB) (out []*shredRow, err error) {
+	m := p.model
 	found, err := q.Rows()
 	if err != nil {
 		return nil, err
 	}
 	defer found.Close()
+	others := make([]any, len(p.others))
+	for i, name := range p.others {
+		others[i] = &stranger{name}
+	}
 	for found.Next() {
-		k, err := scanKeys(q.Statement.Context, found, m, m.Plan.Groups)
+		k, err := scanKeys(q.Statement.Context, found, m, m.Plan.Groups, others...)
 		if err != nil {
 			return nil, err
 		}
@@ -322,6 +331,24 @@ func readShredRows(q *gorm.DB, m *row.Model) (out []*shredRow, err error) {
 		return nil, err
 	}
 	return out, found.Close()
+}
+
+// stranger is a scan target for a column that the model does not have, and refuses a value of a model that does: it would stay, and open.
+type stranger struct{ column string }
+
+func (s *stranger) Scan(src any) error {
+	var raw []byte
+	switch src := src.(type) {
+	case []byte:
+		raw = src
+	case string:
+		raw = []byte(src)
+	}
+	_, err := kmskey.ParseEnvelope(string(raw))
+	if _, sealed := field.KeyID(raw); err != nil && sealed != nil && !strings.HasPrefix(string(raw), field.TextPrefix) {
+		return nil
+	}
+	return fmt.Errorf("%w: the column %q holds something sealed, and the model does not have it: it would not be shredded; call Shred in a program whose model has the column, or drop it", ErrModel, s.column)
 }
 
 // dead reports that every key column holds a tombstone.
@@ -464,37 +491,55 @@ func behind(stmt *gorm.Statement, m *row.Model, v reflect.Value) clause.Expressi
 	return bracketed{clause.Or(ors...)}
 }
 
-// notNull lists the sealed columns and indexes of a table that take no NULL, as the database has them: models need not say it.
-func notNull(tx *gorm.DB, m *row.Model) (map[string]bool, error) {
-	table, stmt := m.Plan.Schema.Table, tx.Statement
+// look asks the database which columns the table has beside the model's own, and which take no NULL: models need not say it.
+func (p *shredPart) look(tx *gorm.DB) error {
+	table, stmt := p.model.Plan.Schema.Table, tx.Statement
 	name := bareName(table)
 	space := strings.Trim(strings.TrimSuffix(table[:len(table)-len(table[strings.LastIndexByte(table, '.')+1:])], "."), "`\"[]")
+	p.fixed = map[string]bool{}
 	var query string
 	var args []any
 	switch tx.Name() {
 	case "postgres":
 		// Partitions may be stricter than their table.
 		query, args = "WITH RECURSIVE part(id) AS (SELECT CAST(to_regclass(?) AS oid) UNION SELECT inhrelid FROM pg_inherits JOIN part ON inhparent = part.id) "+
-			"SELECT DISTINCT attname FROM pg_attribute JOIN part ON attrelid = part.id WHERE attnum > 0 AND attnotnull", []any{stmt.Quote(table)}
+			"SELECT attname AS name, bool_or(attnotnull) AS fixed, bool_or(attrelid = to_regclass(?)) AS own FROM pg_attribute JOIN part ON attrelid = part.id WHERE attnum > 0 AND NOT attisdropped GROUP BY attname",
+			[]any{stmt.Quote(table), stmt.Quote(table)}
 	case "mysql":
-		query, args = "SELECT column_name FROM information_schema.columns WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ? AND is_nullable = 'NO'", []any{space, name}
+		query, args = "SELECT column_name AS name, is_nullable = 'NO' AS fixed, 1 AS own FROM information_schema.columns WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ?", []any{space, name}
 	case "sqlite":
-		query, args = `SELECT name FROM pragma_table_info(?) WHERE "notnull" <> 0`, []any{name}
+		query, args = `SELECT name, "notnull" <> 0 AS fixed, 1 AS own FROM pragma_table_info(?)`, []any{name}
 		if space != "" {
-			query, args = `SELECT name FROM pragma_table_info(?, ?) WHERE "notnull" <> 0`, []any{name, space}
+			query, args = `SELECT name, "notnull" <> 0 AS fixed, 1 AS own FROM pragma_table_info(?, ?)`, []any{name, space}
 		}
 	default:
-		return nil, nil
+		return nil
 	}
-	var names []string
-	if err := inside(tx).Raw(query, args...).Scan(&names).Error; err != nil {
-		return nil, fmt.Errorf("look which columns take no NULL: %w", err)
+	var columns []struct {
+		Name       string
+		Fixed, Own bool
 	}
-	fixed := map[string]bool{}
-	for _, name := range names {
-		fixed[columnName(name)] = true
+	if err := inside(tx).Raw(query, args...).Scan(&columns).Error; err != nil {
+		return fmt.Errorf("look at the table's columns: %w", err)
 	}
-	return fixed, nil
+	known := map[string]bool{}
+	for _, name := range p.model.Plan.Schema.DBNames {
+		known[columnName(name)] = true
+	}
+	for _, g := range p.model.Plan.Groups {
+		for _, f := range g.Fields {
+			for _, x := range f.Indexes {
+				known[columnName(x.Column)] = true
+			}
+		}
+	}
+	for _, c := range columns {
+		p.fixed[columnName(c.Name)] = c.Fixed
+		if c.Own && !known[columnName(c.Name)] { // Own: a child of PostgreSQL's inheritance may have more
+			p.others = append(p.others, c.Name)
+		}
+	}
+	return nil
 }
 
 // forget drops keys from memory, here and, where that is committed, elsewhere.

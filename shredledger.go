@@ -16,7 +16,7 @@ import (
 )
 
 // ShredLedger is told which rows [Shred] shredded, so that [ReplayShreds] can do it again after the database was restored from a backup. It must be kept where a restore does not
-// reach, for as long as there are backups from before, and be guarded like the database: it names primary keys, and holds nothing that opens anything. [OpenShredFile] and
+// reach, for as long as there are backups from before, each database with one of its own, and be guarded like the database: it names primary keys, and holds nothing that opens anything. [OpenShredFile] and
 // [NewShredLedger] are two.
 type ShredLedger interface {
 	// Append must have stored all entries for good, in their order and behind all earlier ones, when it returns nil. It is called several times for one Shred, inside its transaction, each time before what it tells of can be

@@ -88,14 +88,12 @@ func TestAttackBranchOldSnapshot(t *testing.T) {
 		_, err := admin.Shred(t.Context(), "acme")
 		ok(t, err)
 		advance(30 * time.Second)
-		err = tx.First(&Holder{}, "tenant_id = ?", "acme").Error
-		t.Log("in the transaction:", err)
+		_ = tx.First(&Holder{}, "tenant_id = ?", "acme").Error // its snapshot has the key yet
 		ok(t, tx.Rollback().Error)
 		for _, after := range []time.Duration{0, 25 * time.Second, 65 * time.Second} {
 			advance(after)
 			read := one.First(&Holder{}, "tenant_id = ?", "acme").Error
 			write := one.Create(&Holder{TenantID: "acme", Name: "new"}).Error
-			t.Log(after, read == nil, write == nil)
 			if after > time.Minute && (read == nil || write == nil) {
 				t.Errorf("a minute later: %v, %v", read, write)
 			}
