@@ -116,7 +116,12 @@ func (b *branchKeys) findOnce(ctx context.Context, at branchkey.Slot) (keys []br
 func (b *branchKeys) findBriefly(ctx context.Context, at branchkey.Slot) ([]branchkey.Key, error) {
 	brief, cancel := context.WithTimeout(ctx, indexWait)
 	defer cancel()
-	return b.find(brief, b.pool(), at)
+	keys, err := b.find(brief, b.pool(), at)
+	if errors.Is(err, kmskey.ErrShredded) && len(keys) > 0 {
+		// Whoever added one died before it looked. Where this does not succeed the next one tries.
+		_, _ = b.destroy(brief, at.Namespace, at.Tenant)
+	}
+	return keys, err
 }
 
 func (b *branchKeys) findInside(ctx context.Context, l *loan, at branchkey.Slot, id string) (keys []branchkey.Key, err error) {
@@ -193,7 +198,7 @@ func (b *branchKeys) find(ctx context.Context, pool gorm.ConnPool, at branchkey.
 		return nil, err
 	}
 	if shredded {
-		return nil, kmskey.ErrShredded
+		return keys, kmskey.ErrShredded
 	}
 	return keys, nil
 }

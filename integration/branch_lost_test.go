@@ -281,6 +281,25 @@ func TestBranchShredWhileAKeyIsMade(t *testing.T) {
 	})
 }
 
+// A process that died between adding a key and looking for a tombstone left the key; who finds the two takes it away.
+func TestBranchShredLeftAKey(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		b := newBranched(t, kind)
+		one, branches := b.process(t, 2)
+		ok(t, branches.Make(t.Context(), 2, "acme"))
+		create(t, one, "acme", "gone")
+		left := b.keys(t, "acme")[0]
+		_, err := branches.Shred(t.Context(), "acme")
+		ok(t, err)
+		b.w.tamper(t, "INSERT INTO rowseal_branch_keys (namespace, tenant, generation, key_id, sealed, created_ms) VALUES ('test', 'acme', 2, 'left', ?, 1)", left)
+		fresh, _ := b.process(t, 2)
+		fails(t, fresh.First(&Holder{}, "tenant_id = ?", "acme").Error, kmskey.ErrShredded)
+		if keys := b.keys(t, "acme"); len(keys) != 1 || keys[0] != "" {
+			t.Errorf("the table has %q", keys)
+		}
+	})
+}
+
 // Where no connection comes to make a key on, the error says what to do before.
 func TestBranchKeyWithoutAConnection(t *testing.T) {
 	on(t, func(t *testing.T, kind string) {
