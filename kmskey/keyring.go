@@ -315,6 +315,9 @@ func (k *Keyring) wrap(ctx context.Context, key DataKey, row Row) (sealedKey, er
 	} else {
 		wraps, err = at.wrapByAll(ctx, key.DEK)
 	}
+	if err == nil {
+		err = distinct(wraps)
+	}
 	if err != nil {
 		return sealedKey{}, at.failed("wrap", err)
 	}
@@ -523,7 +526,8 @@ func (k *Keyring) UpToDate(e Envelope, row Row) bool {
 
 // Rewrap moves every data key of an envelope to the current version, and from one row's binding to another's where they differ
 // (a changed primary key or context). The data keys stay the same, so sealed fields stay valid. Where the service can do it
-// ([Rewrapper]) and the binding is the same, no data key is seen. Of a [Multi], wraps that are missing are made, which takes unwrapping one
+// ([Rewrapper]) and the primary key is the same, no data key is seen, but where the service denies it within one version, so that only the context changes, and
+// permits unwrapping and wrapping. Of a [Multi], wraps that are missing are made, which takes unwrapping one
 // of the others, and wraps that no provider owns any more are dropped. The result equals e, without a call, where all of it is current
 // already. A bound envelope stays bound, whatever to.Unbound says; an unbound one becomes bound where to asks for it.
 //
@@ -599,29 +603,39 @@ func (k *Keyring) rewrap(ctx context.Context, s sealedKey, from, to Row, sameRow
 		need = len(have)
 	}
 	for i, l := range target.legs.legs {
-		if w, ok := l.has(s.wraps); ok && stays && !fresh && !l.left(w) {
+		if w, ok := target.legs.has(l, s.wraps); ok && stays && !fresh && !l.left(w) {
 			have[i] = &w
 		}
 	}
 	kept := count(have)
+	// An application's write, or its message: whoever may decrypt and encrypt need not be permitted to rewrap. A rotation that is not must say so, since it
+	// promises that no data key is seen.
+	lenient := from.box || source.n == target.n && !fresh
 	wraps, missing, err := target.legs.all(ctx, have, need, true, func(ctx context.Context, l *leg) (Wrapped, error) {
 		w, err := rewrapAtService(ctx, source, target, l, s.wraps)
-		if !errors.Is(err, ErrNotRewrappable) {
+		denied := lenient && errors.Is(err, ErrDenied)
+		if !denied && !errors.Is(err, ErrNotRewrappable) {
 			if err == nil {
 				l.used(w)
 			}
 			return w, err
 		}
 		needed.Store(true)
-		dek, err := unwrapped()
-		if err != nil {
-			return Wrapped{}, err
+		dek, unwrapErr := unwrapped()
+		switch {
+		case unwrapErr != nil && denied && errors.Is(unwrapErr, ErrDenied):
+			return Wrapped{}, err // it is the permission to rewrap that lacks
+		case unwrapErr != nil:
+			return Wrapped{}, unwrapErr
 		}
 		if w, err = target.wrap(ctx, l.Provider, dek, target.context); err == nil {
 			l.used(w)
 		}
 		return w, err
 	})
+	if err == nil {
+		err = distinct(wraps)
+	}
 	if err != nil {
 		return sealedKey{}, target.failed("rewrap", err)
 	}

@@ -456,6 +456,18 @@ func TestKeyring_Rewrap(t *testing.T) {
 		opens(t, k, out, moved, key)
 		refused(t, k, out, patient(1), kmskey.ErrContextMismatch)
 	})
+	t.Run("to another context of the same row unwraps where rewrapping is not permitted, and says so where neither is", func(t *testing.T) {
+		p := &rewrapper{testProvider: testProvider{ref: "r"}, refuse: &kmskey.Error{Op: "rewrap", Service: "test", Kind: kmskey.ErrDenied, Hint: "allow rewrapping"}}
+		k := keyring(t, 0, p)
+		e := wrap(t, k, key, patient(1))
+		moved := patient(1)
+		moved.Context = pairs(kmskey.Pair{Name: "tenant_id", Value: kmskey.Int(9)})
+		opens(t, k, rewrap(t, k, e, patient(1), moved), moved, key)
+		p.fail = &kmskey.Error{Op: "unwrap", Service: "test", Kind: kmskey.ErrDenied, Hint: "allow unwrapping"}
+		if out, err := k.Rewrap(t.Context(), e, patient(1), moved); !out.IsZero() || !errors.Is(err, kmskey.ErrDenied) || !strings.Contains(err.Error(), "allow rewrapping") {
+			t.Errorf("got %v, %v", out, err)
+		}
+	})
 	t.Run("to another row unwraps, even where nothing else changes", func(t *testing.T) {
 		p := &rewrapper{testProvider: testProvider{ref: "r"}}
 		k := keyring(t, 0, p)

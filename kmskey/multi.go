@@ -17,7 +17,8 @@ import (
 // MultiConfig describes a [Multi].
 type MultiConfig struct {
 	// Providers are the services or regions, 2 to 8, in the order in which reading asks them: the nearest first. Each must be an [Owner], so
-	// that a wrap is only ever shown to the service that made it. A region may be added at the end or taken away later, under a new version
+	// that a wrap is only ever shown to the service that made it, and each must name its key otherwise than the others: what two servers of Vault wrap under keys
+	// of one mount and name cannot be told apart, and is refused when it is to be stored. A region may be added at the end or taken away later, under a new version
 	// or the same; rotation makes the wraps that are missing and drops those that are too many. Required.
 	Providers []Provider
 
@@ -130,15 +131,32 @@ func (l *leg) owns(w Wrapped) bool {
 	return !ok || o.Owns(w)
 }
 
-// has finds the leg's own wrap among several; ok is false where there is none, or where nobody can tell.
-func (l *leg) has(wraps []Wrapped) (w Wrapped, ok bool) {
-	if _, tells := l.Provider.(Owner); !tells && len(wraps) > 1 {
+// has finds a leg's own wrap among several; ok is false where there is none, or where nobody can tell: two servers may give their keys one name, and AWS
+// does not say whose account an alias is of before it was asked. A wrap that is taken for another's would be kept in its place, and the other be gone.
+func (m *Multi) has(l *leg, wraps []Wrapped) (w Wrapped, ok bool) {
+	for _, other := range wraps {
+		switch {
+		case !l.owns(other):
+		case ok:
+			return Wrapped{}, false
+		default:
+			w, ok = other, true
+		}
+	}
+	if ok && slices.ContainsFunc(m.legs, func(other *leg) bool { return other != l && other.owns(w) }) {
 		return Wrapped{}, false
 	}
-	if i := slices.IndexFunc(wraps, l.owns); i >= 0 {
-		return wraps[i], true
+	return w, ok
+}
+
+// distinct refuses wraps of two legs that nobody could tell apart when they are read.
+func distinct(wraps []Wrapped) error {
+	for i, w := range wraps {
+		if slices.ContainsFunc(wraps[:i], func(other Wrapped) bool { return other.Service == w.Service && other.KeyRef == w.KeyRef }) {
+			return fmt.Errorf("two providers of the Multi name their key %.200q, so that nobody could tell their wraps apart; give the keys different names, at Vault different mounts", w.KeyRef)
+		}
 	}
-	return Wrapped{}, false
+	return nil
 }
 
 // used notes which key the service used.
@@ -163,7 +181,7 @@ func (l *leg) left(w Wrapped) bool {
 // behind reports that a service has moved on from the key that one of the wraps lies under.
 func (m *Multi) behind(wraps []Wrapped) bool {
 	return slices.ContainsFunc(m.legs, func(l *leg) bool {
-		w, ok := l.has(wraps)
+		w, ok := m.has(l, wraps)
 		return ok && l.left(w)
 	})
 }
@@ -480,7 +498,7 @@ func gather(ctx context.Context, errs []error) error {
 // covers reports whether wraps are just those that the legs make: one of each, and none of anyone else.
 func (m *Multi) covers(wraps []Wrapped) bool {
 	for _, l := range m.legs {
-		if _, ok := l.has(wraps); !ok {
+		if _, ok := m.has(l, wraps); !ok {
 			return false
 		}
 	}
