@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/rowseal/rowseal/kmskey"
 	"github.com/rowseal/rowseal/kmskey/awskms"
 	"github.com/rowseal/rowseal/kmskey/awskms/awskmstest"
+	"github.com/rowseal/rowseal/migrations"
 )
 
 // RoleDoc has more sealed fields than an envelope holds data keys.
@@ -366,6 +368,60 @@ func TestRolesColumnsOfALaterRelease(t *testing.T) {
 		holds("2 b2 g h")
 		if n := d.envelope(t, r.ID).Keys(); n != 1 {
 			t.Errorf("%d data keys", n)
+		}
+	})
+}
+
+// An application has Encrypt and Decrypt alone, as `rowseal policy aws application` prints it: what it moves by itself it unwraps and wraps, where ReEncrypt is the rotator's.
+func TestRolesApplicationMovesWhatIsItsOwn(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		d := &duties{fake: awskmstest.New(t, awskmstest.Config{})}
+		d.old, d.next = d.fake.CreateKey(), d.fake.CreateKey()
+		app := func(current int) *kmskey.Keyring { return d.keys(t, current, "kms:Encrypt", "kms:Decrypt") }
+		models := rowseal.Config{Models: []any{tenants(&ContextDoc{}), &IdxDoc{}}}
+		w := openWith(t, kind, app(1), models, &gorm.Config{})
+		_, err := migrations.Up(t.Context(), w.db)
+		ok(t, err)
+
+		t.Run("a_row_to_another_tenant", func(t *testing.T) {
+			r := ContextDoc{TenantID: "acme", Body: "body"}
+			ok(t, w.db.Create(&r).Error)
+			r.TenantID = "globex"
+			ok(t, w.db.Save(&r).Error)
+			if got := load[ContextDoc](t, w.db, r.ID); got.Body != "body" || got.TenantID != "globex" {
+				t.Errorf("the row holds %q of %q", got.Body, got.TenantID)
+			}
+		})
+		t.Run("the_keys_of_indexes_to_another_version", func(t *testing.T) {
+			ok(t, w.used.(*rowseal.Plugin).MakeIndexKeys(t.Context(), w.db))
+			later, err := gorm.Open(dialector(kind, w.plain), &gorm.Config{Logger: w.db.Logger})
+			ok(t, err)
+			plugin, err := rowseal.New(app(2), models)
+			ok(t, err)
+			ok(t, later.Use(plugin))
+			ok(t, plugin.MakeIndexKeys(t.Context(), later))
+			w.scan(t, "rowseal_index_keys", func(column, value string) {
+				if strings.HasPrefix(value, "v1:") {
+					t.Errorf("column %s is still under version 1", column)
+				}
+			})
+		})
+		t.Run("a_message", func(t *testing.T) {
+			before, err := kmskey.NewBox(app(1), "letters")
+			ok(t, err)
+			sealed, err := before.Seal(t.Context(), []byte("message"))
+			ok(t, err)
+			after, err := kmskey.NewBox(app(2), "letters")
+			ok(t, err)
+			moved, err := after.Rewrap(t.Context(), sealed, nil, nil)
+			ok(t, err)
+			message, err := after.Open(t.Context(), moved)
+			if err != nil || string(message) != "message" || !strings.HasPrefix(moved, "v2:") {
+				t.Errorf("%q, %v", message, err)
+			}
+		})
+		if d.fake.Calls("ReEncrypt") == 0 {
+			t.Error("nothing was tried that an application may not do: the test shows nothing")
 		}
 	})
 }
