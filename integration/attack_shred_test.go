@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"gorm.io/gorm"
@@ -292,16 +293,15 @@ func TestAttackShredDuringRotation(t *testing.T) {
 				if name == "FillIndexes" {
 					s.tamper(t, "UPDATE shred_patients SET email_lower_bidx = NULL")
 				}
-				once := false
+				var once atomic.Bool
 				s.kms.Before = func(context.Context, kmskeytest.Call) error {
-					if !once {
-						once = true
+					if !once.Swap(true) {
 						s.shred(t, s.db.Where("id = 2"), &ShredPatient{})
 					}
 					return nil
 				}
 				err := rotate(s)
-				if !once {
+				if !once.Load() {
 					t.Fatal("no call", err)
 				}
 				now := s.columns(t, 2)
