@@ -138,9 +138,9 @@ func open(ctx context.Context, text string, h hooks) (*Connection, error) {
 }
 
 // Check asks the services whether the keys can be used, all at once, and says what is wrong. Call it at start-up. It is the Check of the provider's
-// package: see awskms.Provider.Check and vaulttransit.Provider.Check for the permission that it takes. The other packages have none,
-// so that nothing is asked there. Of several keys one that cannot be used is an error, also where the others would do. ctx and each
-// request's timeout bound it.
+// package, which says what it takes and finds: awskms.Provider.Check kms:DescribeKey or any duty, gcpkms.Provider.Check and azurekv.Provider.Check any
+// duty, vaulttransit.Provider.Check "read" on the key. A local key was read by [Open], and there is no one to ask. Of several keys one
+// that cannot be used is an error, also where the others would do. ctx and each request's timeout bound it.
 func (c *Connection) Check(ctx context.Context) error {
 	errs := make([]error, len(c.opened))
 	var wait sync.WaitGroup

@@ -241,6 +241,36 @@ func TestOpen_awskms_options(t *testing.T) {
 	}
 }
 
+// TestCheck_asks: no service is passed over, and a key that is not there is found.
+func TestCheck_asks(t *testing.T) {
+	environ(t, nil)
+	t.Run("gcpkms", func(t *testing.T) {
+		g := &google{}
+		must(t, opens(t, "gcpkms:projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/rows?endpoint=http://"+g.start(t), hooks{}).Check(t.Context()))
+		if n := g.calls.Load(); n != 2 {
+			t.Errorf("%d calls", n)
+		}
+	})
+	t.Run("azurekv", func(t *testing.T) {
+		a, h := startAzure(t)
+		must(t, opens(t, "azurekv:https://acme.vault.azure.net/keys/rows", h).Check(t.Context()))
+		if n := a.calls.Load(); n < 2 {
+			t.Errorf("%d calls", n)
+		}
+		err := opens(t, "azurekv:https://acme.vault.azure.net/keys/other", h).Check(t.Context())
+		if !errors.Is(err, kmskey.ErrNotFound) || !strings.HasPrefix(err.Error(), "kmsurl: check azurekv:https://acme.vault.azure.net/keys/other: ") {
+			t.Error(err)
+		}
+	})
+	t.Run("each_provider_of_a_service_has_a_Check", func(t *testing.T) {
+		for _, p := range []kmskey.Provider{&awskms.Provider{}, &azurekv.Provider{}, &gcpkms.Provider{}, &vaulttransit.Provider{}} {
+			if _, ok := p.(interface{ Check(context.Context) error }); !ok {
+				t.Errorf("%T", p)
+			}
+		}
+	})
+}
+
 // TestOpen_rewraps: two connections have two clients, and AWS moves rows between them all the same.
 func TestOpen_rewraps(t *testing.T) {
 	s := startAWS(t)
@@ -262,7 +292,7 @@ var random = regexp.MustCompile(`(RequestID: |127\.0\.0\.1:|key/)[0-9a-f-]{4,}`)
 // TestErrors is what is printed, to the letter.
 func TestErrors(t *testing.T) {
 	s := startAWS(t)
-	at, dead := "&endpoint="+s.URL(), startDead(t)
+	at, dead, google := "&endpoint="+s.URL(), startDead(t), startGoogle(t)
 	fault := func(f *awskmstest.Fault) func(*testing.T) {
 		return func(t *testing.T) {
 			s.SetBefore(func(context.Context, awskmstest.Call) error { return f })
@@ -359,6 +389,14 @@ func TestErrors(t *testing.T) {
 		{
 			"awskms:alias/app?region=eu-west-1&timeout=100ms&endpoint=http://" + dead, nil,
 			`kmsurl: check awskms:alias/app?endpoint=http://127.0.0.1:…&region=eu-west-1&timeout=100ms: kmskey: check with aws key "alias/app": key service unavailable: operation error KMS: DescribeKey, https response error StatusCode: 0, RequestID: , canceled, context deadline exceeded; each call has 100ms at most (Config.Timeout), and no more than the caller's deadline`,
+		},
+		{
+			"gcpkms:projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/none?endpoint=http://" + google, nil,
+			`kmsurl: check gcpkms:projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/none?endpoint=http://127.0.0.1:…: kmskey: check with gcp key "projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/none": key not found: rpc error: code = NotFound desc = CryptoKey projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/none not found.; check project, location, key ring and key of the name`,
+		},
+		{
+			"gcpkms:projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/denied?endpoint=http://" + google, nil,
+			`kmsurl: check gcpkms:projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/denied?endpoint=http://127.0.0.1:…: kmskey: check with gcp key "projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/denied": access denied: rpc error: code = PermissionDenied desc = Permission 'cloudkms.cryptoKeyVersions.useToDecrypt' denied on resource 'projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/denied' (or it may not exist).; grant this principal on the key what it is to do: cloudkms.cryptoKeyVersions.useToEncrypt (roles/cloudkms.cryptoKeyEncrypter), cloudkms.cryptoKeyVersions.useToDecrypt (roles/cloudkms.cryptoKeyDecrypter), or both; Google may answer so too where the key does not exist, so check project, location, key ring and key`,
 		},
 		{
 			"vault:team/transit/app", vault(""),
