@@ -120,6 +120,7 @@ func subject(t *testing.T, name func(srv *awskmstest.Server, arn string) string)
 			return provider(t, srv.NewPrincipal("writer", "kms:Encrypt").Client(), arn, awskms.Config{})
 		},
 		Sibling: func(t *testing.T) kmskey.Provider { return provider(t, app.Client(), foreign, awskms.Config{}) },
+		Other:   func(t *testing.T) kmskey.Provider { return provider(t, app.Client(), srv.CreateKey(), awskms.Config{}) },
 	}
 }
 
@@ -191,7 +192,7 @@ func TestConformanceAtEndpoint(t *testing.T) {
 				},
 			}
 		},
-		NotApplicable: withFaults("the service at AWSKMS_TEST_ENDPOINT is not ours to break or count", "calls", "sibling"),
+		NotApplicable: withFaults("the service at AWSKMS_TEST_ENDPOINT is not ours to break or count", "calls", "sibling", "other"),
 	})
 }
 
