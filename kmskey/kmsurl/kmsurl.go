@@ -19,7 +19,7 @@
 // quotes around it.
 //
 //	scheme             key                                     options
-//	awskms             key id, key ARN, alias/…, alias ARN     account endpoint fips previous profile region replicas timeout
+//	awskms             key id, key ARN, alias/…, alias ARN     account endpoint fips previous profile region replicas retries timeout
 //	azurekv            the key's identifier, with or without   timeout
 //	                   a version: https://…/keys/…
 //	gcpkms             the CryptoKey's full name: projects/…   attempts endpoint timeout
@@ -37,6 +37,8 @@
 //	profile    of the shared configuration, in place of AWS_PROFILE
 //	region     of the key, in place of AWS_REGION; an ARN has its own
 //	replicas   regions of related multi-Region keys, between commas (awskms.Config.ReplicaRegions)
+//	retries    requests a second that may be repeats of earlier ones, for this URL, 0 to 1000; 10 where it is left out (awskms.Retries). How
+//	           often one request is repeated, and after which pauses, is the environment's matter: AWS_MAX_ATTEMPTS, AWS_RETRY_MODE
 //	timeout    of an act, as 10s or 500ms (Config.Timeout of each package)
 //
 // addr and endpoint may begin with http:// where the host is the loopback: data keys travel there in the clear. What the environment

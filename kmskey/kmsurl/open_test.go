@@ -241,6 +241,49 @@ func TestOpen_awskms_options(t *testing.T) {
 	}
 }
 
+// TestOpen_awskms_retries: what may be asked again is bounded by time, also in the mode in which nothing refills the SDK's own budget; how often one
+// request is, and in which mode, stays the environment's matter.
+func TestOpen_awskms_retries(t *testing.T) {
+	s := startAWS(t)
+	t.Setenv("AWS_MAX_ATTEMPTS", "7")
+	for text, budget := range map[string]string{
+		"awskms:alias/app?region=eu-west-1":              "the budget of 10 repeats a second",
+		"awskms:alias/app?region=eu-west-1&retries=3":    "the budget of 3 repeats a second",
+		"awskms:alias/app?region=eu-west-1&retries=0":    "the budget of 0 repeats a second",
+		"awskms:alias/app?region=eu-west-1&retries=1000": "the budget of 1000 repeats a second",
+	} {
+		for _, mode := range []aws.RetryMode{aws.RetryModeStandard, aws.RetryModeAdaptive} {
+			t.Setenv("AWS_RETRY_MODE", string(mode))
+			u, err := parseURL(text)
+			must(t, err)
+			client, err := clientAWS(t.Context(), u)
+			must(t, err)
+			o := client.Options()
+			if o.RetryMode != mode || o.Retryer.MaxAttempts() != 7 {
+				t.Errorf("%s: mode %s, %d attempts", text, o.RetryMode, o.Retryer.MaxAttempts())
+			}
+			// Whatever time passes here, time refills no more than the budget, and this asks for much more.
+			var spent error
+			for range 1_000_000 {
+				if _, spent = o.Retryer.GetRetryToken(t.Context(), errors.New("throttled")); spent != nil {
+					break
+				}
+			}
+			if spent == nil || !strings.Contains(spent.Error(), budget) {
+				t.Errorf("%s, %s: %v", text, mode, spent)
+			}
+		}
+	}
+
+	// Without a budget a throttled request is made once.
+	s.SetBefore(func(context.Context, awskmstest.Call) error { return awskmstest.Throttled() })
+	s.ResetCounts()
+	c := opens(t, "awskms:alias/app?region=eu-west-1&retries=0&endpoint="+s.URL(), hooks{})
+	if _, err := c.Provider.Wrap(t.Context(), kmskey.NewDEK(), row(t, 7)); !errors.Is(err, kmskey.ErrThrottled) || s.TotalCalls() != 1 {
+		t.Errorf("%v, %d calls", err, s.TotalCalls())
+	}
+}
+
 // TestCheck_asks: no service is passed over, and a key that is not there is found.
 func TestCheck_asks(t *testing.T) {
 	environ(t, nil)
