@@ -16,26 +16,26 @@ import (
 func TestCheck(t *testing.T) {
 	f := start(t)
 	key := f.createKey(t, "rows")
-	check := func(t *testing.T, principal, key string) (error, int) {
+	check := func(t *testing.T, principal, key string) (calls int, err error) {
 		t.Helper()
 		before := f.count()
-		err := provider(t, f.client(t, principal), key, azurekv.Config{}).Check(t.Context())
+		err = provider(t, f.client(t, principal), key, azurekv.Config{}).Check(t.Context())
 		if err != nil && !strings.HasPrefix(err.Error(), "kmskey: check with azure key ") {
 			t.Errorf("%v is no error of a check", err)
 		}
-		return err, f.count() - before
+		return f.count() - before, err
 	}
 	t.Run("any_one_duty_is_enough", func(t *testing.T) {
 		for _, principal := range []string{"app", "reader", "writer"} {
 			for _, key := range []string{key, key + "/" + f.keys["rows"][0].id} {
-				if err, n := check(t, principal, key); err != nil || n != 2 {
+				if n, err := check(t, principal, key); err != nil || n != 2 {
 					t.Errorf("%s: %v, %d calls", principal, err, n)
 				}
 			}
 		}
 	})
 	t.Run("finds_who_may_do_neither", func(t *testing.T) {
-		err, _ := check(t, "nobody", key)
+		_, err := check(t, "nobody", key)
 		says(t, err, kmskey.ErrDenied, "Microsoft.KeyVault/vaults/keys/wrap/action", "unwrap/action", "a new grant takes some minutes")
 	})
 	t.Run("finds_a_credential_without_a_token", func(t *testing.T) {
@@ -44,7 +44,7 @@ func TestCheck(t *testing.T) {
 	})
 	t.Run("finds_a_key_that_is_not_there_for_each_duty", func(t *testing.T) {
 		for _, principal := range []string{"app", "reader", "writer"} {
-			err, _ := check(t, principal, key+"-none")
+			_, err := check(t, principal, key+"-none")
 			says(t, err, kmskey.ErrNotFound, "check vault, name and version of the key")
 		}
 	})
@@ -52,13 +52,13 @@ func TestCheck(t *testing.T) {
 		defer f.setState("rows", 0, "")
 		f.setState("rows", 0, "disabled")
 		for _, principal := range []string{"app", "reader", "writer"} {
-			err, _ := check(t, principal, key)
+			_, err := check(t, principal, key)
 			says(t, err, kmskey.ErrDisabled, "enable this version of the key")
 		}
 		f.setState("rows", 0, "expired")
-		err, _ := check(t, "writer", key)
+		_, err := check(t, "writer", key)
 		says(t, err, kmskey.ErrDisabled, "outside its dates")
-		err, _ = check(t, "reader", key) // it still unwraps
+		_, err = check(t, "reader", key) // it still unwraps
 		must(t, err)
 	})
 	t.Run("what_is_no_want_of_a_permission_is_not_taken_for_one", func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestCheck(t *testing.T) {
 					}
 					return nil
 				})
-				err, made := check(t, "app", key)
+				made, err := check(t, "app", key)
 				says(t, err, kmskey.ErrDenied, text)
 				if made != from+1 {
 					t.Errorf("%d calls", made)
@@ -90,7 +90,7 @@ func TestCheck(t *testing.T) {
 			return nil
 		})
 		defer f.setBefore(nil)
-		err, _ := check(t, "app", key)
+		_, err := check(t, "app", key)
 		must(t, err)
 	})
 	t.Run("finds_a_service_that_is_away", func(t *testing.T) {
@@ -102,7 +102,7 @@ func TestCheck(t *testing.T) {
 				}
 				return nil
 			})
-			err, _ := check(t, principal, key)
+			_, err := check(t, principal, key)
 			says(t, err, kmskey.ErrUnavailable, "temporarily unavailable")
 		}
 		f.setBefore(nil)
@@ -112,7 +112,7 @@ func TestCheck(t *testing.T) {
 			return fmt.Sprintf(`{"kid":%q,"value":%q}`, strings.Replace(kid, "acme", "other", 1), value)
 		})
 		defer f.setRewrite(nil)
-		err, _ := check(t, "app", key)
+		_, err := check(t, "app", key)
 		says(t, err, kmskey.ErrInvalid, "make the client for the vault that the key's identifier names")
 	})
 	t.Run("finds_a_service_that_is_none", func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestCheck(t *testing.T) {
 			return fmt.Sprintf(`{"kid":%q,"value":%q}`, kid, value)
 		})
 		defer f.setRewrite(nil)
-		err, _ := check(t, "app", key)
+		_, err := check(t, "app", key)
 		says(t, err, kmskey.ErrInvalid, "gave back another data key", "is the endpoint Azure Key Vault?")
 	})
 	t.Run("never_waits_longer_than_its_timeout", func(t *testing.T) {

@@ -19,18 +19,18 @@ import (
 func TestCheck(t *testing.T) {
 	f := start(t)
 	key := f.createKey(t, "app")
-	check := func(t *testing.T, principal, key string) (error, int) {
+	check := func(t *testing.T, principal, key string) (calls int, err error) {
 		t.Helper()
 		before := f.count()
-		err := provider(t, f.client(t, principal), key, gcpkms.Config{Attempts: 1}).Check(t.Context())
+		err = provider(t, f.client(t, principal), key, gcpkms.Config{Attempts: 1}).Check(t.Context())
 		if err != nil && !strings.HasPrefix(err.Error(), "kmskey: check with gcp key ") {
 			t.Errorf("%v is no error of a check", err)
 		}
-		return err, f.count() - before
+		return f.count() - before, err
 	}
 	t.Run("any_one_duty_is_enough", func(t *testing.T) {
 		for _, principal := range []string{"app", "reader", "writer"} {
-			if err, n := check(t, principal, key); err != nil || n != 2 {
+			if n, err := check(t, principal, key); err != nil || n != 2 {
 				t.Errorf("%s: %v, %d calls", principal, err, n)
 			}
 		}
@@ -46,11 +46,11 @@ func TestCheck(t *testing.T) {
 		}
 	})
 	t.Run("finds_who_may_do_neither", func(t *testing.T) {
-		err, _ := check(t, "nobody", key)
+		_, err := check(t, "nobody", key)
 		says(t, err, kmskey.ErrDenied, "useToEncrypt", "useToDecrypt", "where the key does not exist")
 	})
 	t.Run("finds_bad_credentials_in_one_call", func(t *testing.T) {
-		err, n := check(t, "stranger", key)
+		n, err := check(t, "stranger", key)
 		says(t, err, kmskey.ErrDenied, "check the client's credentials")
 		if n != 1 {
 			t.Errorf("%d calls", n)
@@ -58,7 +58,7 @@ func TestCheck(t *testing.T) {
 	})
 	t.Run("finds_a_key_that_is_not_there_for_each_duty", func(t *testing.T) {
 		for _, principal := range []string{"app", "reader", "writer"} {
-			err, _ := check(t, principal, key+"s")
+			_, err := check(t, principal, key+"s")
 			says(t, err, kmskey.ErrNotFound, "check project, location, key ring and key")
 		}
 	})
@@ -66,7 +66,7 @@ func TestCheck(t *testing.T) {
 		f.setState(key, 1, "DISABLED")
 		defer f.setState(key, 1, "ENABLED")
 		for _, principal := range []string{"app", "writer"} {
-			err, n := check(t, principal, key)
+			n, err := check(t, principal, key)
 			says(t, err, kmskey.ErrDisabled, "enable the key's primary version")
 			if n != 1 {
 				t.Errorf("%d calls", n)
@@ -80,7 +80,7 @@ func TestCheck(t *testing.T) {
 			}
 		})
 		defer f.setDamage(nil)
-		err, _ := check(t, "app", key)
+		_, err := check(t, "app", key)
 		says(t, err, kmskey.ErrInvalid, "with the project's id and not its number")
 	})
 	t.Run("what_is_no_want_of_a_permission_is_not_taken_for_one", func(t *testing.T) {
@@ -94,7 +94,7 @@ func TestCheck(t *testing.T) {
 				}
 				return nil
 			})
-			err, made := check(t, "app", key)
+			made, err := check(t, "app", key)
 			says(t, err, kmskey.ErrDenied, "enable the API cloudkms.googleapis.com")
 			if made != from+1 {
 				t.Errorf("%d calls", made)
@@ -111,7 +111,7 @@ func TestCheck(t *testing.T) {
 				}
 				return nil
 			})
-			err, _ := check(t, principal, key)
+			_, err := check(t, principal, key)
 			says(t, err, kmskey.ErrUnavailable, "currently unavailable")
 		}
 		f.setBefore(nil)
@@ -124,7 +124,7 @@ func TestCheck(t *testing.T) {
 			}
 		})
 		defer f.setDamage(nil)
-		err, _ := check(t, "app", key)
+		_, err := check(t, "app", key)
 		says(t, err, kmskey.ErrInvalid, "gave back another data key", "is the endpoint Cloud KMS?")
 	})
 	t.Run("never_waits_longer_than_its_timeout", func(t *testing.T) {
