@@ -214,14 +214,14 @@ func (a *many) open(stmt *gorm.Statement, rows []*member, before map[string]*mem
 		}
 		switch damaged := buried(k.text); {
 		case damaged != nil && !kmskey.IsTombstone(k.text):
-			err = fmt.Errorf("rowseal: key of %s: %w", m.Describe(r.value), damaged)
+			err = fmt.Errorf("rowseal: key %s of %s: %w", g.Column.DBName, m.Describe(r.value), damaged)
 		case damaged != nil:
-			err = fmt.Errorf("rowseal: key of %s: %w; leave such rows out by db.Scopes(rowseal.NotShredded)", m.Describe(r.value), ErrShredded)
+			err = fmt.Errorf("rowseal: key %s of %s: %w; leave such rows out by db.Scopes(rowseal.NotShredded)", g.Column.DBName, m.Describe(r.value), ErrShredded)
 		case k.text == "" || a.fresh[at]:
 			k.made = true
 			k.next, err = m.Fresh(ctx, g, r.value)
 		case m.WriteOnly():
-			err = fmt.Errorf("rowseal: key of %s: %w; load the rows and save each, or write all sealed columns of the key at once", m.Describe(r.value), ErrWriteOnly)
+			err = fmt.Errorf("rowseal: key %s of %s: %w; load the rows and save each, or write all sealed columns of the key at once", g.Column.DBName, m.Describe(r.value), ErrWriteOnly)
 		case known != nil && known.Text() == k.text:
 			k.next, err = known, m.Ready(ctx, known, r.value)
 		default:

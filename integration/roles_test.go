@@ -425,3 +425,181 @@ func TestRolesApplicationMovesWhatIsItsOwn(t *testing.T) {
 		}
 	})
 }
+
+// ClassDoc has a key column for each of two classifications.
+type ClassDoc struct {
+	ID        uint64
+	Ward      string
+	Name      string                 `gorm:"serializer:rowseal"`
+	Phone     *string                `gorm:"serializer:rowseal"`
+	Diagnosis string                 `gorm:"serializer:rowseal" rowseal:"key=MedicalKey"`
+	Dose      int                    `gorm:"serializer:rowseal" rowseal:"key=MedicalKey"`
+	History   rowseal.Secret[string] `rowseal:"key=MedicalKey"`
+
+	rowseal.RowKey
+	MedicalKey rowseal.Key `gorm:"column:encrypted_kms_key_medical" json:"-"`
+}
+
+// TestRolesOneClassification: each key column of a model lies under a KMS key of its own, and who may use one of these keys reads and changes its columns, and no other.
+func TestRolesOneClassification(t *testing.T) {
+	const personal, medical = "encrypted_kms_key", "encrypted_kms_key_medical"
+	each(t, func(t *testing.T, kind string) {
+		fake := awskmstest.New(t, awskmstest.Config{})
+		arns := map[string]string{personal: fake.CreateKey(), medical: fake.CreateKey()}
+		// keys is the keyring of a new principal, who has allowed on the keys of some classes.
+		keys := func(allowed []string, classes ...string) *kmskey.Keyring {
+			t.Helper()
+			principal := fake.NewPrincipal("program")
+			own := map[string]kmskey.Provider{}
+			for class, arn := range arns {
+				p, err := awskms.New(principal.Client(), arn, awskms.Config{})
+				ok(t, err)
+				own[class] = p
+			}
+			for _, class := range classes {
+				principal.AllowOn(arns[class], allowed...)
+			}
+			k, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Choose: func(row kmskey.Row, _ kmskey.Context) (kmskey.Provider, error) {
+				if p, ok := own[row.Key]; ok {
+					return p, nil
+				}
+				return nil, fmt.Errorf("key column %q has no classification", row.Key)
+			}}}, Namespace: "roles"})
+			ok(t, err)
+			return k
+		}
+		both := []string{"kms:Encrypt", "kms:Decrypt"}
+		w := openWith(t, kind, keys(both, personal, medical), rowseal.Config{Models: []any{&ClassDoc{}}}, &gorm.Config{})
+		as := func(k *kmskey.Keyring) *gorm.DB {
+			t.Helper()
+			db, err := gorm.Open(dialector(kind, w.plain), &gorm.Config{Logger: w.db.Logger})
+			ok(t, err)
+			plugin, err := rowseal.New(k, rowseal.Config{Models: []any{&ClassDoc{}}})
+			ok(t, err)
+			ok(t, db.Use(plugin))
+			return db
+		}
+		clerk, doctor := as(keys(both, personal)), as(keys(both, medical))
+		auditor := as(keys([]string{"kms:Decrypt"}, personal)) // reads one class, and writes none
+
+		fake.ResetCounts()
+		r := ClassDoc{Ward: "7", Name: "Ada", Phone: new("123"), Diagnosis: "flu", Dose: 3, History: rowseal.NewSecret("none")}
+		ok(t, w.db.Create(&r).Error)
+		if n := fake.Calls("Encrypt"); n != 2 {
+			t.Errorf("%d wraps of a row with two keys", n)
+		}
+		second := ClassDoc{Ward: "7", Name: "Bob", Diagnosis: "gout", Dose: 4, History: rowseal.NewSecret("long")}
+		ok(t, w.db.Create(&second).Error)
+		holds := func(want string) {
+			t.Helper()
+			r := load[ClassDoc](t, w.db, r.ID)
+			phone := "NULL"
+			if r.Phone != nil {
+				phone = *r.Phone
+			}
+			if is := fmt.Sprintf("%s %s %s %d %s", r.Name, phone, r.Diagnosis, r.Dose, got(t, r.History)); is != want {
+				t.Errorf("the row holds %q, want %q", is, want)
+			}
+		}
+		holds("Ada 123 flu 3 none")
+
+		// denied: the error names this key column, and no other.
+		denied := func(err error, class string, parts ...string) {
+			t.Helper()
+			fails(t, err, kmskey.ErrDenied, append(parts, "ClassDoc", "key "+class)...)
+			if class == personal && strings.Contains(err.Error(), medical) {
+				t.Errorf("error %q\nnames %q", err, medical)
+			}
+		}
+
+		// Each reads its own columns, in every way of reading, and nobody asks the other's key.
+		fake.ResetCounts()
+		for _, db := range []*gorm.DB{clerk, auditor} {
+			var rows []ClassDoc
+			ok(t, db.Select("id", "ward", "name", "phone").Order("id").Find(&rows, "ward = ?", "7").Error)
+			if len(rows) != 2 || rows[0].Name != "Ada" || *rows[0].Phone != "123" || rows[1].Name != "Bob" || rows[0].Diagnosis != "" {
+				t.Errorf("%d rows: %q %q", len(rows), rows[0].Name, rows[1].Name)
+			}
+			var names []string
+			ok(t, db.Model(&ClassDoc{}).Order("id").Pluck("name", &names).Error)
+			if fmt.Sprint(names) != "[Ada Bob]" {
+				t.Errorf("%q", names)
+			}
+		}
+		var doc ClassDoc
+		ok(t, doctor.Select("id", "diagnosis", "dose", "history").First(&doc, r.ID).Error)
+		if doc.Diagnosis != "flu" || doc.Dose != 3 || got(t, doc.History) != "none" || doc.Name != "" {
+			t.Errorf("%q %d %q", doc.Diagnosis, doc.Dose, doc.Name)
+		}
+		if fake.Calls("Encrypt") != 0 || fake.Calls("Decrypt") == 0 {
+			t.Errorf("%d Encrypt, %d Decrypt", fake.Calls("Encrypt"), fake.Calls("Decrypt"))
+		}
+
+		// Whole rows are an error that names the key column that is not theirs, and the permission. No field of theirs comes in its place.
+		for _, c := range []struct {
+			db    *gorm.DB
+			other string
+			none  func(ClassDoc) bool
+		}{
+			{clerk, medical, func(r ClassDoc) bool { return r.Diagnosis == "" && r.Dose == 0 }},
+			{auditor, medical, func(r ClassDoc) bool { return r.Diagnosis == "" && r.Dose == 0 }},
+			{doctor, personal, func(r ClassDoc) bool { return r.Name == "" && r.Phone == nil }},
+		} {
+			var one ClassDoc
+			denied(c.db.First(&one, r.ID).Error, c.other, "kms:Decrypt", arns[c.other])
+			var all []ClassDoc
+			denied(c.db.Find(&all).Error, c.other)
+			for _, r := range append(all, one) {
+				if !c.none(r) {
+					t.Error("a field of the other class was read")
+				}
+			}
+		}
+
+		// Each changes its own class, and the other's stays byte for byte.
+		before := func(columns ...string) (text string) {
+			for _, column := range columns {
+				text += string(w.cell(t, "class_docs", column, r.ID)) + "\n"
+			}
+			return text
+		}
+		foreign := []string{medical, "diagnosis", "dose", "history"}
+		was := before(foreign...)
+		ok(t, clerk.Model(&ClassDoc{ID: r.ID}).Update("name", "Ada L.").Error)
+		ok(t, clerk.Model(&ClassDoc{ID: r.ID}).Updates(map[string]any{"phone": "456", "ward": "8"}).Error)
+		var loaded ClassDoc
+		ok(t, clerk.Select("id", "ward", "name", "phone").First(&loaded, r.ID).Error)
+		loaded.Phone = new("789")
+		ok(t, clerk.Model(&loaded).Select("Phone").Updates(&loaded).Error)
+		if before(foreign...) != was {
+			t.Error("a clerk's update touched the medical columns")
+		}
+		holds("Ada L. 789 flu 3 none")
+		foreign = []string{personal, "name", "phone"}
+		was = before(foreign...)
+		ok(t, doctor.Model(&ClassDoc{ID: r.ID}).Updates(ClassDoc{Diagnosis: "cold", Dose: 5, History: rowseal.NewSecret("flu")}).Error)
+		ok(t, doctor.Model(&ClassDoc{}).Where("ward = ?", "8").Update("dose", 6).Error) // many rows
+		if before(foreign...) != was {
+			t.Error("a doctor's update touched the personal columns")
+		}
+		holds("Ada L. 789 cold 6 flu")
+
+		// The other's class is refused, and the row stays as it is.
+		all := w.dump(t, "class_docs")
+		denied(clerk.Model(&ClassDoc{ID: r.ID}).Update("diagnosis", "x").Error, medical)
+		denied(clerk.Model(&ClassDoc{ID: r.ID}).Updates(map[string]any{"name": "x", "dose": 1}).Error, medical)
+		denied(doctor.Model(&ClassDoc{ID: r.ID}).Update("name", "x").Error, personal)
+		denied(clerk.Create(&ClassDoc{Name: "x", Diagnosis: "x"}).Error, medical, "kms:Encrypt")
+		if w.dump(t, "class_docs") != all {
+			t.Error("a refused statement changed the table")
+		}
+
+		// A key column that is put in the other's place names a key that is not its class's, and no service is asked.
+		w.tamper(t, "UPDATE class_docs SET encrypted_kms_key_medical = encrypted_kms_key WHERE id = ?", second.ID)
+		fake.ResetCounts()
+		fails(t, w.db.Select("id", "diagnosis").First(&ClassDoc{}, second.ID).Error, kmskey.ErrForeignKey)
+		if fake.TotalCalls() != 0 {
+			t.Errorf("%d calls", fake.TotalCalls())
+		}
+	})
+}

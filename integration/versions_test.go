@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -225,7 +226,7 @@ func TestVersionsATenantsKeyIsItsOwn(t *testing.T) {
 	})
 }
 
-// TestRegionOutage reads 1,000 rows through the loss of the nearest region, in three ways in which a region is lost.
+// TestRegionOutage reads 1,000 rows through the loss of the nearest region, before the read and in the middle of it, in three ways in which a region is lost.
 func TestRegionOutage(t *testing.T) {
 	const eu, us, rows = "eu-central-1", "us-east-1", 1000
 	fake := awskmstest.New(t, awskmstest.Config{Regions: []string{eu, us}})
@@ -284,6 +285,33 @@ func TestRegionOutage(t *testing.T) {
 			if extra := calls - rows; extra > 64+3 {
 				t.Errorf("%d calls went to the region that is lost", extra)
 			}
+		})
+		t.Run(name+"_in_the_middle_of_the_read", func(t *testing.T) {
+			const last = 299 // the calls that the region still answers
+			var atNear, atFar atomic.Int64
+			fake.SetBefore(func(ctx context.Context, c awskmstest.Call) error {
+				if c.Region == us {
+					atFar.Add(1)
+					return nil
+				}
+				if atNear.Add(1) > last {
+					return lost(ctx)
+				}
+				return nil
+			})
+			defer fake.SetBefore(nil)
+			db := start(t)
+			first := read(t, db) // every row, and what is in it
+			asked, away := int(atNear.Load()), int(atFar.Load())
+			t.Logf("%d rows: %v before the outage; %v through it, %v added, %d calls", rows, usual.Round(time.Millisecond), first.Round(time.Millisecond), (first - usual).Round(time.Millisecond), asked+away)
+			if asked < last || away < rows-last {
+				t.Errorf("%d calls to the region that was lost, %d to the other: it was not lost in the middle", asked, away)
+			}
+			// Of the calls under way when it is lost some are still answered, and each such answer may break a run of two failures.
+			if extra := asked + away - rows; extra < 1 || extra > 64+3+2*64 {
+				t.Errorf("%d calls went to the region that is lost", extra)
+			}
+			read(t, db) // what was read is not in the way of reading it again
 		})
 	}
 }

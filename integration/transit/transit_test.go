@@ -117,8 +117,9 @@ func subject(t *testing.T, v vendor) kmskeytest.Subject {
 			return func() { s.breakWith(nil) }
 		}
 	}
+	may := s.token("encrypt/app update,create", "decrypt/app update", "rewrap/app update", "encrypt/other update", "decrypt/other update")
 	return kmskeytest.Subject{
-		Provider: v.provider(t, s, s.token("encrypt/app update,create", "decrypt/app update", "rewrap/app update"), "app"),
+		Provider: v.provider(t, s, may, "app"),
 		ForeignRefs: []string{
 			"transit/keys/other:v1", "team/transit/keys/app:v1", "transit/keys/app", "transit/keys/app:v", "transit/keys/app:v0", "transit/keys/app:v01",
 			"transit/keys/app:v1 ", "transit/keys/app:v-1", "transit/keys/app:v1:v1", "transit/keys/app:v99999999999", "transit/keys/app/../other:v1",
@@ -139,6 +140,7 @@ func subject(t *testing.T, v vendor) kmskeytest.Subject {
 		},
 		DenyWrap:   func(t *testing.T) kmskey.Provider { return v.provider(t, s, s.token("decrypt/app update"), "app") },
 		DenyUnwrap: func(t *testing.T) kmskey.Provider { return v.provider(t, s, s.token("encrypt/app update"), "app") },
+		Other:      func(t *testing.T) kmskey.Provider { return v.provider(t, s, may, "other") },
 	}
 }
 
@@ -177,7 +179,7 @@ func TestConformanceAtEndpoint(t *testing.T) {
 		}
 	}
 	na := maps.Clone(notApplicable)
-	for _, fault := range []string{"calls", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap"} {
+	for _, fault := range []string{"calls", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap", "other"} {
 		na[fault] = "the service at VAULT_ADDR is not ours to break or count"
 	}
 	for name, v := range vendors {

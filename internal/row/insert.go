@@ -97,9 +97,9 @@ func Prepare(ctx context.Context, batches []Batch, last bool) error {
 		case c.early != nil:
 			return m.Keys.Prepare(ctx, *c.early)
 		case c.closed:
-			return c.state.unwrap(ctx, m)
+			return c.state.named(c.state.unwrap(ctx, m))
 		}
-		return c.state.wrap(ctx)
+		return c.state.named(c.state.wrap(ctx))
 	}
 	for i, err := range batches[0].Insert.Model.Parallel(ctx, len(calls), do) {
 		errs[calls[i].batch] = append(errs[calls[i].batch], err)
@@ -110,6 +110,14 @@ func Prepare(ctx context.Context, batches []Batch, last bool) error {
 		}
 	}
 	return nil
+}
+
+// named is an error of s's key with its column: others of the row may lie under other keys of the service.
+func (s *State) named(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("key %s: %w", s.group.Column.DBName, err)
 }
 
 // collect gives the rows their states, and lists those whose keys must be wrapped or unwrapped now.
@@ -402,7 +410,7 @@ func (in *Insert) Settle(ctx context.Context, rows []Pending) (map[string]string
 			work = append(work, unsettled{token, s})
 		}
 	}
-	errs := in.Model.Parallel(ctx, len(work), func(ctx context.Context, i int) error { return work[i].state.wrap(ctx) })
+	errs := in.Model.Parallel(ctx, len(work), func(ctx context.Context, i int) error { return work[i].state.named(work[i].state.wrap(ctx)) })
 	if err := Summary(fmt.Sprintf("rowseal: keys for %d new rows of %s", len(rows), in.Model.Plan.Schema.Name), errs); err != nil {
 		return nil, err
 	}

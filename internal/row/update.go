@@ -22,7 +22,7 @@ func (m *Model) Fresh(ctx context.Context, g *Group, v reflect.Value) (*State, e
 		return nil, err
 	}
 	if err := s.wrap(ctx); err != nil {
-		return nil, fmt.Errorf("rowseal: key for %s: %w", m.Describe(v), err)
+		return nil, fmt.Errorf("rowseal: key %s for %s: %w", g.Column.DBName, m.Describe(v), err)
 	}
 	return s, nil
 }
@@ -52,12 +52,12 @@ func (m *Model) Stored(ctx context.Context, g *Group, v reflect.Value, text stri
 	s := newState(g)
 	row, err := m.bind(g, v)
 	if err != nil {
-		return nil, fmt.Errorf("rowseal: key of %s: %w", m.Describe(v), err)
+		return nil, fmt.Errorf("rowseal: key %s of %s: %w", g.Column.DBName, m.Describe(v), err)
 	}
 	s.id = row.id
 	s.model, s.row, s.text = m, row, text
 	if err := s.unwrap(ctx, m); err != nil {
-		return nil, fmt.Errorf("rowseal: key of %s: %w", m.Describe(v), err)
+		return nil, fmt.Errorf("rowseal: key %s of %s: %w", g.Column.DBName, m.Describe(v), err)
 	}
 	return s, nil
 }
@@ -65,7 +65,7 @@ func (m *Model) Stored(ctx context.Context, g *Group, v reflect.Value, text stri
 // Ready opens a state that was read without opening it; without a call where it is open.
 func (m *Model) Ready(ctx context.Context, s *State, v reflect.Value) error {
 	if err := s.unwrap(ctx, m); err != nil {
-		return fmt.Errorf("rowseal: key of %s: %w", m.Describe(v), err)
+		return fmt.Errorf("rowseal: key %s of %s: %w", s.group.Column.DBName, m.Describe(v), err)
 	}
 	return nil
 }
@@ -159,7 +159,7 @@ func (m *Model) Rewrapped(ctx context.Context, s *State, g *Group, v reflect.Val
 func (m *Model) Closed(g *Group, v reflect.Value, text string) (*State, error) {
 	row, err := m.bind(g, v)
 	if err != nil {
-		return nil, fmt.Errorf("rowseal: key of %s: %w", m.Describe(v), err)
+		return nil, fmt.Errorf("rowseal: key %s of %s: %w", g.Column.DBName, m.Describe(v), err)
 	}
 	s := newState(g)
 	s.id = row.id

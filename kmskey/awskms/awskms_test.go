@@ -3,6 +3,7 @@ package awskms_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -120,6 +121,7 @@ func subject(t *testing.T, name func(srv *awskmstest.Server, arn string) string)
 			return provider(t, srv.NewPrincipal("writer", "kms:Encrypt").Client(), arn, awskms.Config{})
 		},
 		Sibling: func(t *testing.T) kmskey.Provider { return provider(t, app.Client(), foreign, awskms.Config{}) },
+		Other:   func(t *testing.T) kmskey.Provider { return provider(t, app.Client(), srv.CreateKey(), awskms.Config{}) },
 	}
 }
 
@@ -191,7 +193,7 @@ func TestConformanceAtEndpoint(t *testing.T) {
 				},
 			}
 		},
-		NotApplicable: withFaults("the service at AWSKMS_TEST_ENDPOINT is not ours to break or count", "calls", "sibling"),
+		NotApplicable: withFaults("the service at AWSKMS_TEST_ENDPOINT is not ours to break or count", "calls", "sibling", "other"),
 	})
 }
 
@@ -712,4 +714,35 @@ func BenchmarkProvider(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(srv.TotalCalls())/float64(b.N), "calls/op")
+}
+
+// TestBoxBeyondTheServicesLimit: a message has a data key of its own, which is all that AWS sees of it.
+func TestBoxBeyondTheServicesLimit(t *testing.T) {
+	srv := awskmstest.New(t, awskmstest.Config{})
+	key := srv.CreateKey()
+	message := make([]byte, 100_000)
+	rand.Read(message)
+	// The control: AWS itself takes 4,096 bytes.
+	if _, err := srv.Client().Encrypt(t.Context(), &kms.EncryptInput{KeyId: aws.String(key), Plaintext: message}); err == nil || !strings.Contains(err.Error(), "4096") {
+		t.Fatalf("the service took 100 kB: %v", err)
+	}
+	keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: provider(t, srv.Client(), key, awskms.Config{})}}})
+	must(t, err)
+	box, err := kmskey.NewBox(keys, "exports")
+	must(t, err)
+	srv.ResetCounts()
+	report := kmskey.Pair{Name: "report", Value: kmskey.Int(7)}
+	sealed, err := box.Seal(t.Context(), message, report)
+	must(t, err)
+	got, err := box.Open(t.Context(), sealed, report)
+	must(t, err)
+	if !bytes.Equal(got, message) {
+		t.Errorf("%d bytes came back, and others", len(got))
+	}
+	if srv.Calls("Encrypt") != 1 || srv.Calls("Decrypt") != 1 || srv.TotalCalls() != 2 {
+		t.Errorf("%d Encrypt, %d Decrypt", srv.Calls("Encrypt"), srv.Calls("Decrypt"))
+	}
+	if _, err := box.Open(t.Context(), sealed, kmskey.Pair{Name: "report", Value: kmskey.Int(8)}); !errors.Is(err, kmskey.ErrContextMismatch) {
+		t.Errorf("under another context: %v", err)
+	}
 }

@@ -142,7 +142,7 @@ func TestMultiRegion(t *testing.T) {
 					Calls:       srv.TotalCalls,
 				}
 			},
-			NotApplicable: withFaults("TestConformance has it", "rewrap", "generate", "generate_wrapped", "sibling"),
+			NotApplicable: withFaults("TestConformance has it", "rewrap", "generate", "generate_wrapped", "sibling", "other"),
 		})
 	})
 }

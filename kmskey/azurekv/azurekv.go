@@ -29,7 +29,8 @@
 //
 // The built-in role "Key Vault Crypto Service Encryption User" has both, and keys/read. A custom role each has one. Assign them on the
 // key, not on the vault. Managed HSM has roles of its own: "Managed HSM Crypto Service Encryption User", and the actions
-// Microsoft.KeyVault/managedHsm/keys/wrap/action and …/unwrap/action. Nothing here reads or lists keys.
+// Microsoft.KeyVault/managedHsm/keys/wrap/action and …/unwrap/action. Nothing here reads or lists keys. [Provider.Check] finds out at
+// start-up, with any one of these actions, whether it is there.
 //
 // # Rotation
 //

@@ -133,6 +133,7 @@ func subject(t *testing.T) kmskeytest.Subject {
 		},
 		DenyWrap:   func(t *testing.T) kmskey.Provider { return provider(t, f.client(t, "reader"), key, azurekv.Config{}) },
 		DenyUnwrap: func(t *testing.T) kmskey.Provider { return provider(t, f.client(t, "writer"), key, azurekv.Config{}) },
+		Other:      func(t *testing.T) kmskey.Provider { return provider(t, f.client(t, "app"), foreign, azurekv.Config{}) },
 	}
 }
 
@@ -164,7 +165,7 @@ func TestConformanceAtAzure(t *testing.T) {
 	client, err := azkeys.NewClient(url, credential, &azkeys.ClientOptions{ClientOptions: azcore.ClientOptions{Retry: policy.RetryOptions{MaxRetries: 10}}})
 	must(t, err)
 	na := maps.Clone(notApplicable)
-	for _, fault := range []string{"calls", "disabled", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap"} {
+	for _, fault := range []string{"calls", "disabled", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap", "other"} {
 		na[fault] = "the service is not ours to break or count"
 	}
 	kmskeytest.Run(t, kmskeytest.Harness{

@@ -233,8 +233,10 @@ func TestConformance(t *testing.T) {
 			r := newRig(t, func(c *branchkey.Config) {
 				c.Tenant, c.MaxAge, c.MaxStale, c.Now = "", 1, 1, nil
 			})
-			if err := r.Make(t.Context(), 2); err != nil {
-				t.Fatal(err)
+			for _, generation := range []int{1, 2} {
+				if err := r.Make(t.Context(), generation); err != nil {
+					t.Fatal(err)
+				}
 			}
 			failing := func(kind error) func(*testing.T) func() {
 				return func(*testing.T) func() {
@@ -250,6 +252,7 @@ func TestConformance(t *testing.T) {
 				Remove:      func(t *testing.T) { failing(kmskey.ErrNotFound)(t) },
 				Outage:      failing(kmskey.ErrUnavailable),
 				Throttle:    failing(kmskey.ErrThrottled),
+				Other:       func(*testing.T) kmskey.Provider { return r.Generation(1) },
 			}
 		},
 		NotApplicable: map[string]string{

@@ -17,7 +17,8 @@
 //	rotator  both                                      roles/cloudkms.cryptoKeyEncrypterDecrypter
 //
 // Grant them on the CryptoKey, not on the project. Nothing here lists or looks at keys. Without the permission Google answers alike whether
-// or not the key exists, so a mistyped name is mostly [kmskey.ErrDenied].
+// or not the key exists, so a mistyped name is mostly [kmskey.ErrDenied]. [Provider.Check] finds out at start-up, with any one of these
+// permissions, whether it is there.
 //
 // # Rotation
 //

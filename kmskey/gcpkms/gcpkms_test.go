@@ -123,6 +123,7 @@ func subject(t *testing.T) kmskeytest.Subject {
 		},
 		DenyWrap:   func(t *testing.T) kmskey.Provider { return provider(t, f.client(t, "reader"), key, gcpkms.Config{}) },
 		DenyUnwrap: func(t *testing.T) kmskey.Provider { return provider(t, f.client(t, "writer"), key, gcpkms.Config{}) },
+		Other:      func(t *testing.T) kmskey.Provider { return provider(t, f.client(t, "app"), foreign, gcpkms.Config{}) },
 	}
 }
 
@@ -159,7 +160,7 @@ func TestConformanceAtGoogle(t *testing.T) {
 	for name, why := range notApplicable {
 		na[name] = why
 	}
-	for _, fault := range []string{"calls", "disabled", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap"} {
+	for _, fault := range []string{"calls", "disabled", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap", "other"} {
 		na[fault] = "the service is not ours to break or count"
 	}
 	kmskeytest.Run(t, kmskeytest.Harness{

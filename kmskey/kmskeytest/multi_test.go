@@ -88,6 +88,7 @@ func TestRun_Multi(t *testing.T) {
 			"calls":            "the counters see calls to providers, which refuse what is foreign before any request",
 			"deny_wrap":        "permissions are those of the providers inside",
 			"deny_unwrap":      "permissions are those of the providers inside",
+			"other":            "what a row names is inside the blob; providers inside have runs of their own",
 			"rewrap":           "a keyring rewraps with the providers inside, one by one",
 			"sibling":          "a keyring rewraps with the providers inside, one by one",
 			"generate":         "one draws, and the others would have to wrap what it drew",

@@ -66,12 +66,16 @@ type Subject struct {
 	// Sibling ("sibling") is a provider of the same kind under another key, outside Provider's configuration, from which
 	// Provider can rewrap.
 	Sibling func(t *testing.T) kmskey.Provider
+	// Other ("other") is a provider of the same kind at the same service, under another key, which Provider's caller may use at the service
+	// as well. What it wrapped is then given to Provider under Provider's own reference, as one who can write to the database can do:
+	// only the service can tell.
+	Other func(t *testing.T) kmskey.Provider
 }
 
 // excusable is every name that NotApplicable may hold, so that a misspelt one is not an excuse.
 var excusable = []string{
 	"foreign_refs", "calls", "disabled", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap",
-	"sibling", "rewrap", "rewrap_context", "context_type", "owner", "generate", "generate_wrapped",
+	"sibling", "other", "rewrap", "rewrap_context", "context_type", "owner", "generate", "generate_wrapped",
 }
 
 // kinds is every kind that an error of a provider may have. It must have exactly one.
@@ -110,6 +114,7 @@ func Run(t *testing.T, h Harness) {
 		{"an_altered_blob_is_refused", testAltered},
 		{"a_blob_of_another_length_is_refused", testLength},
 		{"a_blob_of_another_row_is_refused", testSwap},
+		{"a_blob_of_another_key_is_refused", testOtherKey},
 		{"another_service_is_refused_before_any_call", testOtherService},
 		{"a_foreign_key_reference_is_refused_before_any_call", testForeign},
 		{"a_data_key_that_holds_no_key_is_refused", testZeroDEK},
@@ -355,6 +360,29 @@ func testSwap(t *testing.T, s *suite) {
 	w7, w8 := wrap(t, s.Provider, d7, patient(t, 7)), wrap(t, s.Provider, d8, patient(t, 8))
 	s.refusesUnwrap(t, w7, patient(t, 8), kmskey.ErrContextMismatch, d7)
 	s.refusesUnwrap(t, w8, patient(t, 7), kmskey.ErrContextMismatch, d8)
+}
+
+func testOtherKey(t *testing.T, s *suite) {
+	if !s.has(t, "other", s.Other != nil) {
+		return
+	}
+	dek, ec := kmskey.NewDEK(), patient(t, 7)
+	other := s.Other(t)
+	w := wrap(t, other, dek, ec)
+	ours := wrap(t, s.Provider, dek, ec)
+	if w.Service != ours.Service || w.KeyRef == ours.KeyRef {
+		t.Fatalf("kmskeytest: Subject.Other wrapped by %q %q, and Provider by %q %q; it must be another key of the same kind", w.Service, w.KeyRef, ours.Service, ours.KeyRef)
+	}
+	same(t, dek, unwrap(t, other, w, ec)) // so that a refusal is for the key
+	relabelled := w
+	relabelled.KeyRef = ours.KeyRef
+	s.refusesUnwrap(t, relabelled, ec, kmskey.ErrContextMismatch, dek)
+	if r, ok := s.Provider.(kmskey.Rewrapper); ok {
+		got, err := r.Rewrap(t.Context(), s.Provider, relabelled, ec, ec)
+		refused(t, err, kmskey.ErrContextMismatch, dek)
+		nothing(t, got)
+	}
+	same(t, dek, unwrap(t, s.Provider, ours, ec))
 }
 
 func testOtherService(t *testing.T, s *suite) {

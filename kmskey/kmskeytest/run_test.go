@@ -78,6 +78,19 @@ func brokenProviders() map[string]struct {
 				return p.Unwrap(ctx, w, ec)
 			},
 		}, "another_service_is_refused_before_any_call"},
+		"opens_by_whichever_key_fits": {broken{
+			unwrap: func(ctx context.Context, p P, w W, ec C) (D, error) {
+				d, err := p.Unwrap(ctx, w, ec)
+				if errors.Is(err, kmskey.ErrContextMismatch) {
+					other, _ := localkey.New(bytes.Repeat([]byte{7}, 32), localkey.Config{})
+					w.KeyRef = other.KeyRef()
+					if d, err := (another{other}).Unwrap(ctx, w, ec); err == nil {
+						return d, nil
+					}
+				}
+				return d, err
+			},
+		}, "a_blob_of_another_key_is_refused"},
 		"prints_the_key": {broken{
 			unwrap: func(ctx context.Context, p P, w W, ec C) (D, error) {
 				d, err := p.Unwrap(ctx, w, ec)
@@ -210,6 +223,22 @@ func ascii(ec kmskey.Context) kmskey.Context {
 	return out
 }
 
+// another is a second key of the insecure key's service.
+type another struct{ key *localkey.Provider }
+
+func (a another) Wrap(ctx context.Context, dek kmskey.DEK, ec kmskey.Context) (kmskey.Wrapped, error) {
+	w, err := a.key.Wrap(ctx, dek, ec)
+	if err == nil {
+		w.Service = localkey.ServiceInsecure
+	}
+	return w, err
+}
+
+func (a another) Unwrap(ctx context.Context, w kmskey.Wrapped, ec kmskey.Context) (kmskey.DEK, error) {
+	w.Service = localkey.Service
+	return a.key.Unwrap(ctx, w, ec)
+}
+
 func harness(p kmskey.Provider) kmskeytest.Harness {
 	na := make(map[string]string)
 	for _, name := range []string{"calls", "disabled", "not_found", "outage", "throttled", "hang", "deny_wrap", "deny_unwrap", "sibling"} {
@@ -227,7 +256,7 @@ func harness(p kmskey.Provider) kmskeytest.Harness {
 	other, _ := localkey.New(bytes.Repeat([]byte{7}, 32), localkey.Config{})
 	return kmskeytest.Harness{
 		New: func(*testing.T) kmskeytest.Subject {
-			return kmskeytest.Subject{Provider: p, ForeignRefs: []string{other.KeyRef()}}
+			return kmskeytest.Subject{Provider: p, ForeignRefs: []string{other.KeyRef()}, Other: func(*testing.T) kmskey.Provider { return another{other} }}
 		},
 		NotApplicable: na,
 	}
@@ -323,11 +352,17 @@ func brokenHarnesses() map[string]kmskeytest.Harness {
 	unknown.NotApplicable["outrage"] = "misspelt"
 	stale := harness(localkey.NewInsecure())
 	stale.NotApplicable["context_type"] = "says that types do not count, and they do"
+	same := harness(localkey.NewInsecure())
+	same.New = func(*testing.T) kmskeytest.Subject {
+		p := localkey.NewInsecure()
+		return kmskeytest.Subject{Provider: p, ForeignRefs: []string{"x"}, Other: func(*testing.T) kmskey.Provider { return p }}
+	}
 	powerless := harness(struct{ kmskey.Provider }{localkey.NewInsecure()})
 	delete(powerless.NotApplicable, "owner")
 	return map[string]kmskeytest.Harness{
 		"no_excuse":                          unexcused,
 		"a_blank_excuse":                     blank,
+		"another_key_that_is_the_same":       same,
 		"unknown_excuse":                     unknown,
 		"a_stale_excuse":                     stale,
 		"a_power_that_is_missing":            powerless,

@@ -90,16 +90,34 @@ func startVault(t *testing.T) *httptest.Server {
 	return s
 }
 
+// google has every key but those whose names end in "none", and permits all but on those that end in "denied".
 type google struct {
 	kmspb.UnimplementedKeyManagementServiceServer
+	calls atomic.Int64
+}
+
+func (g *google) enter(key, permission string) error {
+	g.calls.Add(1)
+	switch {
+	case strings.HasSuffix(key, "denied"):
+		return status.Errorf(codes.PermissionDenied, "Permission 'cloudkms.cryptoKeyVersions.%s' denied on resource '%s' (or it may not exist).", permission, key)
+	case strings.HasSuffix(key, "none"):
+		return status.Errorf(codes.NotFound, "CryptoKey %s not found.", key)
+	}
+	return nil
 }
 
 func startGoogle(t *testing.T) (addr string) {
 	t.Helper()
+	return (&google{}).start(t)
+}
+
+func (g *google) start(t *testing.T) (addr string) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	server := grpc.NewServer()
-	kmspb.RegisterKeyManagementServiceServer(server, google{})
+	kmspb.RegisterKeyManagementServiceServer(server, g)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {
@@ -115,7 +133,10 @@ func crc32c(b []byte) *wrapperspb.Int64Value {
 	return wrapperspb.Int64(int64(crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))))
 }
 
-func (google) Encrypt(_ context.Context, in *kmspb.EncryptRequest) (*kmspb.EncryptResponse, error) {
+func (g *google) Encrypt(_ context.Context, in *kmspb.EncryptRequest) (*kmspb.EncryptResponse, error) {
+	if err := g.enter(in.Name, "useToEncrypt"); err != nil {
+		return nil, err
+	}
 	blob := sealer(in.Name).Seal(nil, nil, in.Plaintext, in.AdditionalAuthenticatedData)
 	return &kmspb.EncryptResponse{
 		Name: in.Name + "/cryptoKeyVersions/1", Ciphertext: blob, CiphertextCrc32C: crc32c(blob),
@@ -123,7 +144,10 @@ func (google) Encrypt(_ context.Context, in *kmspb.EncryptRequest) (*kmspb.Encry
 	}, nil
 }
 
-func (google) Decrypt(_ context.Context, in *kmspb.DecryptRequest) (*kmspb.DecryptResponse, error) {
+func (g *google) Decrypt(_ context.Context, in *kmspb.DecryptRequest) (*kmspb.DecryptResponse, error) {
+	if err := g.enter(in.Name, "useToDecrypt"); err != nil {
+		return nil, err
+	}
 	plaintext, err := sealer(in.Name).Open(nil, nil, in.Ciphertext, in.AdditionalAuthenticatedData)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, "Decryption failed: the ciphertext is invalid.")
@@ -131,14 +155,16 @@ func (google) Decrypt(_ context.Context, in *kmspb.DecryptRequest) (*kmspb.Decry
 	return &kmspb.DecryptResponse{Plaintext: plaintext, PlaintextCrc32C: crc32c(plaintext)}, nil
 }
 
-// azure is Microsoft's own fake, behind a transport that remembers which host was asked.
+// azure is Microsoft's own fake, behind a transport that remembers which host was asked, and how often.
 type azure struct {
 	server *keysfake.ServerTransport
 	host   atomic.Value
+	calls  atomic.Int64
 }
 
 func (a *azure) Do(r *http.Request) (*http.Response, error) {
 	a.host.Store(r.URL.Host)
+	a.calls.Add(1)
 	return a.server.Do(r)
 }
 
@@ -148,7 +174,11 @@ func startAzure(t *testing.T) (*azure, hooks) {
 	must(t, err)
 	kid := azkeys.ID("https://acme.vault.azure.net/keys/rows/0123456789abcdef0123456789abcdef")
 	server := &keysfake.Server{
-		WrapKey: func(_ context.Context, _, _ string, in azkeys.KeyOperationParameters, _ *azkeys.WrapKeyOptions) (r azfake.Responder[azkeys.WrapKeyResponse], e azfake.ErrorResponder) {
+		WrapKey: func(_ context.Context, name, _ string, in azkeys.KeyOperationParameters, _ *azkeys.WrapKeyOptions) (r azfake.Responder[azkeys.WrapKeyResponse], e azfake.ErrorResponder) {
+			if name != "rows" {
+				e.SetResponseError(http.StatusNotFound, "KeyNotFound")
+				return
+			}
 			out, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, &private.PublicKey, in.Value, nil)
 			if err != nil {
 				e.SetError(err)

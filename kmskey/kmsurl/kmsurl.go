@@ -19,7 +19,7 @@
 // quotes around it.
 //
 //	scheme             key                                     options
-//	awskms             key id, key ARN, alias/…, alias ARN     account endpoint fips previous profile region replicas timeout
+//	awskms             key id, key ARN, alias/…, alias ARN     account endpoint fips previous profile region replicas retries timeout
 //	azurekv            the key's identifier, with or without   timeout
 //	                   a version: https://…/keys/…
 //	gcpkms             the CryptoKey's full name: projects/…   attempts endpoint timeout
@@ -37,6 +37,8 @@
 //	profile    of the shared configuration, in place of AWS_PROFILE
 //	region     of the key, in place of AWS_REGION; an ARN has its own
 //	replicas   regions of related multi-Region keys, between commas (awskms.Config.ReplicaRegions)
+//	retries    requests a second that may be repeats of earlier ones, for this URL, 0 to 1000; 10 where it is left out (awskms.Retries). How
+//	           often one request is repeated, and after which pauses, is the environment's matter: AWS_MAX_ATTEMPTS, AWS_RETRY_MODE
 //	timeout    of an act, as 10s or 500ms (Config.Timeout of each package)
 //
 // addr and endpoint may begin with http:// where the host is the loopback: data keys travel there in the clear. What the environment
@@ -138,9 +140,9 @@ func open(ctx context.Context, text string, h hooks) (*Connection, error) {
 }
 
 // Check asks the services whether the keys can be used, all at once, and says what is wrong. Call it at start-up. It is the Check of the provider's
-// package: see awskms.Provider.Check and vaulttransit.Provider.Check for the permission that it takes. The other packages have none,
-// so that nothing is asked there. Of several keys one that cannot be used is an error, also where the others would do. ctx and each
-// request's timeout bound it.
+// package, which says what it takes and finds: awskms.Provider.Check kms:DescribeKey or any duty, gcpkms.Provider.Check and azurekv.Provider.Check any
+// duty, vaulttransit.Provider.Check "read" on the key. A local key was read by [Open], and there is no one to ask. Of several keys one
+// that cannot be used is an error, also where the others would do. ctx and each request's timeout bound it.
 func (c *Connection) Check(ctx context.Context) error {
 	errs := make([]error, len(c.opened))
 	var wait sync.WaitGroup

@@ -241,6 +241,79 @@ func TestOpen_awskms_options(t *testing.T) {
 	}
 }
 
+// TestOpen_awskms_retries: what may be asked again is bounded by time, also in the mode in which nothing refills the SDK's own budget; how often one
+// request is, and in which mode, stays the environment's matter.
+func TestOpen_awskms_retries(t *testing.T) {
+	s := startAWS(t)
+	t.Setenv("AWS_MAX_ATTEMPTS", "7")
+	for text, budget := range map[string]string{
+		"awskms:alias/app?region=eu-west-1":              "the budget of 10 repeats a second",
+		"awskms:alias/app?region=eu-west-1&retries=3":    "the budget of 3 repeats a second",
+		"awskms:alias/app?region=eu-west-1&retries=0":    "the budget of 0 repeats a second",
+		"awskms:alias/app?region=eu-west-1&retries=1000": "the budget of 1000 repeats a second",
+	} {
+		for _, mode := range []aws.RetryMode{aws.RetryModeStandard, aws.RetryModeAdaptive} {
+			t.Setenv("AWS_RETRY_MODE", string(mode))
+			u, err := parseURL(text)
+			must(t, err)
+			client, err := clientAWS(t.Context(), u)
+			must(t, err)
+			o := client.Options()
+			if o.RetryMode != mode || o.Retryer.MaxAttempts() != 7 {
+				t.Errorf("%s: mode %s, %d attempts", text, o.RetryMode, o.Retryer.MaxAttempts())
+			}
+			// Whatever time passes here, time refills no more than the budget, and this asks for much more.
+			var spent error
+			for range 1_000_000 {
+				if _, spent = o.Retryer.GetRetryToken(t.Context(), errors.New("throttled")); spent != nil {
+					break
+				}
+			}
+			if spent == nil || !strings.Contains(spent.Error(), budget) {
+				t.Errorf("%s, %s: %v", text, mode, spent)
+			}
+		}
+	}
+
+	// Without a budget a throttled request is made once.
+	s.SetBefore(func(context.Context, awskmstest.Call) error { return awskmstest.Throttled() })
+	s.ResetCounts()
+	c := opens(t, "awskms:alias/app?region=eu-west-1&retries=0&endpoint="+s.URL(), hooks{})
+	if _, err := c.Provider.Wrap(t.Context(), kmskey.NewDEK(), row(t, 7)); !errors.Is(err, kmskey.ErrThrottled) || s.TotalCalls() != 1 {
+		t.Errorf("%v, %d calls", err, s.TotalCalls())
+	}
+}
+
+// TestCheck_asks: no service is passed over, and a key that is not there is found.
+func TestCheck_asks(t *testing.T) {
+	environ(t, nil)
+	t.Run("gcpkms", func(t *testing.T) {
+		g := &google{}
+		must(t, opens(t, "gcpkms:projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/rows?endpoint=http://"+g.start(t), hooks{}).Check(t.Context()))
+		if n := g.calls.Load(); n != 2 {
+			t.Errorf("%d calls", n)
+		}
+	})
+	t.Run("azurekv", func(t *testing.T) {
+		a, h := startAzure(t)
+		must(t, opens(t, "azurekv:https://acme.vault.azure.net/keys/rows", h).Check(t.Context()))
+		if n := a.calls.Load(); n < 2 {
+			t.Errorf("%d calls", n)
+		}
+		err := opens(t, "azurekv:https://acme.vault.azure.net/keys/other", h).Check(t.Context())
+		if !errors.Is(err, kmskey.ErrNotFound) || !strings.HasPrefix(err.Error(), "kmsurl: check azurekv:https://acme.vault.azure.net/keys/other: ") {
+			t.Error(err)
+		}
+	})
+	t.Run("each_provider_of_a_service_has_a_Check", func(t *testing.T) {
+		for _, p := range []kmskey.Provider{&awskms.Provider{}, &azurekv.Provider{}, &gcpkms.Provider{}, &vaulttransit.Provider{}} {
+			if _, ok := p.(interface{ Check(context.Context) error }); !ok {
+				t.Errorf("%T", p)
+			}
+		}
+	})
+}
+
 // TestOpen_rewraps: two connections have two clients, and AWS moves rows between them all the same.
 func TestOpen_rewraps(t *testing.T) {
 	s := startAWS(t)
@@ -262,7 +335,7 @@ var random = regexp.MustCompile(`(RequestID: |127\.0\.0\.1:|key/)[0-9a-f-]{4,}`)
 // TestErrors is what is printed, to the letter.
 func TestErrors(t *testing.T) {
 	s := startAWS(t)
-	at, dead := "&endpoint="+s.URL(), startDead(t)
+	at, dead, google := "&endpoint="+s.URL(), startDead(t), startGoogle(t)
 	fault := func(f *awskmstest.Fault) func(*testing.T) {
 		return func(t *testing.T) {
 			s.SetBefore(func(context.Context, awskmstest.Call) error { return f })
@@ -359,6 +432,14 @@ func TestErrors(t *testing.T) {
 		{
 			"awskms:alias/app?region=eu-west-1&timeout=100ms&endpoint=http://" + dead, nil,
 			`kmsurl: check awskms:alias/app?endpoint=http://127.0.0.1:…&region=eu-west-1&timeout=100ms: kmskey: check with aws key "alias/app": key service unavailable: operation error KMS: DescribeKey, https response error StatusCode: 0, RequestID: , canceled, context deadline exceeded; each call has 100ms at most (Config.Timeout), and no more than the caller's deadline`,
+		},
+		{
+			"gcpkms:projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/none?endpoint=http://" + google, nil,
+			`kmsurl: check gcpkms:projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/none?endpoint=http://127.0.0.1:…: kmskey: check with gcp key "projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/none": key not found: rpc error: code = NotFound desc = CryptoKey projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/none not found.; check project, location, key ring and key of the name`,
+		},
+		{
+			"gcpkms:projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/denied?endpoint=http://" + google, nil,
+			`kmsurl: check gcpkms:projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/denied?endpoint=http://127.0.0.1:…: kmskey: check with gcp key "projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/denied": access denied: rpc error: code = PermissionDenied desc = Permission 'cloudkms.cryptoKeyVersions.useToDecrypt' denied on resource 'projects/acme/locations/europe-west3/keyRings/app/cryptoKeys/denied' (or it may not exist).; grant this principal on the key what it is to do: cloudkms.cryptoKeyVersions.useToEncrypt (roles/cloudkms.cryptoKeyEncrypter), cloudkms.cryptoKeyVersions.useToDecrypt (roles/cloudkms.cryptoKeyDecrypter), or both; Google may answer so too where the key does not exist, so check project, location, key ring and key`,
 		},
 		{
 			"vault:team/transit/app", vault(""),

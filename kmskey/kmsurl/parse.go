@@ -205,6 +205,7 @@ var values = map[string]func(string) (must string){
 	"profile":   func(string) string { return "" },
 	"region":    func(s string) string { return unless(isRegion(s), "a region such as eu-west-1") },
 	"replicas":  func(s string) string { return unless(allOf(s, isRegion), "regions with commas between them") },
+	"retries":   isRetries,
 	"timeout":   isTimeout,
 }
 
@@ -238,6 +239,11 @@ func allOf(s string, is func(string) bool) bool {
 		}
 	}
 	return true
+}
+
+func isRetries(s string) string {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return unless(err == nil && n <= 1000 && strconv.FormatUint(n, 10) == s, "a number of repeats a second from 0 to 1000")
 }
 
 func isTimeout(s string) string {

@@ -47,7 +47,7 @@ type hooks struct {
 var schemes = map[string]scheme{
 	"awskms": {
 		form:    "awskms:alias/app or awskms:arn:aws:kms:eu-west-1:111122223333:key/…",
-		options: []string{"account", "endpoint", "fips", "previous", "profile", "region", "replicas", "timeout"},
+		options: []string{"account", "endpoint", "fips", "previous", "profile", "region", "replicas", "retries", "timeout"},
 		check:   checkAWS, open: openAWS,
 	},
 	"azurekv": {form: "azurekv:https://acme.vault.azure.net/keys/rows", options: []string{"timeout"}, check: checkAzure, open: openAzure},
@@ -78,6 +78,9 @@ func openAWS(ctx context.Context, _ hooks, u url, o *opened) error {
 	return nil
 }
 
+// defaultRetries is how many requests a second are repeats. The SDK's own budget is one that time does not refill: see awskms.Retries.
+const defaultRetries = 10
+
 func clientAWS(ctx context.Context, u url) (*kms.Client, error) {
 	var options []func(*config.LoadOptions) error
 	// Only there may an ARN's key be asked for, whatever AWS_REGION says. A malformed one has none, and awskms.New says so.
@@ -98,7 +101,11 @@ func clientAWS(ctx context.Context, u url) (*kms.Client, error) {
 	if cfg.Region == "" && !isARN(u.key) {
 		return nil, errors.New("no region: add the option region, name the key by its ARN, or set AWS_REGION")
 	}
-	return kms.NewFromConfig(cfg, func(k *kms.Options) {
+	retries := float64(defaultRetries)
+	if n, err := strconv.Atoi(u.options["retries"]); err == nil {
+		retries = float64(n)
+	}
+	return kms.NewFromConfig(cfg, awskms.Retries(retries), func(k *kms.Options) {
 		if endpoint := u.options["endpoint"]; endpoint != "" {
 			k.BaseEndpoint = aws.String(endpoint)
 		}

@@ -50,6 +50,7 @@ func local(more map[string]string) map[string]string {
 }
 
 func TestConformance(t *testing.T) {
+	another := func(t *testing.T) kmskey.Provider { return newKey(t, bytes.Repeat([]byte{7}, 32)) }
 	other := newKey(t, bytes.Repeat([]byte{7}, 32)).KeyRef()
 	t.Run("local", func(t *testing.T) {
 		kmskeytest.Run(t, kmskeytest.Harness{
@@ -58,6 +59,7 @@ func TestConformance(t *testing.T) {
 				return kmskeytest.Subject{
 					Provider:    p,
 					ForeignRefs: []string{other, localkey.NewInsecure().KeyRef(), strings.ToUpper(p.KeyRef())},
+					Other:       another,
 				}
 			},
 			NotApplicable: local(map[string]string{"deny_unwrap": "whoever holds the key can do both"}),
@@ -72,13 +74,13 @@ func TestConformance(t *testing.T) {
 					DenyUnwrap:  func(*testing.T) kmskey.Provider { return localkey.NewInsecureEncryptOnly() },
 				}
 			},
-			NotApplicable: local(nil),
+			NotApplicable: local(map[string]string{"other": "there is one insecure key"}),
 		})
 	})
 	t.Run("counted", func(t *testing.T) {
 		kmskeytest.Run(t, kmskeytest.Harness{
 			New: func(t *testing.T) kmskeytest.Subject {
-				return kmskeytest.Subject{Provider: kmskeytest.NewCounter(newKey(t, testKey)).Provider(), ForeignRefs: []string{other}}
+				return kmskeytest.Subject{Provider: kmskeytest.NewCounter(newKey(t, testKey)).Provider(), ForeignRefs: []string{other}, Other: another}
 			},
 			NotApplicable: local(map[string]string{"deny_unwrap": "whoever holds the key can do both"}),
 		})

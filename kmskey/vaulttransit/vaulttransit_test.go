@@ -80,6 +80,7 @@ func TestConformance(t *testing.T) {
 				},
 				DenyWrap:   func(t *testing.T) kmskey.Provider { return provider(t, f.caller("reader"), "app") },
 				DenyUnwrap: func(t *testing.T) kmskey.Provider { return provider(t, f.caller("writer"), "app") },
+				Other:      func(t *testing.T) kmskey.Provider { return provider(t, f.caller("app"), "other") },
 			}
 		},
 		NotApplicable: map[string]string{
