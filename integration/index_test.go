@@ -601,6 +601,78 @@ func TestIndexBesideOtherTables(t *testing.T) {
 				t.Errorf("%s: %+v", chip, got)
 			}
 		}
+		// The same, by the name that GORM gives it.
+		first := func(tx *gorm.DB) func() ([]IdxOwner, error) {
+			return func() (rows []IdxOwner, err error) { return rows, tx.Find(&rows).Error }
+		}
+		generic := func(target clause.JoinTarget, on func(gorm.JoinBuilder)) func() ([]IdxOwner, error) {
+			return func() ([]IdxOwner, error) {
+				return gorm.G[IdxOwner](db).Joins(target, func(b gorm.JoinBuilder, _, _ clause.Table) error { on(b); return nil }).Find(t.Context())
+			}
+		}
+		for chip, want := range map[string]int{"a": 1, "b": 0} {
+			for name, find := range map[string]func() ([]IdxOwner, error){
+				"Where":             first(db.Joins("First").Where("First.chip", chip)),
+				"Where, list":       first(db.Joins("First").Where("First.chip", []string{chip, "x"})),
+				"map":               first(db.Joins("First").Where(map[string]any{"First.chip": chip})),
+				"Eq":                first(db.Joins("First").Where(clause.Eq{Column: clause.Column{Table: "First", Name: "chip"}, Value: chip})),
+				"Eq by name":        first(db.Joins("First").Where(clause.Eq{Column: "First.chip", Value: chip})),
+				"nested":            first(db.Joins("First").Where(db.Where("First.chip", chip).Where("idx_owners.id > 0"))),
+				"beside another":    first(db.Joins("First").Where("First.chip", chip).Where("name", "1")),
+				"own condition":     first(db.InnerJoins("First", db.Where("chip", chip))),
+				"generics, struct":  generic(clause.InnerJoin.Association("First"), func(b gorm.JoinBuilder) { b.Where(&IdxPet{Chip: chip}) }),
+				"generics, map":     generic(clause.InnerJoin.Association("First"), func(b gorm.JoinBuilder) { b.Where(map[string]any{"chip": chip}) }),
+				"generics, renamed": generic(clause.InnerJoin.Association("First").As("f"), func(b gorm.JoinBuilder) { b.Where("f.chip", chip) }),
+				"generics, Where": func() ([]IdxOwner, error) {
+					return gorm.G[IdxOwner](db).Joins(clause.LeftJoin.Association("First").As("f"), nil).Where(map[string]any{"f.chip": chip}).Find(t.Context())
+				},
+			} {
+				rows, err := find()
+				if err != nil || len(rows) != want || want == 1 && (rows[0].First == nil || rows[0].First.Chip != chip) {
+					t.Errorf("%s, %s: %d rows, %v", name, chip, len(rows), err)
+				}
+			}
+		}
+		var other []IdxOwner
+		ok(t, db.Joins("First").Not(map[string]any{"First.chip": "b"}).Find(&other).Error)
+		if len(other) != 1 || other[0].ID != owners[0].ID {
+			t.Errorf("%+v", other)
+		}
+		ok(t, db.Joins("First").Where("First.chip", nil).Find(&other).Error)
+		if len(other) != 1 || other[0].ID != owners[1].ID {
+			t.Errorf("%+v", other)
+		}
+		ok(t, db.Joins("First").Where("First.chip", "a").Or("name", "2").Order("idx_owners.id").Find(&other).Error)
+		if len(other) != 2 {
+			t.Errorf("%+v", other)
+		}
+		ok(t, db.Model(&IdxOwner{}).Joins("First").Where("First.chip", "a").Count(&n).Error)
+		var chips []string
+		ok(t, db.Model(&IdxOwner{}).Joins("First").Where("First.chip", "a").Pluck("First.chip", &chips).Error)
+		if n != 1 || !slices.Equal(chips, []string{"a"}) {
+			t.Errorf("%d, %v", n, chips)
+		}
+		pets = nil
+		ok(t, db.Joins("IdxOwner").Joins("IdxOwner.First").Where("IdxOwner__First.chip", "a").Where("idx_pets.chip", "b").Find(&pets).Error)
+		if len(pets) != 1 || pets[0].Chip != "b" || pets[0].IdxOwner == nil || pets[0].IdxOwner.First == nil || pets[0].IdxOwner.First.Chip != "a" {
+			t.Errorf("%+v", pets)
+		}
+		for name, tt := range map[string]struct {
+			err  error
+			says string
+		}{
+			"text on a relation":   {db.Joins("First").Where(`? = ?`, clause.Column{Table: "First", Name: "chip"}, "a").Find(&other).Error, `db.Where("First.chip", v)`},
+			"order by a relation":  {db.Joins("First").Order(clause.OrderByColumn{Column: clause.Column{Table: "First", Name: "chip"}}).Find(&other).Error, `db.Where("First.chip", v)`},
+			"text on a table":      {db.Model(&IdxOwner{}).Joins("JOIN idx_pets ON idx_pets.idx_owner_id = idx_owners.id").Where("idx_pets.chip = ?", "a").Find(&other).Error, `db.Where("idx_pets.chip", v)`},
+			"text of a join":       {db.Joins("JOIN idx_pets ON idx_pets.idx_owner_id = idx_owners.id AND idx_pets.chip = ?", "a").Find(&other).Error, `db.Where("idx_pets.chip", v)`},
+			"generics, a subquery": {orError(gorm.G[IdxOwner](db).Joins(clause.InnerJoin.AssociationFrom("First", gorm.G[IdxPet](db).Where("id > 0")).As("f"), func(b gorm.JoinBuilder, _, _ clause.Table) error { b.Where("f.chip", "a"); return nil }).Find(t.Context())), ""},
+		} {
+			if tt.err == nil {
+				t.Errorf("%s: no error", name)
+				continue
+			}
+			fails(t, tt.err, rowseal.ErrCondition, tt.says)
+		}
 		ok(t, db.Model(&owners[0]).Association("Pets").Append(&IdxPet{Chip: "d"}))
 		ok(t, db.Where(&IdxPet{Chip: "d"}).First(&IdxPet{}).Error)
 		pet := IdxPet{ChipBidx: []byte("not mine to say"), Chip: "e", IdxOwnerID: owners[0].ID}
@@ -621,6 +693,8 @@ func TestIndexBesideOtherTables(t *testing.T) {
 		}
 	})
 }
+
+func orError[T any](_ T, err error) error { return err }
 
 // TestIndexKeysAge: they are asked for again, used on through an outage, and not after a refusal.
 func TestIndexKeysAge(t *testing.T) {
