@@ -175,18 +175,27 @@ func (p *Plugin) checkWhere(c clause.Clause, stmt *gorm.Statement) (clause.Expre
 	if !ok || !p.searchable && !holdsEq(w.Exprs) {
 		return nil, nil
 	}
+	whole := stmt.DB.Statement == stmt && !isSubQuery(stmt.DB)
 	r, reads := kept[reading](stmt.DB)
-	reads = reads && r.model != nil && stmt.DB.Statement == stmt && !isSubQuery(stmt.DB)
-	exprs, changed, err := p.searched(stmt, w.Exprs, reads && r.model.Plan.HasNarrowIndexes() && p.filters(stmt))
+	reads = reads && whole
+	exprs, changed, err := p.searched(stmt, w.Exprs, reads && r.model != nil && r.model.Plan.HasNarrowIndexes() && p.filters(stmt))
 	if err != nil || !changed {
 		return nil, err
 	}
-	if reads {
-		if h := hunted(stmt, r.model, exprs); h != nil {
+	l := lookOf(stmt)
+	mk, marks := kept[marked](stmt.DB)
+	for _, h := range p.hunted(stmt, exprs) {
+		switch {
+		case reads && h.relation != "":
+			seekJoined(stmt.DB, h)
+		case reads && h.own && h.model == r.model:
 			keep(stmt.DB, h)
+		case reads: // a table that is joined by text, of which nothing is opened
+		case whole && h.own && marks && mk.epoch.Returning && returning(stmt) && !stmt.DB.DryRun:
+			returned(stmt, h)
+		case l != nil && l.opens != noRows:
+			l.sought = append(l.sought, h)
 		}
-	} else if l, m := lookOf(stmt), p.model(stmt); l != nil && m != nil && l.opens != noRows {
-		l.sought = hunted(stmt, m, exprs)
 	}
 	return clause.Where{Exprs: exprs}, nil
 }

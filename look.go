@@ -16,6 +16,7 @@ import (
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
+	"gorm.io/gorm/schema"
 
 	"github.com/rowseal/rowseal/internal/row"
 	"github.com/rowseal/rowseal/internal/sqltext"
@@ -35,9 +36,9 @@ type look struct {
 	pending    []pending     // what only a projection can serve
 	loads      []sqltext.Use // what comes to the model
 	projection *projection
-	sought     *hunt  // what a projection's rows are held to; nil for nothing
-	text       string // what runs
-	named      bool   // it names a table with sealed columns
+	sought     []*hunt // what a projection's rows are held to
+	text       string  // what runs
+	named      bool    // it names a table with sealed columns
 
 	// What the gate sealed or admitted, for which model.
 	inserted *row.Model
@@ -99,6 +100,9 @@ func (p *Plugin) watchRows(result bool, opens scanning) func(*gorm.DB) {
 			l.opens = opens
 		} else if m, marks := kept[marked](db); marks && m.epoch != nil {
 			l.dest = p.typed(stmt)
+		}
+		if hunts, joined := kept[joinHunt](db); joined && l.opens != noRows {
+			l.sought = slices.Clone(*hunts)
 		}
 		if _, tx := stmt.ConnPool.(gorm.TxCommitter); tx {
 			stmt.ConnPool = lookingTx{lookingPool{l}}
@@ -420,7 +424,11 @@ func (l *look) judge(u sqltext.Use) error {
 			return refuse("update", ErrIdentity, "rows' keys are bound to it; load the row and save it")
 		}
 	case sqltext.Compared:
-		if f := m.Plan.Lookup(u.Column); f != nil && f.Main() == nil && len(f.Indexes) > 0 {
+		f := m.Plan.Lookup(u.Column)
+		if f != nil && f.Main() != nil && l.plugin.model(l.stmt) != m && len(l.stmt.Joins) > 0 { // without a table's name in front it would be another column
+			return refuse("query", ErrCondition, fmt.Sprintf("it has a blind index, which is found by db.Where(%q, v), for equal values alone", l.calls(m)+"."+f.Column.DBName))
+		}
+		if f != nil && f.Main() == nil && len(f.Indexes) > 0 {
 			return refuse("query", ErrCondition, fmt.Sprintf("its blind index is of a part of it: db.Where(rowseal.EqBy(%q, %q, v))", f.Column.BindName(), f.Indexes[0].Terms))
 		} else if f != nil && f.Main() != nil {
 			return refuse("query", ErrCondition, fmt.Sprintf("it has a blind index, which is found by db.Where(&%s{%s: v}), db.Where(%q, v), a map, or rowseal.Eq(%q, v), for equal values alone",
@@ -444,6 +452,17 @@ func (l *look) judge(u sqltext.Use) error {
 		}
 	}
 	return nil
+}
+
+// calls is what the statement calls a model's table that is joined.
+func (l *look) calls(m *row.Model) string {
+	name := m.Plan.Schema.Table
+	eachJoined(l.stmt, func(alias, _ string, s *schema.Schema) {
+		if l.plugin.models[s.ModelType] == m {
+			name = alias
+		}
+	})
+	return name
 }
 
 // readable reports whether a column in a select list comes to somebody who can open it, or to nobody.

@@ -55,8 +55,8 @@ type Config struct {
 	// come through GORM. Set it where the schema is made by other means, and see [Checks]. Defaults to false.
 	NoChecks bool
 
-	// WriteOnly is for programs that may encrypt and not decrypt. Rows are read as under [Sealed], and no key is ever unwrapped: what would need
-	// one fails with [ErrWriteOnly], without a call. New rows are created as ever. A change of a row's sealed columns is sealed under a data key
+	// WriteOnly is for programs that may encrypt and not decrypt. Rows are read as under [Sealed], and no row's key is ever unwrapped, only those of
+	// blind indexes, where a model has some: what would need one fails with [ErrWriteOnly], without a call. New rows are created as ever. A change of a row's sealed columns is sealed under a data key
 	// that is added to the row's envelope, so that its other fields stay what they are: one call. A row holds four data keys, and whoever reads it makes
 	// a call for each; keys that no field needs any more are dropped, and [Rotate] makes one of the others, in a program that may decrypt.
 	// Updates of many rows, and upserts that write into rows that exist, pass only where they write all sealed columns under a key. Defaults to false.

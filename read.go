@@ -28,7 +28,6 @@ func (p *Plugin) beforeQuery(db *gorm.DB) {
 	stmt := db.Statement
 	forget[reading](db)
 	forget[hunt](db)
-	forget[joinHunt](db)
 	if p.searchJoins(db); db.Error != nil {
 		return
 	}
@@ -171,35 +170,35 @@ func (p *Plugin) extendJoins(stmt *gorm.Statement) {
 // searchJoins has the conditions of joined relations look at indexes: GORM builds them past its clause builders.
 func (p *Plugin) searchJoins(db *gorm.DB) {
 	stmt := db.Statement
-
+	forget[joinHunt](db)
 	if db.Error != nil || stmt.Schema == nil {
 		return
 	}
 	for i, j := range stmt.Joins {
-		if j.On == nil || !p.searchable && !holdsEq(j.On.Exprs) {
+		if j.On == nil || j.Expression != nil || !p.searchable && !holdsEq(j.On.Exprs) {
 			continue // before anything is made for it, which costs other models' statements
 		}
-		s := relation(stmt.Schema, strings.Split(j.Name, "."))
+		names := strings.Split(j.Name, ".")
+		s := relation(stmt.Schema, names)
 		if s == nil || p.models[s.ModelType] == nil && !holdsEq(j.On.Exprs) {
 			continue
 		}
-		joined := &gorm.Statement{DB: db, Schema: s, Table: s.Table, Context: stmt.Context, ConnPool: stmt.ConnPool, Clauses: map[string]clause.Clause{}}
-		switch exprs, changed, err := p.searched(joined, j.On.Exprs, false); {
+		joined := &gorm.Statement{DB: db, Schema: s, Table: aliasOf(names, j.Alias, true), TableExpr: &clause.Expr{SQL: stmt.Quote(s.Table)},
+			Context: stmt.Context, ConnPool: stmt.ConnPool, Clauses: map[string]clause.Clause{}}
+		exprs, changed, err := p.searched(joined, j.On.Exprs, false)
+		switch {
 		case err != nil:
 			_ = db.AddError(err)
+			continue
 		case changed:
 			stmt.Joins[i].On = &clause.Where{Exprs: exprs}
-			m := p.models[s.ModelType]
-			if m == nil {
-				break
-			}
-			if h := hunted(joined, m, exprs); h != nil {
-				hunts, ok := kept[joinHunt](db)
-				if !ok {
-					hunts = &joinHunt{}
-					keep(db, hunts)
-				}
-				(*hunts)[j.Name] = h
+		default:
+			exprs = j.On.Exprs // which may be changed already, in a statement that runs again
+		}
+		for _, h := range p.hunted(joined, exprs) {
+			if h.own { // of another table a row without the relation need not meet it
+				h.relation = j.Name
+				seekJoined(db, h)
 			}
 		}
 	}
@@ -263,7 +262,7 @@ func (p *Plugin) afterQuery(db *gorm.DB) {
 		_ = db.AddError(err)
 		return
 	}
-	_ = db.AddError(p.confirm(db, r.model))
+	_ = db.AddError(p.confirm(db, structs(stmt.ReflectValue, r.model.Plan.Schema.ModelType)))
 }
 
 // reveal opens what a statement scanned, or leaves it sealed.
@@ -327,6 +326,7 @@ func (p *Plugin) targets(stmt *gorm.Statement) []row.Target {
 
 // beforeDelete and afterDelete open what DELETE … RETURNING gives back.
 func (p *Plugin) beforeDelete(db *gorm.DB) {
+	forget[hunt](db)
 	if db.Error == nil && p.typed(db.Statement) != nil {
 		mark(db, true)
 	}
@@ -337,7 +337,11 @@ func (p *Plugin) afterDelete(db *gorm.DB) {
 	if epoch == nil || db.Error != nil || db.DryRun {
 		return
 	}
-	_ = db.AddError(p.reveal(db.Statement, epoch, p.config.WriteOnly, p.targets(db.Statement)))
+	if err := p.reveal(db.Statement, epoch, p.config.WriteOnly, p.targets(db.Statement)); err != nil || p.config.WriteOnly {
+		_ = db.AddError(err)
+		return
+	}
+	_ = db.AddError(p.confirmReturned(db, p.typed(db.Statement)))
 }
 
 // Open opens what is still sealed in rows that were read before: their [Secret] fields, and all sealed fields of rows read under [Sealed].

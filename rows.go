@@ -232,7 +232,10 @@ func (o *opening) open(p *page) error {
 	for i, values := range p.values {
 		targets := p.targets[i*len(o.parts) : (i+1)*len(o.parts)]
 		for n, t := range targets {
-			if h := o.look.sought; h != nil && !o.sealed && t.Model == h.model && strings.EqualFold(bareName(o.parts[n].from), bareName(h.table)) {
+			for _, h := range o.look.sought {
+				if o.sealed || t.Model != h.model || !strings.EqualFold(bareName(o.parts[n].from), bareName(h.table)) {
+					continue
+				}
 				if _, err := h.holds(t.Value); err != nil {
 					return err
 				}

@@ -236,10 +236,12 @@ func (p *Plugin) filters(stmt *gorm.Statement) bool {
 	return reflect.Indirect(stmt.ReflectValue).Kind() == reflect.Slice && len(stmt.Joins) == 0 && !stmt.Distinct && !has("LIMIT") && !has("GROUP BY") && !p.leaves(stmt)
 }
 
-// hunt is what a statement seeks, as far as every row that it finds must have it.
+// hunt is what a statement seeks in one of its tables, as far as every row that it finds must have it.
 type hunt struct {
 	model      *row.Model
-	table      string // what the statement calls the model's table
+	table      string // what the statement calls the table
+	own        bool   // it is the statement's own
+	relation   string // the relation that it was joined as; "" for none
 	conditions []huntedFor
 }
 
@@ -249,18 +251,14 @@ type huntedFor struct {
 	sums  []*row.IndexValue
 }
 
-// note takes down the conditions on the statement's own model that stand beside all others: with an OR next to one, a row need not meet it.
-func (h *hunt) note(stmt *gorm.Statement, m *row.Model, exprs []clause.Expression) {
+// met calls add for the conditions on indexes that stand beside all others: with an OR next to one, a row need not meet it.
+func met(exprs []clause.Expression, add func(c clause.Column, sums []*row.IndexValue)) {
 	if alternatives(exprs) {
 		return
 	}
-	add := func(column any, values ...any) {
+	one := func(column any, values ...any) {
 		c, ok := column.(clause.Column)
-		if !ok || !ownColumn(stmt, c) {
-			return
-		}
-		x := m.Plan.LookupIndex(c.Name)
-		if x == nil {
+		if !ok {
 			return
 		}
 		var sums []*row.IndexValue
@@ -273,30 +271,82 @@ func (h *hunt) note(stmt *gorm.Statement, m *row.Model, exprs []clause.Expressio
 			}
 		}
 		if len(sums) > 0 {
-			h.conditions = append(h.conditions, huntedFor{x, sums})
+			add(c, sums)
 		}
 	}
 	for _, e := range exprs {
 		switch e := e.(type) {
 		case clause.Eq:
-			add(e.Column, e.Value)
+			one(e.Column, e.Value)
 		case clause.IN:
-			add(e.Column, e.Values...)
+			one(e.Column, e.Values...)
 		case clause.AndConditions:
-			h.note(stmt, m, e.Exprs)
+			met(e.Exprs, add)
 		case clause.Where:
-			h.note(stmt, m, e.Exprs)
+			met(e.Exprs, add)
+		case bracketed:
+			met([]clause.Expression{e.Expression}, add)
 		}
 	}
 }
 
-// hunted takes down what conditions seek; nil where that is nothing.
-func hunted(stmt *gorm.Statement, m *row.Model, exprs []clause.Expression) *hunt {
-	h := &hunt{model: m, table: stmt.Table}
-	if h.note(stmt, m, exprs); len(h.conditions) == 0 {
-		return nil
+// hunted takes down what conditions seek, in each table.
+func (p *Plugin) hunted(stmt *gorm.Statement, exprs []clause.Expression) (hunts []*hunt) {
+	met(exprs, func(c clause.Column, sums []*row.IndexValue) {
+		at := p.place(stmt, c)
+		if at.model == nil {
+			return
+		}
+		x := at.model.Plan.LookupIndex(c.Name)
+		if x == nil {
+			return
+		}
+		i := slices.IndexFunc(hunts, func(h *hunt) bool { return h.model == at.model && h.table == at.table && h.own == at.own })
+		if i < 0 {
+			i, hunts = len(hunts), append(hunts, &at)
+		}
+		hunts[i].conditions = append(hunts[i].conditions, huntedFor{x, sums})
+	})
+	return hunts
+}
+
+// place finds the table that a condition is on: the statement's own, a relation that is joined, by the name that GORM gives it, or a model's.
+func (p *Plugin) place(stmt *gorm.Statement, c clause.Column) hunt {
+	if ownColumn(stmt, c) {
+		return hunt{model: p.model(stmt), table: stmt.Table, own: true}
 	}
-	return h
+	at := hunt{model: p.tables[tableName(c.Table)], table: bareName(c.Table)}
+	eachJoined(stmt, func(alias, path string, s *schema.Schema) {
+		if alias == at.table && at.relation == "" {
+			at.model, at.relation = p.models[s.ModelType], path
+		}
+	})
+	return at
+}
+
+// eachJoined goes over joined relations, and those on the way to them, by what GORM calls them in the statement.
+func eachJoined(stmt *gorm.Statement, do func(alias, path string, s *schema.Schema)) {
+	if stmt.Schema == nil {
+		return
+	}
+	for _, j := range stmt.Joins {
+		names := strings.Split(j.Name, ".")
+		if j.Expression != nil || relation(stmt.Schema, names) == nil {
+			continue // a sub-query, or a text
+		}
+		for i := range names {
+			on := names[:i+1]
+			do(aliasOf(on, j.Alias, i == len(names)-1), strings.Join(on, "."), relation(stmt.Schema, on))
+		}
+	}
+}
+
+// aliasOf is what GORM calls a joined relation: all names on the way, or what the last one was given.
+func aliasOf(names []string, given string, last bool) string {
+	if last && given != "" {
+		return given
+	}
+	return strings.Join(names, "__")
 }
 
 // holds reports whether a row that was opened is one that was sought: an index column says what its writer wrote, and the value is authentic. A field that was not read is not judged.
@@ -323,14 +373,14 @@ func (h *hunt) holds(v reflect.Value) (bool, error) {
 }
 
 // confirm holds the rows of a result that were opened to what was sought, and takes those out that only share an entry of a narrow index.
-func (p *Plugin) confirm(db *gorm.DB, m *row.Model) error {
+func (p *Plugin) confirm(db *gorm.DB, rows []reflect.Value) error {
 	h, ok := kept[hunt](db)
 	if !ok || db.RowsAffected == 0 {
 		return nil
 	}
 	forget[hunt](db)
 	others := map[int]bool{}
-	for i, v := range structs(db.Statement.ReflectValue, m.Plan.Schema.ModelType) {
+	for i, v := range rows {
 		sought, err := h.holds(v)
 		if err != nil {
 			return err
@@ -345,10 +395,42 @@ func (p *Plugin) confirm(db *gorm.DB, m *row.Model) error {
 	return nil
 }
 
-// joinHunt is what the conditions of joined relations seek, by the relation's name.
-type joinHunt map[string]*hunt
+// returned keeps what an UPDATE or DELETE seeks that gives its rows back, as far as these say it: not in a field that the statement itself writes, nor in one that RETURNING leaves out.
+func returned(stmt *gorm.Statement, h *hunt) {
+	set, _ := stmt.Clauses["SET"].Expression.(clause.Set)
+	given, _ := stmt.Clauses["RETURNING"].Expression.(clause.Returning)
+	h.conditions = slices.DeleteFunc(h.conditions, func(c huntedFor) bool {
+		name := c.index.Field.Column.DBName
+		named := func(c clause.Column) bool { return c.Name == "*" || columnName(c.Name) == columnName(name) }
+		return slices.ContainsFunc(set, func(a clause.Assignment) bool { return named(a.Column) }) ||
+			len(given.Columns) > 0 && !slices.ContainsFunc(given.Columns, named)
+	})
+	if len(h.conditions) > 0 {
+		keep(stmt.DB, h)
+	}
+}
 
-// confirmJoins holds joined rows that were opened to what their own conditions sought.
+// confirmReturned holds the rows that an UPDATE or DELETE gave back to what it sought. They are the first: GORM puts them over those that were in a list.
+func (p *Plugin) confirmReturned(db *gorm.DB, m *row.Model) error {
+	defer forget[hunt](db)
+	rows := structs(db.Statement.ReflectValue, m.Plan.Schema.ModelType)
+	return p.confirm(db, rows[:min(len(rows), int(db.RowsAffected))])
+}
+
+// joinHunt is what is sought in joined relations.
+type joinHunt []*hunt
+
+// seekJoined adds to it.
+func seekJoined(db *gorm.DB, h *hunt) {
+	hunts, ok := kept[joinHunt](db)
+	if !ok {
+		hunts = &joinHunt{}
+		keep(db, hunts)
+	}
+	*hunts = append(*hunts, h)
+}
+
+// confirmJoins holds joined rows that were opened to what was sought in them.
 func (p *Plugin) confirmJoins(db *gorm.DB) error {
 	hunts, ok := kept[joinHunt](db)
 	if !ok {
@@ -356,10 +438,10 @@ func (p *Plugin) confirmJoins(db *gorm.DB) error {
 	}
 	forget[joinHunt](db)
 	stmt := db.Statement
-	for name, h := range *hunts {
+	for _, h := range *hunts {
 		for _, v := range structs(stmt.ReflectValue, stmt.Schema.ModelType) {
 			s, at, there := stmt.Schema, v, true
-			for part := range strings.SplitSeq(name, ".") {
+			for part := range strings.SplitSeq(h.relation, ".") {
 				rel := s.Relationships.Relations[part]
 				if at, there = row.Related(at, rel.Field); !there {
 					break
@@ -425,10 +507,7 @@ func (p *Plugin) indexedBy(stmt *gorm.Statement, column any, by string) (*indexe
 	if i := strings.LastIndexByte(c.Name, '.'); i >= 0 { // GORM leaves what stands in front where it is, and nothing in Table
 		c.Table, c.Name = c.Name[:i], c.Name[i+1:]
 	}
-	m := p.model(stmt)
-	if !ownColumn(stmt, c) {
-		m = p.tables[tableName(c.Table)]
-	}
+	m := p.place(stmt, c).model
 	if m == nil && by == byMain {
 		return nil, nil
 	}

@@ -124,6 +124,7 @@ func (c *change) writesColumn(name string) bool {
 func (p *Plugin) beforeUpdate(db *gorm.DB) {
 	stmt := db.Statement
 	forget[change](db)
+	forget[hunt](db)
 	if db.Error != nil || stmt.Schema == nil || stmt.SQL.Len() > 0 {
 		return
 	}
@@ -821,7 +822,11 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 			targets = append(targets, row.Target{Model: c.model, Value: v})
 		}
 	}
-	_ = db.AddError(p.reveal(db.Statement, epoch, p.config.WriteOnly, targets))
+	if err := p.reveal(db.Statement, epoch, p.config.WriteOnly, targets); err != nil || p.config.WriteOnly {
+		_ = db.AddError(err)
+		return
+	}
+	_ = db.AddError(p.confirmReturned(db, c.model))
 }
 
 // inRows reports that GORM put the new values into the rows in memory. Where it did not, a row keeps what was known of it: its zero

@@ -4,10 +4,12 @@ package integration
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"testing"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/rowseal/rowseal"
 )
@@ -66,6 +68,81 @@ func TestIndexHitsAreCompared(t *testing.T) {
 				return db.Model(&owner).Where(&IdxPet{Chip: chip}).Association("Pets").Find(&[]IdxPet{})
 			},
 		}
+		paths["relation"] = func(_ int, chip string) error {
+			return db.Joins("First").Where("First.chip", chip).Find(&[]IdxOwner{}).Error
+		}
+		paths["relation, map"] = func(_ int, chip string) error {
+			return db.Joins("First").Where(map[string]any{"First.chip": chip}).Find(&[]IdxOwner{}).Error
+		}
+		paths["relation, column"] = func(_ int, chip string) error {
+			return db.Joins("First").Where(clause.Eq{Column: clause.Column{Table: "First", Name: "chip"}, Value: chip}).Find(&[]IdxOwner{}).Error
+		}
+		paths["relation, nested"] = func(_ int, chip string) error {
+			return db.Joins("IdxOwner").Joins("IdxOwner.First").Where("IdxOwner__First.chip", chip).Find(&[]IdxPet{}).Error
+		}
+		paths["relation, Pluck"] = func(_ int, chip string) error {
+			return db.Model(&IdxOwner{}).Joins("First").Where("First.chip", chip).Pluck("First.chip", &[]string{}).Error
+		}
+		paths["relation, its own condition, maps"] = func(_ int, chip string) error {
+			return db.Model(&IdxOwner{}).InnerJoins("First", db.Where(&IdxPet{Chip: chip})).Find(&[]map[string]any{}).Error
+		}
+		paths["relation, twice"] = func(_ int, chip string) error {
+			tx := db.InnerJoins("First", db.Where(&IdxPet{Chip: chip})).Where("idx_owners.id > 0")
+			if err := tx.Find(&[]IdxOwner{}).Error; err != nil && !errors.Is(err, rowseal.ErrIndexMismatch) {
+				return err
+			}
+			tx.Error = nil
+			return tx.Find(&[]IdxOwner{}).Error
+		}
+		paths["relation, generics"] = func(_ int, chip string) error {
+			_, err := gorm.G[IdxOwner](db).Joins(clause.InnerJoin.Association("First"), func(on gorm.JoinBuilder, _, _ clause.Table) error {
+				on.Where(&IdxPet{Chip: chip})
+				return nil
+			}).Find(t.Context())
+			return err
+		}
+		paths["relation, generics, alias"] = func(_ int, chip string) error {
+			_, err := gorm.G[IdxOwner](db).Joins(clause.InnerJoin.Association("First").As("f"), func(on gorm.JoinBuilder, _, _ clause.Table) error {
+				on.Where(map[string]any{"chip": chip})
+				return nil
+			}).Find(t.Context())
+			return err
+		}
+		paths["join by text"] = func(_ int, chip string) error {
+			return db.Model(&IdxOwner{}).Joins("JOIN idx_pets ON idx_pets.idx_owner_id = idx_owners.id").Where("idx_pets.chip", chip).Pluck("idx_pets.chip", &[]string{}).Error
+		}
+		undone := errors.New("undone")
+		returning := func(change func(tx *gorm.DB, rows *[]IdxDoc) error) func(int, string) error {
+			return func(score int, _ string) error {
+				var rows []IdxDoc
+				err := db.Transaction(func(tx *gorm.DB) error {
+					if err := change(tx.Clauses(clause.Returning{}).Where("score", score), &rows); err != nil {
+						return err
+					}
+					if len(rows) != 1 || rows[0].Score != score {
+						return fmt.Errorf("%+v", rows)
+					}
+					return undone
+				})
+				if errors.Is(err, undone) {
+					return nil
+				}
+				return err
+			}
+		}
+		paths["DELETE … RETURNING"] = returning(func(tx *gorm.DB, rows *[]IdxDoc) error { return tx.Delete(rows).Error })
+		if !isMySQL(kind) {
+			paths["UPDATE … RETURNING"] = returning(func(tx *gorm.DB, rows *[]IdxDoc) error { return tx.Model(rows).Update("ward", "w").Error })
+			paths["UPDATE … RETURNING, sealed"] = returning(func(tx *gorm.DB, rows *[]IdxDoc) error { return tx.Model(rows).Update("note", "w").Error })
+			paths["UPDATE … RETURNING, of some columns"] = returning(func(tx *gorm.DB, rows *[]IdxDoc) error {
+				*rows = make([]IdxDoc, 1)
+				return tx.Model(rows).Clauses(clause.Returning{Columns: []clause.Column{{Name: "id"}, {Name: "score"}, {Name: "encrypted_kms_key"}}}).Update("note", "w").Error
+			})
+			paths["UPDATE … RETURNING, of one row"] = returning(func(tx *gorm.DB, rows *[]IdxDoc) error {
+				*rows = make([]IdxDoc, 1)
+				return tx.Model(&(*rows)[0]).Update("note", "w").Error
+			})
+		}
 		for name, path := range paths {
 			if err := path(2, "one"); err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -85,6 +162,37 @@ func TestIndexHitsAreCompared(t *testing.T) {
 				continue
 			}
 			fails(t, err, rowseal.ErrIndexMismatch)
+		}
+		// What a statement changed that fails so is undone with it.
+		var failing []IdxDoc
+		fails(t, db.Clauses(clause.Returning{}).Where("score", 2).Delete(&failing).Error, rowseal.ErrIndexMismatch, "IdxDoc", "Score")
+		if !isMySQL(kind) {
+			fails(t, db.Model(&failing).Clauses(clause.Returning{}).Where("score", 2).Update("ward", "changed").Error, rowseal.ErrIndexMismatch)
+			fails(t, db.Model(&failing).Clauses(clause.Returning{}).Where("score", 2).Update("note", "changed").Error, rowseal.ErrIndexMismatch)
+			// The value that is written is none that was sought, and what is not given back is not opened.
+			for _, r := range []clause.Returning{{}, {Columns: []clause.Column{{Name: "id"}}}} {
+				err := db.Transaction(func(tx *gorm.DB) error {
+					for column, value := range map[string]any{"score": 9, "ward": "changed"} {
+						if column == "ward" && len(r.Columns) == 0 {
+							continue
+						}
+						var rows []IdxDoc
+						if err := tx.Model(&rows).Clauses(r).Where("score", []int{2, 9}).Update(column, value).Error; err != nil || len(rows) != 1 || rows[0].ID != docs[0].ID {
+							return fmt.Errorf("%s: %v, %+v", column, err, rows)
+						}
+					}
+					return undone
+				})
+				if !errors.Is(err, undone) {
+					t.Error(err)
+				}
+			}
+		}
+		var left, changed int64
+		ok(t, db.Model(&IdxDoc{}).Count(&left).Error)
+		ok(t, db.Model(&IdxDoc{}).Where("ward = ?", "changed").Count(&changed).Error)
+		if left != 3 || changed != 0 {
+			t.Errorf("%d rows are left, and %d changed", left, changed)
 		}
 		// What does not open the field has nothing to compare with.
 		var ids []uint64

@@ -4,6 +4,7 @@ package integration
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -33,6 +34,18 @@ type IdxDoc struct {
 	Note  string  `gorm:"serializer:rowseal"`
 	rowseal.RowKey
 	PhoneKey rowseal.Key `gorm:"column:encrypted_kms_key_phone" json:"-"`
+}
+
+// IdxHooked is the same with a hook that writes the field.
+type IdxHooked IdxDoc
+
+func (IdxHooked) TableName() string { return "idx_docs" }
+
+func (*IdxHooked) BeforeUpdate(tx *gorm.DB) error {
+	if email, given := tx.Get("next e-mail"); given {
+		tx.Statement.SetColumn("Email", email)
+	}
+	return nil
 }
 
 func newIndexed(t testing.TB, kind string, models ...any) *world {
@@ -119,12 +132,32 @@ func TestIndexFindsWhatUsersWrite(t *testing.T) {
 			"pointer":               {db.Where("phone", new("+49 2")), id(2, 5)},
 			"another integer":       {db.Where("score", uint8(2)), id(2)},
 			"sub-query":             {db.Where("id IN (?)", db.Model(&IdxDoc{}).Select("id").Where(&IdxDoc{Score: 1})), id(1, 5)},
-			"inline":                {db.Where("1 = 1").Find(&[]IdxDoc{}, &IdxDoc{Score: 3}).Session(&gorm.Session{NewDB: true}).Where(&IdxDoc{Score: 3}), id(3)},
 			"beside a plain column": {db.Where("score", 1).Where("ward", "1"), id(1, 5)},
 			"nobody":                {db.Where(&IdxDoc{Email: "P1@example.org"}), ""},
 		} {
 			if got := ids(t, tt.tx); got != tt.want {
 				t.Errorf("%s: rows %q, want %q", name, got, tt.want)
+			}
+		}
+		for name, inline := range map[string][]any{
+			"a struct":     {&IdxDoc{Score: 1}},
+			"a map":        {map[string]any{"score": 1}},
+			"a name":       {"score", 1},
+			"a list":       {"score", []int{1}},
+			"an Eq":        {rowseal.Eq("Score", 1)},
+			"a clause":     {clause.Eq{Column: "score", Value: 1}},
+			"a nested one": {db.Where("score", 1)},
+		} {
+			var rows []IdxDoc
+			ok(t, db.Order("id").Find(&rows, inline...).Error)
+			if len(rows) != 2 || rows[0].ID != docs[1].ID || rows[1].ID != docs[5].ID {
+				t.Errorf("inline, %s: %d rows", name, len(rows))
+			}
+			var first, last IdxDoc
+			ok(t, db.First(&first, inline...).Error)
+			ok(t, db.Last(&last, inline...).Error)
+			if first.ID != docs[1].ID || last.ID != docs[5].ID {
+				t.Errorf("inline, %s: %d and %d", name, first.ID, last.ID)
 			}
 		}
 		var one IdxDoc
@@ -210,8 +243,10 @@ func TestIndexFollowsEveryWrite(t *testing.T) {
 		write("in a transaction", "a20", 2, func(d IdxDoc) error {
 			return db.Transaction(func(tx *gorm.DB) error { return tx.Model(&d).Update("email", "a20").Error })
 		})
+		hooked, _ := another(t, w, localKeys(t), rowseal.Config{Models: []any{rowseal.Model{Value: &IdxHooked{}, Name: "IdxDoc"}}})
 		write("in a hook", "a21", 2, func(d IdxDoc) error {
-			return db.Session(&gorm.Session{NewDB: true}).Model(&d).Updates(map[string]any{"email": "a21"}).Error
+			h := IdxHooked(d)
+			return hooked.Set("next e-mail", "a21").Model(&h).Update("ward", "7").Error
 		})
 		write("beside a writer that was faster", "a23", 2, func(d IdxDoc) error {
 			other := d
@@ -301,22 +336,50 @@ func TestIndexRefuses(t *testing.T) {
 		ok(t, w.db.Create(&docs).Error)
 		db := w.db
 		var rows []IdxDoc
+		var n int64
+		before := w.dump(t, "idx_docs")
+		const instead = `it has a blind index, which is found by db.Where(&IdxDoc{Email: v}), db.Where("email", v), a map, or rowseal.Eq("Email", v), for equal values alone`
 		for name, tt := range map[string]struct {
 			err  error
 			kind error
 			says string
 		}{
-			"text":               {db.Where("email = ?", "p1@example.org").Find(&rows).Error, rowseal.ErrCondition, `db.Where(&IdxDoc{Email: v}), db.Where("email", v), a map, or rowseal.Eq("Email", v)`},
-			"inline text":        {db.Find(&rows, "email = ?", "p1@example.org").Error, rowseal.ErrCondition, "blind index"},
-			"like":               {db.Where(clause.Like{Column: "email", Value: "p%"}).Find(&rows).Error, rowseal.ErrCondition, "for equal values alone"},
-			"greater":            {db.Where(clause.Gt{Column: "score", Value: 1}).Find(&rows).Error, rowseal.ErrCondition, "for equal values alone"},
-			"order":              {db.Order("email").Find(&rows).Error, rowseal.ErrCondition, ""},
-			"no index":           {db.Where(&IdxDoc{Note: "x"}).Find(&rows).Error, rowseal.ErrCondition, "compare it in Go"},
-			"expression":         {db.Where("email", gorm.Expr("lower(?)", "X")).Find(&rows).Error, rowseal.ErrCondition, ""},
-			"wrong type":         {db.Where("score", "many").Find(&rows).Error, rowseal.ErrType, "IdxDoc.Score"},
-			"index by a table":   {db.Table("idx_docs").Where("id = ?", docs[0].ID).Update("email_bidx", []byte("x")).Error, rowseal.ErrIndexColumn, "email_bidx"},
-			"index by raw SQL":   {db.Exec("UPDATE idx_docs SET email_bidx = NULL").Error, rowseal.ErrIndexColumn, "write the field"},
-			"index in an insert": {db.Exec("INSERT INTO idx_docs (id, email_bidx) VALUES (77, NULL)").Error, rowseal.ErrIndexColumn, "email_bidx"},
+			"text":                 {db.Where("email = ?", "p1@example.org").Find(&rows).Error, rowseal.ErrCondition, instead},
+			"inline text":          {db.Find(&rows, "email = ?", "p1@example.org").Error, rowseal.ErrCondition, instead},
+			"Not, text":            {db.Not("email = ?", "p1@example.org").Find(&rows).Error, rowseal.ErrCondition, instead},
+			"Or, text":             {db.Where("id = ?", 0).Or("email = ?", "p1@example.org").Find(&rows).Error, rowseal.ErrCondition, instead},
+			"Or, beside its index": {db.Where("email", "p0@example.org").Or("email = ?", "p1@example.org").Find(&rows).Error, rowseal.ErrCondition, instead},
+			"IN, text":             {db.Where("email IN ?", []string{"p1@example.org"}).Find(&rows).Error, rowseal.ErrCondition, instead},
+			"named":                {db.Where("email = @mail", sql.Named("mail", "p1@example.org")).Find(&rows).Error, rowseal.ErrCondition, instead},
+			"named, in a map":      {db.Where("email = @mail", map[string]any{"mail": "p1@example.org"}).Find(&rows).Error, rowseal.ErrCondition, instead},
+			"unequal, text":        {db.Where("email <> ?", "p1@example.org").Find(&rows).Error, rowseal.ErrCondition, instead},
+			"HAVING":               {db.Model(&IdxDoc{}).Select("ward").Group("ward").Having("max(email) = ?", "p1@example.org").Find(&[]map[string]any{}).Error, rowseal.ErrCondition, instead},
+			"GROUP BY":             {db.Model(&IdxDoc{}).Select("count(*) AS n").Group("email").Find(&[]map[string]any{}).Error, rowseal.ErrCondition, instead},
+			"JOIN, text":           {db.Joins("JOIN idx_docs AS o ON o.id = idx_docs.id AND o.email = ?", "p1@example.org").Find(&rows).Error, rowseal.ErrCondition, instead},
+			"UPDATE, text":         {db.Model(&IdxDoc{}).Where("email = ?", "p1@example.org").Update("ward", "9").Error, rowseal.ErrCondition, instead},
+			"UPDATE, sealed, text": {db.Model(&IdxDoc{}).Where("email = ?", "p1@example.org").Update("note", "9").Error, rowseal.ErrCondition, instead},
+			"DELETE, text":         {db.Where("email = ?", "p1@example.org").Delete(&IdxDoc{}).Error, rowseal.ErrCondition, instead},
+			"DELETE, inline text":  {db.Delete(&IdxDoc{}, "email = ?", "p1@example.org").Error, rowseal.ErrCondition, instead},
+			"Raw SELECT":           {db.Raw("SELECT * FROM idx_docs WHERE email = ?", "p1@example.org").Find(&rows).Error, rowseal.ErrCondition, instead},
+			"Exec UPDATE":          {db.Exec("UPDATE idx_docs SET ward = '9' WHERE email = ?", "p1@example.org").Error, rowseal.ErrCondition, instead},
+			"Exec DELETE":          {db.Exec("DELETE FROM idx_docs WHERE email = ?", "p1@example.org").Error, rowseal.ErrCondition, instead},
+			"Count, text":          {db.Model(&IdxDoc{}).Where("email = ?", "p1@example.org").Count(&n).Error, rowseal.ErrCondition, instead},
+			"sub-query, text":      {db.Where("id IN (?)", db.Model(&IdxDoc{}).Select("id").Where("email = ?", "p1@example.org")).Find(&rows).Error, rowseal.ErrCondition, instead},
+			"generics, text":       {orError(gorm.G[IdxDoc](db).Where("email = ?", "p1@example.org").Find(t.Context())), rowseal.ErrCondition, instead},
+			"generics, update":     {orError(gorm.G[IdxDoc](db).Where("email = ?", "p1@example.org").Update(t.Context(), "ward", "9")), rowseal.ErrCondition, instead},
+			"generics, delete":     {orError(gorm.G[IdxDoc](db).Where("email = ?", "p1@example.org").Delete(t.Context())), rowseal.ErrCondition, instead},
+			"order":                {db.Order("email").Find(&rows).Error, rowseal.ErrCondition, instead},
+			"order, clause":        {db.Order(clause.OrderByColumn{Column: clause.Column{Name: "email"}, Desc: true}).Find(&rows).Error, rowseal.ErrCondition, instead},
+			"expression":           {db.Where("email", gorm.Expr("lower(?)", "X")).Find(&rows).Error, rowseal.ErrCondition, instead},
+			"DISTINCT":             {db.Distinct("email").Find(&rows).Error, rowseal.ErrCondition, instead},
+			"like":                 {db.Where(clause.Like{Column: "email", Value: "p%"}).Find(&rows).Error, rowseal.ErrCondition, "for equal values alone"},
+			"greater":              {db.Where(clause.Gt{Column: "score", Value: 1}).Find(&rows).Error, rowseal.ErrCondition, "for equal values alone"},
+			"no index":             {db.Where(&IdxDoc{Note: "x"}).Find(&rows).Error, rowseal.ErrCondition, "compare it in Go"},
+			"expression in a list": {db.Where("email", []any{gorm.Expr("lower(?)", "X")}).Find(&rows).Error, rowseal.ErrCondition, "an SQL expression among the values"},
+			"wrong type":           {db.Where("score", "many").Find(&rows).Error, rowseal.ErrType, "IdxDoc.Score"},
+			"index by a table":     {db.Table("idx_docs").Where("id = ?", docs[0].ID).Update("email_bidx", []byte("x")).Error, rowseal.ErrIndexColumn, "email_bidx"},
+			"index by raw SQL":     {db.Exec("UPDATE idx_docs SET email_bidx = NULL").Error, rowseal.ErrIndexColumn, "write the field"},
+			"index in an insert":   {db.Exec("INSERT INTO idx_docs (id, email_bidx) VALUES (77, NULL)").Error, rowseal.ErrIndexColumn, "email_bidx"},
 		} {
 			if tt.err == nil {
 				t.Errorf("%s: no error", name)
@@ -326,6 +389,9 @@ func TestIndexRefuses(t *testing.T) {
 			if strings.Contains(tt.err.Error(), "p1@example.org") {
 				t.Errorf("%s: %v", name, tt.err)
 			}
+		}
+		if w.dump(t, "idx_docs") != before {
+			t.Error("a refused statement changed something")
 		}
 		// What GORM may not write it passes over.
 		ok(t, db.Model(&docs[0]).Updates(map[string]any{"email_bidx": []byte("x"), "email": "other"}).Error)
@@ -601,6 +667,78 @@ func TestIndexBesideOtherTables(t *testing.T) {
 				t.Errorf("%s: %+v", chip, got)
 			}
 		}
+		// The same, by the name that GORM gives it.
+		first := func(tx *gorm.DB) func() ([]IdxOwner, error) {
+			return func() (rows []IdxOwner, err error) { return rows, tx.Find(&rows).Error }
+		}
+		generic := func(target clause.JoinTarget, on func(gorm.JoinBuilder)) func() ([]IdxOwner, error) {
+			return func() ([]IdxOwner, error) {
+				return gorm.G[IdxOwner](db).Joins(target, func(b gorm.JoinBuilder, _, _ clause.Table) error { on(b); return nil }).Find(t.Context())
+			}
+		}
+		for chip, want := range map[string]int{"a": 1, "b": 0} {
+			for name, find := range map[string]func() ([]IdxOwner, error){
+				"Where":             first(db.Joins("First").Where("First.chip", chip)),
+				"Where, list":       first(db.Joins("First").Where("First.chip", []string{chip, "x"})),
+				"map":               first(db.Joins("First").Where(map[string]any{"First.chip": chip})),
+				"Eq":                first(db.Joins("First").Where(clause.Eq{Column: clause.Column{Table: "First", Name: "chip"}, Value: chip})),
+				"Eq by name":        first(db.Joins("First").Where(clause.Eq{Column: "First.chip", Value: chip})),
+				"nested":            first(db.Joins("First").Where(db.Where("First.chip", chip).Where("idx_owners.id > 0"))),
+				"beside another":    first(db.Joins("First").Where("First.chip", chip).Where("name", "1")),
+				"own condition":     first(db.InnerJoins("First", db.Where("chip", chip))),
+				"generics, struct":  generic(clause.InnerJoin.Association("First"), func(b gorm.JoinBuilder) { b.Where(&IdxPet{Chip: chip}) }),
+				"generics, map":     generic(clause.InnerJoin.Association("First"), func(b gorm.JoinBuilder) { b.Where(map[string]any{"chip": chip}) }),
+				"generics, renamed": generic(clause.InnerJoin.Association("First").As("f"), func(b gorm.JoinBuilder) { b.Where("f.chip", chip) }),
+				"generics, Where": func() ([]IdxOwner, error) {
+					return gorm.G[IdxOwner](db).Joins(clause.LeftJoin.Association("First").As("f"), nil).Where(map[string]any{"f.chip": chip}).Find(t.Context())
+				},
+			} {
+				rows, err := find()
+				if err != nil || len(rows) != want || want == 1 && (rows[0].First == nil || rows[0].First.Chip != chip) {
+					t.Errorf("%s, %s: %d rows, %v", name, chip, len(rows), err)
+				}
+			}
+		}
+		var other []IdxOwner
+		ok(t, db.Joins("First").Not(map[string]any{"First.chip": "b"}).Find(&other).Error)
+		if len(other) != 1 || other[0].ID != owners[0].ID {
+			t.Errorf("%+v", other)
+		}
+		ok(t, db.Joins("First").Where("First.chip", nil).Find(&other).Error)
+		if len(other) != 1 || other[0].ID != owners[1].ID {
+			t.Errorf("%+v", other)
+		}
+		ok(t, db.Joins("First").Where("First.chip", "a").Or("name", "2").Order("idx_owners.id").Find(&other).Error)
+		if len(other) != 2 {
+			t.Errorf("%+v", other)
+		}
+		ok(t, db.Model(&IdxOwner{}).Joins("First").Where("First.chip", "a").Count(&n).Error)
+		var chips []string
+		ok(t, db.Model(&IdxOwner{}).Joins("First").Where("First.chip", "a").Pluck("First.chip", &chips).Error)
+		if n != 1 || !slices.Equal(chips, []string{"a"}) {
+			t.Errorf("%d, %v", n, chips)
+		}
+		pets = nil
+		ok(t, db.Joins("IdxOwner").Joins("IdxOwner.First").Where("IdxOwner__First.chip", "a").Where("idx_pets.chip", "b").Find(&pets).Error)
+		if len(pets) != 1 || pets[0].Chip != "b" || pets[0].IdxOwner == nil || pets[0].IdxOwner.First == nil || pets[0].IdxOwner.First.Chip != "a" {
+			t.Errorf("%+v", pets)
+		}
+		for name, tt := range map[string]struct {
+			err  error
+			says string
+		}{
+			"text on a relation":   {db.Joins("First").Where(`? = ?`, clause.Column{Table: "First", Name: "chip"}, "a").Find(&other).Error, `db.Where("First.chip", v)`},
+			"order by a relation":  {db.Joins("First").Order(clause.OrderByColumn{Column: clause.Column{Table: "First", Name: "chip"}}).Find(&other).Error, `db.Where("First.chip", v)`},
+			"text on a table":      {db.Model(&IdxOwner{}).Joins("JOIN idx_pets ON idx_pets.idx_owner_id = idx_owners.id").Where("idx_pets.chip = ?", "a").Find(&other).Error, `db.Where("idx_pets.chip", v)`},
+			"text of a join":       {db.Joins("JOIN idx_pets ON idx_pets.idx_owner_id = idx_owners.id AND idx_pets.chip = ?", "a").Find(&other).Error, `db.Where("idx_pets.chip", v)`},
+			"generics, a subquery": {orError(gorm.G[IdxOwner](db).Joins(clause.InnerJoin.AssociationFrom("First", gorm.G[IdxPet](db).Where("id > 0")).As("f"), func(b gorm.JoinBuilder, _, _ clause.Table) error { b.Where("f.chip", "a"); return nil }).Find(t.Context())), ""},
+		} {
+			if tt.err == nil {
+				t.Errorf("%s: no error", name)
+				continue
+			}
+			fails(t, tt.err, rowseal.ErrCondition, tt.says)
+		}
 		ok(t, db.Model(&owners[0]).Association("Pets").Append(&IdxPet{Chip: "d"}))
 		ok(t, db.Where(&IdxPet{Chip: "d"}).First(&IdxPet{}).Error)
 		pet := IdxPet{ChipBidx: []byte("not mine to say"), Chip: "e", IdxOwnerID: owners[0].ID}
@@ -621,6 +759,8 @@ func TestIndexBesideOtherTables(t *testing.T) {
 		}
 	})
 }
+
+func orError[T any](_ T, err error) error { return err }
 
 // TestIndexKeysAge: they are asked for again, used on through an outage, and not after a refusal.
 func TestIndexKeysAge(t *testing.T) {
