@@ -119,7 +119,9 @@ func (b *branchKeys) findBriefly(ctx context.Context, at branchkey.Slot) ([]bran
 	keys, err := b.find(brief, b.pool(), at)
 	if errors.Is(err, kmskey.ErrShredded) && len(keys) > 0 {
 		// Whoever added one died before it looked. Where this does not succeed the next one tries.
-		_, _ = b.destroy(brief, at.Namespace, at.Tenant)
+		if _, left := b.destroy(brief, at.Namespace, at.Tenant); left != nil {
+			err = fmt.Errorf("%w, and a wrapped key of the tenant's stands in the table yet: %w", err, left)
+		}
 	}
 	return keys, err
 }

@@ -99,7 +99,13 @@ func TestAttackShredsAtOnce(t *testing.T) {
 		}
 		wg.Go(func() {
 			for i := range 60 {
-				_ = s.db.Create(&AtkCase{ID: uint64(1000 + i), Ward: "w", Name: new("x")}).Error // which may be in a deadlock too
+				var err error
+				for try := 0; try == 0 || err != nil && try < 20; try++ { // which may be in a deadlock too
+					err = s.db.Create(&AtkCase{ID: uint64(1000 + i), Ward: "w", Name: new("x")}).Error
+				}
+				if err != nil {
+					t.Errorf("create: %v", err)
+				}
 			}
 		})
 		wg.Wait()

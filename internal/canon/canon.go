@@ -163,7 +163,9 @@ func ParseTyped(s string) (v Value, ok bool) {
 			v = Uint(u)
 		}
 	case "uuid":
-		v, _ = ParseUUID(text)
+		if u, ok := ParseUUID(text); ok {
+			v = u
+		}
 	case "bytes":
 		if b, err := hex.DecodeString(text); err == nil {
 			v = Bytes(b)

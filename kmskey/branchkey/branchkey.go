@@ -417,7 +417,7 @@ func (k *Keys) find(ctx context.Context, at Slot, id string) *answer {
 func (k *Keys) note(at Slot, id, act string, keys []Key, err error, round uint64) *answer {
 	switch {
 	case errors.Is(err, kmskey.ErrShredded):
-		keys, err := k.known.shredded(at, k.now())
+		keys, err := k.known.shredded(at, err, k.now())
 		for _, key := range keys {
 			k.cache.Forget(place{at, key.ID}) // which a transaction may have shown since, in an old snapshot
 		}

@@ -144,9 +144,13 @@ func (n *known) stand(at Slot, id string, keys []Key, now time.Time) {
 	}
 }
 
-// shredded notes that a tenant's keys were destroyed, and gives those that were known, and the error that says so.
-func (n *known) shredded(at Slot, now time.Time) (keys []Key, err error) {
-	err = &destroyed{fmt.Sprintf("tenant %q was shredded", at.Tenant)}
+// shredded notes that a tenant's keys were destroyed, in the words of the table, and gives those that were known, and the error that says so.
+func (n *known) shredded(at Slot, said error, now time.Time) (keys []Key, err error) {
+	what := fmt.Sprintf("tenant %q was shredded", at.Tenant)
+	if said != kmskey.ErrShredded { // which says no more
+		what += ": " + said.Error()
+	}
+	err = &destroyed{what}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	keys = n.keys[at]
