@@ -321,8 +321,8 @@ func (c *change) contextMoved(stmt *gorm.Statement) (bool, error) {
 			if m.Computed() && !s.Keyless(m, c.id) && g.Present(c.value) && !c.contextGiven() && c.plainColumns() {
 				return false, fmt.Errorf("rowseal: update %s: %w: the model computes it, and any column may be part of it; load the row first", m.Describe(c.value), ErrContext)
 			}
-			if s.Keyless(m, c.id) || !g.Present(c.value) || c.count(g) == len(g.Fields) {
-				continue // nothing is sealed under it, or all of it is sealed anew
+			if s.Keyless(m, c.id) || !g.Present(c.value) || c.count(g) == len(g.Fields) && (!writes || c.contextGiven()) {
+				continue // nothing is sealed under it, or all of it is sealed anew, in a context that is known
 			}
 			if writes && !m.Computed() {
 				return false, fmt.Errorf("rowseal: update %s: %w: %s would change, and the row was not loaded; load it, change it and save it",

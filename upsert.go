@@ -111,6 +111,8 @@ func needsLookUp(stmt *gorm.Statement, m *row.Model, conflict clause.OnConflict)
 			return ok && v || !ok && !restricted
 		}
 	}
+	// A foreign key may be part of the context.
+	moves := m.Computed() || slices.ContainsFunc(m.ContextColumns(), written)
 	touched, whole := false, true
 	for _, g := range m.Plan.Groups {
 		n := 0
@@ -123,12 +125,13 @@ func needsLookUp(stmt *gorm.Statement, m *row.Model, conflict clause.OnConflict)
 		some := n > 0 || conflict.UpdateAll || written(g.Column.DBName)
 		key := conflict.UpdateAll || written(g.Column.DBName) && !slices.ContainsFunc(m.ContextColumns(), func(name string) bool { return !written(name) })
 		touched = touched || some
-		whole = whole && (!some || n == len(g.Fields) && key)
+		if some {
+			whole = whole && n == len(g.Fields) && key
+		} else { // the key that it leaves alone is bound to the context that the row has
+			whole = whole && !moves
+		}
 	}
-	if !touched { // a foreign key may be part of the context
-		return m.Computed() || slices.ContainsFunc(m.ContextColumns(), written)
-	}
-	return !(byID && whole)
+	return !(byID && whole) && (touched || moves)
 }
 
 func sameColumns(columns []clause.Column, names []string) bool {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/rowseal/rowseal"
 	"github.com/rowseal/rowseal/kmskey"
@@ -154,6 +155,44 @@ func TestContextColumnOfAnUnloadedRowIsRefused(t *testing.T) {
 					t.Errorf("error %v does not name the column", err)
 				}
 				bodies(t, w, id, "acme", "body", "extra")
+			})
+		}
+	})
+}
+
+// ContextFile has a context of two columns, and two keys that are bound to them.
+type ContextFile struct {
+	ID       uint64
+	TenantID string
+	Region   string
+	Body     string `gorm:"serializer:rowseal"`
+	Phone    string `gorm:"serializer:rowseal" rowseal:"key=PhoneKey"`
+	rowseal.RowKey
+	PhoneKey rowseal.Key `gorm:"column:encrypted_kms_key_phone" json:"-"`
+}
+
+// A statement that replaces what one key seals, or all of it, and knows no more than a part of the context, would leave keys behind that nothing opens.
+func TestContextThatIsWrittenInPartLeavesNoKeyBehind(t *testing.T) {
+	writes := map[string]func(db *gorm.DB, id uint64) error{
+		"update of all fields and one of two columns": func(db *gorm.DB, id uint64) error {
+			return db.Model(&ContextFile{ID: id}).Updates(map[string]any{"region": "us", "body": "other", "phone": "other"}).Error
+		},
+		"upsert of one of two keys": func(db *gorm.DB, id uint64) error {
+			columns := clause.AssignmentColumns([]string{"tenant_id", "region", "body", "encrypted_kms_key"})
+			return db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoUpdates: columns}).
+				Create(&ContextFile{ID: id, TenantID: "other", Region: "us", Body: "other", Phone: "other"}).Error
+		},
+	}
+	each(t, func(t *testing.T, kind string) {
+		for how, write := range writes {
+			t.Run(how, func(t *testing.T) {
+				w := opened(t, kind, rowseal.Model{Value: &ContextFile{}, Context: rowseal.Columns("tenant_id", "region")})
+				f := ContextFile{TenantID: "acme", Region: "eu", Body: "body", Phone: "phone"}
+				ok(t, w.db.Create(&f).Error)
+				fails(t, write(w.db, f.ID), rowseal.ErrContext, "load it")
+				if now := load[ContextFile](t, w.db, f.ID); now.TenantID != "acme" || now.Region != "eu" || now.Body != "body" || now.Phone != "phone" {
+					t.Errorf("the row holds %q, %q, %q, %q", now.TenantID, now.Region, now.Body, now.Phone)
+				}
 			})
 		}
 	})
