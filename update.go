@@ -46,6 +46,7 @@ type regroup struct {
 	origin *row.State    // what the row had
 	writes bool          // the key column is in the SET
 	moved  bool          // the statement moves the row's context
+	absent bool          // the struct does not have the group, so that the row must not have it either
 	added  bool          // state has a data key more than the row had, which nobody opened
 	pin    *pin          // the context that the row must still have; nil where the key is not written
 	expect *keyCondition // the key that the row must still have; nil for none
@@ -321,7 +322,7 @@ func (c *change) contextMoved(stmt *gorm.Statement) (bool, error) {
 			if m.Computed() && !s.Keyless(m, c.id) && g.Present(c.value) && !c.contextGiven() && c.plainColumns() {
 				return false, fmt.Errorf("rowseal: update %s: %w: the model computes it, and any column may be part of it; load the row first", m.Describe(c.value), ErrContext)
 			}
-			if s.Keyless(m, c.id) || !g.Present(c.value) || c.count(g) == len(g.Fields) && (!writes || c.contextGiven()) {
+			if s.Keyless(m, c.id) || !g.Present(c.before) || c.count(g) == len(g.Fields) && (!writes || c.contextGiven()) {
 				continue // nothing is sealed under it, or all of it is sealed anew, in a context that is known
 			}
 			if writes && !m.Computed() {
@@ -358,7 +359,12 @@ func refuseOr(stmt *gorm.Statement) error {
 
 // rekey finds the key for every touched group, and for every group where the context moved.
 func (c *change) rekey(stmt *gorm.Statement, touched []*row.Group, moved bool) error {
+	serves := slices.ContainsFunc(c.model.Plan.Groups, func(g *row.Group) bool { return g.State(c.value).Serves(c.model, c.id) })
 	for _, g := range c.model.Plan.Groups {
+		if !g.Present(c.before) && (moved || c.pinned && !serves) {
+			c.groups = append(c.groups, &regroup{group: g, absent: true, expect: &keyCondition{column: g.Column.DBName}})
+			continue
+		}
 		if !moved && !slices.Contains(touched, g) && !(c.pinned && g.State(c.value).Text() != "") {
 			continue
 		}
@@ -888,6 +894,10 @@ func (p *Plugin) retry(db *gorm.DB, c *change) error {
 		}
 		if r.expect == nil {
 			continue
+		}
+		if r.absent && text != "" {
+			return fmt.Errorf("rowseal: update %s, column %s: %w: the struct that it is embedded in is nil, the row has a key there, and %s would change; load the row, and change it with the struct in place",
+				c.model.Describe(c.value), r.group.Column.DBName, ErrContext, strings.Join(c.model.ContextColumns(), ", "))
 		}
 		if stored.IsValid() && text == r.expect.text && r.pin != nil && r.writes && !c.samePin(r, stored) {
 			return fmt.Errorf("rowseal: update %s: %w, or its context was; load the row and try again", c.model.Describe(c.value), ErrStaleKey)

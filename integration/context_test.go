@@ -171,6 +171,49 @@ type ContextFile struct {
 	PhoneKey rowseal.Key `gorm:"column:encrypted_kms_key_phone" json:"-"`
 }
 
+// ContextHouse has a key in a struct that is not there for every row.
+type ContextHouse struct {
+	ID       uint64
+	TenantID string
+	Street   string   `gorm:"serializer:rowseal"`
+	Home     *KeysOwn `gorm:"embedded;embeddedPrefix:home_"`
+	rowseal.RowKey
+}
+
+// A struct without an embedded one says nothing of the key that the row may have there.
+func TestContextDoesNotMoveFromUnderAKeyThatTheStructLacks(t *testing.T) {
+	writes := map[string]func(db *gorm.DB, id uint64) error{
+		"not loaded": func(db *gorm.DB, id uint64) error {
+			return db.Model(&ContextHouse{ID: id}).Updates(map[string]any{"tenant_id": "other", "street": "other"}).Error
+		},
+		"loaded, and set to nil": func(db *gorm.DB, id uint64) error {
+			var h ContextHouse
+			db.Take(&h, id)
+			h.TenantID, h.Home = "other", nil
+			return db.Save(&h).Error
+		},
+	}
+	each(t, func(t *testing.T, kind string) {
+		for how, write := range writes {
+			t.Run(how, func(t *testing.T) {
+				w := opened(t, kind, tenants(&ContextHouse{}))
+				h := ContextHouse{TenantID: "acme", Street: "street", Home: &KeysOwn{Street: "home"}}
+				ok(t, w.db.Create(&h).Error)
+				fails(t, write(w.db, h.ID), rowseal.ErrContext, "home_key", "load the row")
+				if now := load[ContextHouse](t, w.db, h.ID); now.TenantID != "acme" || now.Street != "street" || now.Home == nil || now.Home.Street != "home" {
+					t.Errorf("the row holds %q, %q, %v", now.TenantID, now.Street, now.Home)
+				}
+				without := ContextHouse{TenantID: "acme", Street: "street"}
+				ok(t, w.db.Create(&without).Error)
+				ok(t, write(w.db, without.ID))
+				if now := load[ContextHouse](t, w.db, without.ID); now.TenantID != "other" || now.Home != nil {
+					t.Errorf("the row without it holds %q, %v", now.TenantID, now.Home)
+				}
+			})
+		}
+	})
+}
+
 // A statement that replaces what one key seals, or all of it, and knows no more than a part of the context, would leave keys behind that nothing opens.
 func TestContextThatIsWrittenInPartLeavesNoKeyBehind(t *testing.T) {
 	writes := map[string]func(db *gorm.DB, id uint64) error{
