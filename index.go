@@ -49,27 +49,42 @@ func (p *Plugin) filled(stmt *gorm.Statement, m *row.Model, x *row.Index) error 
 	return fmt.Errorf("rowseal: index %s: %w; call rotation.FillIndexes", x.Place(), ErrIndexIncomplete)
 }
 
-// indexValue is the index of a Go value.
-func (p *Plugin) indexValue(stmt *gorm.Statement, m *row.Model, x *row.Index, plain any) (*row.IndexValue, error) {
+// indexValue is the index of a Go value in a row of the tenant.
+func (p *Plugin) indexValue(stmt *gorm.Statement, m *row.Model, x *row.Index, tenant string, plain any) (*row.IndexValue, error) {
 	keys, err := p.indexKeys(stmt, m)
 	if err != nil {
 		return nil, err
 	}
-	return keys.Value(x, plain)
+	return keys.Value(x, tenant, plain)
 }
 
-// indexOf is what is written to an index column beside a value of its field. nil is NULL.
-func (p *Plugin) indexOf(stmt *gorm.Statement, m *row.Model, x *row.Index, value any) (any, error) {
+// indexOf is what is written to an index column beside a value of its field, in a row of the tenant. nil is NULL.
+func (p *Plugin) indexOf(stmt *gorm.Statement, m *row.Model, x *row.Index, value any, tenant func(*row.Value) (string, error)) (any, error) {
 	switch v := value.(type) {
 	case nil:
 		return nil, nil
 	case *byKey: // one value for many rows, each under its own key
-		return p.indexOf(stmt, m, x, v.values[0])
+		if !x.Tenant {
+			return p.indexOf(stmt, m, x, v.values[0], tenant)
+		}
+		by := &byKey{column: x.Column, group: v.group, texts: v.texts}
+		for _, one := range v.values {
+			sum, err := p.indexOf(stmt, m, x, one, tenant)
+			if err != nil {
+				return nil, err
+			}
+			by.sums = append(by.sums, sum)
+		}
+		return by, nil
 	case *row.Value:
 		if v.Null() {
 			return nil, nil
 		}
-		return p.indexValue(stmt, m, x, v.Plain())
+		of, err := tenant(v)
+		if err != nil {
+			return nil, err
+		}
+		return p.indexValue(stmt, m, x, of, v.Plain())
 	case row.Poison:
 		return v, nil // a dry run
 	}
@@ -82,6 +97,10 @@ func (p *Plugin) indexRows(stmt *gorm.Statement, m *row.Model, values clause.Val
 	for i, v := range out.Values {
 		out.Values[i] = slices.Clip(v)
 	}
+	tenantAt := -1
+	if f := m.TenantColumn(); f != nil {
+		tenantAt = slices.IndexFunc(values.Columns, func(c clause.Column) bool { return columnName(c.Name) == columnName(f.DBName) })
+	}
 	for at, column := range values.Columns {
 		f := m.Plan.Lookup(column.Name)
 		if f == nil {
@@ -90,7 +109,16 @@ func (p *Plugin) indexRows(stmt *gorm.Statement, m *row.Model, values clause.Val
 		for _, x := range f.Indexes {
 			out.Columns = append(out.Columns, clause.Column{Name: x.Column})
 			for i, v := range values.Values {
-				sum, err := p.indexOf(stmt, m, x, v[at])
+				// By what the statement writes: before the database has given the row an id, its key is bound to nothing yet.
+				sum, err := p.indexOf(stmt, m, x, v[at], func(*row.Value) (string, error) {
+					switch {
+					case !x.Tenant:
+						return "", nil
+					case tenantAt < 0:
+						return "", fmt.Errorf("rowseal: index %s: %w: the statement lacks column %q", x.Place(), ErrContext, m.TenantColumn().DBName)
+					}
+					return m.TenantOf(stmt.Context, x, v[tenantAt])
+				})
 				if err != nil {
 					return values, err
 				}
@@ -101,21 +129,34 @@ func (p *Plugin) indexRows(stmt *gorm.Statement, m *row.Model, values clause.Val
 	return out, nil
 }
 
-// indexSet adds index columns to the SET of an UPDATE.
+// indexSet adds index columns to the SET of an UPDATE, each behind its field: MySQL sees in one assignment what those before it did, and keys, by which rows are told apart, come last.
 func (p *Plugin) indexSet(stmt *gorm.Statement, m *row.Model, set clause.Set) (clause.Set, error) {
-	out := slices.Clip(set)
+	out := make(clause.Set, 0, 2*len(set))
+	add := func(x *row.Index, value any) {
+		out = append(out, clause.Assignment{Column: clause.Column{Name: x.Column}, Value: value})
+		lookOf(stmt).admit(m, columnName(x.Column))
+	}
 	for _, a := range set {
+		out = append(out, a)
 		f := m.Plan.Lookup(a.Column.Name)
 		if f == nil {
 			continue
 		}
 		for _, x := range f.Indexes {
-			sum, err := p.indexOf(stmt, m, x, a.Value)
+			sum, err := p.indexOf(stmt, m, x, a.Value, func(v *row.Value) (string, error) { return v.State().TenantFor(x) })
 			if err != nil {
 				return set, err
 			}
-			out = append(out, clause.Assignment{Column: clause.Column{Name: x.Column}, Value: sum})
-			lookOf(stmt).admit(m, columnName(x.Column))
+			add(x, sum)
+		}
+	}
+	if c, ok := kept[change](stmt.DB); ok && c.model == m {
+		for _, r := range c.groups {
+			for _, k := range r.carried {
+				for _, sum := range k.sums {
+					add(sum.Index(), sum)
+				}
+			}
 		}
 	}
 	return out, nil

@@ -255,6 +255,11 @@ func (a *many) paginate(rows []*member) (pages [][]*member) {
 	for _, as := range a.set {
 		if v, sealed := as.Value.(*row.Value); sealed && !v.Null() {
 			vars += 2
+			for _, x := range v.Field().Indexes {
+				if x.Tenant {
+					vars += 2
+				}
+			}
 		}
 	}
 	for _, fresh := range a.fresh {
@@ -410,6 +415,7 @@ type byKey struct {
 	texts  []any
 	values []*row.Value    // of a sealed column
 	keys   []*row.KeyValue // of the key column
+	sums   []any           // of the column of an index, where rows may have other tenants
 }
 
 // value is the expression, and for a row without a key the value itself: such a row has a page of its own.
@@ -426,7 +432,7 @@ func (v *byKey) value() any {
 
 // of reports that every value is one for the field.
 func (v *byKey) of(f *row.Field) bool {
-	return v.keys == nil && !slices.ContainsFunc(v.values, func(one *row.Value) bool { return one.Field() != f })
+	return v.keys == nil && v.sums == nil && !slices.ContainsFunc(v.values, func(one *row.Value) bool { return one.Field() != f })
 }
 
 func (v *byKey) seal() error {
@@ -451,9 +457,12 @@ func (v *byKey) Build(b clause.Builder) {
 		_, _ = stmt.WriteString(" WHEN ")
 		stmt.AddVar(stmt, text)
 		_, _ = stmt.WriteString(" THEN ")
-		if v.keys != nil {
+		switch {
+		case v.keys != nil:
 			stmt.AddVar(stmt, v.keys[i])
-		} else {
+		case v.sums != nil:
+			stmt.AddVar(stmt, v.sums[i])
+		default:
 			stmt.AddVar(stmt, v.values[i])
 		}
 	}

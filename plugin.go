@@ -77,6 +77,10 @@ type Model struct {
 
 	// Contexts declares the context of single key versions, so that a change of context is a new version. Defaults to Context.
 	Contexts map[int]Context
+
+	// Tenant names the column of Context that tells tenants apart, for indexes whose tag says tenant. Settle it before the first of them: indexes of another
+	// column's values find nothing, until rotation.FillIndexes with Config.All has made them anew. Defaults to the only column of Context.
+	Tenant string
 }
 
 const (
@@ -236,7 +240,7 @@ func (p *Plugin) bind(db *gorm.DB, value any) (*row.Model, error) {
 	if p.config.WriteOnly {
 		keys = keys.WriteOnly()
 	}
-	return row.Bind(plan, row.Options{Cache: p.cache, Name: m.Name, Context: m.Context, Contexts: m.Contexts, Keys: keys, Limit: p.config.MaxCalls, WriteOnly: p.config.WriteOnly, Dialect: db.Dialector.Name()})
+	return row.Bind(plan, row.Options{Cache: p.cache, Name: m.Name, Context: m.Context, Contexts: m.Contexts, Tenant: m.Tenant, Keys: keys, Limit: p.config.MaxCalls, WriteOnly: p.config.WriteOnly, Dialect: db.Dialector.Name()})
 }
 
 // Knows is how a model's own guard asks for the plugin; it is not for applications.

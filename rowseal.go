@@ -83,6 +83,8 @@ var (
 	ErrNarrowIndex = row.ErrNarrowIndex
 	// ErrIndexMismatch: a row was found by the index of a value that it does not have.
 	ErrIndexMismatch = row.ErrIndexMismatch
+	// ErrTenant: a condition by an index of which each tenant has one, and nothing beside it says whose.
+	ErrTenant = row.ErrTenant
 	// ErrStaleKey: another writer changed the row's key while it was being written. Load the row and try again.
 	ErrStaleKey = row.ErrStaleKey
 	// ErrNotLoaded: a field's value is not in memory: it was not selected, or could not be opened.

@@ -92,11 +92,12 @@ func holdsEq(exprs []clause.Expression) bool {
 }
 
 // searched is a copy of conditions in which those on sealed fields with an index are conditions on the index. The statement's own stay what they are: GORM reads them for
-// FirstOrCreate. With narrow, what they find is held to the values sought before anybody sees it, as far as every row must meet them.
-func (p *Plugin) searched(stmt *gorm.Statement, exprs []clause.Expression, narrow bool) (out []clause.Expression, changed bool, err error) {
+// FirstOrCreate. With narrow, what they find is held to the values sought before anybody sees it, as far as every row must meet them. around has what
+// says of which tenants the rows are.
+func (p *Plugin) searched(stmt *gorm.Statement, exprs []clause.Expression, narrow bool, around surroundings) (out []clause.Expression, changed bool, err error) {
 	narrow = narrow && !alternatives(exprs)
 	for i, e := range exprs {
-		next, other, err := p.searchedOne(stmt, e, narrow)
+		next, other, err := p.searchedOne(stmt, e, narrow, around)
 		if err != nil {
 			return nil, false, err
 		}
@@ -128,7 +129,7 @@ func alternatives(exprs []clause.Expression) bool {
 
 var loose = regexp.MustCompile(`(?i)\b(or|xor)\b|\|\|`)
 
-func (p *Plugin) searchedOne(stmt *gorm.Statement, e clause.Expression, narrow bool) (instead clause.Expression, changed bool, err error) {
+func (p *Plugin) searchedOne(stmt *gorm.Statement, e clause.Expression, narrow bool, around surroundings) (instead clause.Expression, changed bool, err error) {
 	switch e := e.(type) {
 	case clause.Eq:
 		by, marked := byMain, false
@@ -141,7 +142,7 @@ func (p *Plugin) searchedOne(stmt *gorm.Statement, e clause.Expression, narrow b
 			}
 			e.Column, marked = c, true
 		}
-		sums, err := p.sums(stmt, e.Column, e.Value, by, narrow)
+		sums, err := p.sums(stmt, e.Column, e.Value, by, narrow, around)
 		switch {
 		case err != nil:
 			return nil, false, err
@@ -156,7 +157,7 @@ func (p *Plugin) searchedOne(stmt *gorm.Statement, e clause.Expression, narrow b
 		}
 		return clause.Eq{Column: sums.column, Value: sums.values[0]}, true, nil
 	case clause.Neq:
-		sums, err := p.sums(stmt, e.Column, e.Value, byMain, false)
+		sums, err := p.sums(stmt, e.Column, e.Value, byMain, false, around)
 		switch {
 		case err != nil || sums == nil:
 			return nil, false, err
@@ -167,29 +168,32 @@ func (p *Plugin) searchedOne(stmt *gorm.Statement, e clause.Expression, narrow b
 		}
 		return clause.Neq{Column: sums.column, Value: sums.values[0]}, true, nil
 	case clause.IN:
-		sums, err := p.sums(stmt, e.Column, e.Values, byMain, narrow)
+		sums, err := p.sums(stmt, e.Column, e.Values, byMain, narrow, around)
 		if err != nil || sums == nil {
 			return nil, false, err
 		}
 		return clause.IN{Column: sums.column, Values: sums.values}, true, nil
 	case clause.AndConditions:
-		if inner, changed, err := p.searched(stmt, e.Exprs, narrow); changed || err != nil {
+		if inner, changed, err := p.searched(stmt, e.Exprs, narrow, around.and(e.Exprs)); changed || err != nil {
 			return clause.AndConditions{Exprs: inner}, changed, err
 		}
 	case clause.OrConditions:
-		if inner, changed, err := p.searched(stmt, e.Exprs, false); changed || err != nil {
+		if len(e.Exprs) == 1 { // more have OR between them
+			around = around.and(e.Exprs)
+		}
+		if inner, changed, err := p.searched(stmt, e.Exprs, false, around); changed || err != nil {
 			return clause.OrConditions{Exprs: inner}, changed, err
 		}
 	case clause.NotConditions:
-		if inner, changed, err := p.searched(stmt, e.Exprs, false); changed || err != nil {
+		if inner, changed, err := p.searched(stmt, e.Exprs, false, around); changed || err != nil {
 			return clause.NotConditions{Exprs: inner}, changed, err
 		}
 	case clause.Where:
-		if inner, changed, err := p.searched(stmt, e.Exprs, narrow); changed || err != nil {
+		if inner, changed, err := p.searched(stmt, e.Exprs, narrow, around.and(e.Exprs)); changed || err != nil {
 			return clause.Where{Exprs: inner}, changed, err
 		}
 	case bracketed:
-		if inner, changed, err := p.searchedOne(stmt, e.Expression, false); changed || err != nil {
+		if inner, changed, err := p.searchedOne(stmt, e.Expression, false, around); changed || err != nil {
 			return bracketed{inner}, changed, err
 		}
 	}
@@ -563,7 +567,7 @@ type sought struct {
 
 // sums are the indexes of the values that a column is compared with; nil where the condition stays what it is, because it is none on an index, or asks for NULL, or for what only the
 // database knows.
-func (p *Plugin) sums(stmt *gorm.Statement, column, value any, by string, narrow bool) (*sought, error) {
+func (p *Plugin) sums(stmt *gorm.Statement, column, value any, by string, narrow bool, around surroundings) (*sought, error) {
 	found, err := p.indexedBy(stmt, column, by)
 	if err != nil || found == nil || ofDatabase(value) || value == nil {
 		return nil, err
@@ -573,11 +577,8 @@ func (p *Plugin) sums(stmt *gorm.Statement, column, value any, by string, narrow
 	}
 	f, out := found.index.Field, &sought{column: found.column}
 	values := []any{value}
-	if v := reflect.ValueOf(value); isList(v) && !isOne(value) {
-		values, out.list = make([]any, v.Len()), true
-		for i := range values {
-			values[i] = v.Index(i).Interface()
-		}
+	if isList(reflect.ValueOf(value)) && !isOne(value) {
+		values, out.list = alternativesOf(value), true
 	}
 	plains := make([]any, len(values))
 	for i, v := range values {
@@ -599,25 +600,31 @@ func (p *Plugin) sums(stmt *gorm.Statement, column, value any, by string, narrow
 	if out.null {
 		return out, nil
 	}
-	out.values = make([]any, len(values))
-	if stmt.DB.DryRun && !isSubQuery(stmt.DB) {
-		for i := range values {
-			out.values[i] = dryValue(found.model, found.index.Column)
-		}
-		return out, nil
-	}
-	if err := p.filled(stmt, found.model, found.index); err != nil {
+	tenants, err := p.tenants(stmt, found, around)
+	if err != nil {
 		return nil, err
 	}
-	for i, plain := range plains {
-		if plain == nil {
-			continue // NULL in a list
-		}
-		sum, err := p.indexValue(stmt, found.model, found.index, plain)
-		if err != nil {
+	out.list = out.list || len(tenants) != 1
+	dry := stmt.DB.DryRun && !isSubQuery(stmt.DB)
+	if !dry {
+		if err := p.filled(stmt, found.model, found.index); err != nil {
 			return nil, err
 		}
-		out.values[i] = sum
+	}
+	out.values = make([]any, 0, len(tenants)*len(plains))
+	for _, tenant := range tenants {
+		for _, plain := range plains {
+			var sum any
+			switch {
+			case dry:
+				sum = dryValue(found.model, found.index.Column)
+			case plain != nil: // NULL in a list stays it
+				if sum, err = p.indexValue(stmt, found.model, found.index, tenant, plain); err != nil {
+					return nil, err
+				}
+			}
+			out.values = append(out.values, sum)
+		}
 	}
 	return out, nil
 }

@@ -51,6 +51,8 @@ type regroup struct {
 	pin    *pin          // the context that the row must still have; nil where the key is not written
 	expect *keyCondition // the key that the row must still have; nil for none
 	values []*row.Value  // sealed in this statement
+
+	carried []*carried // not sealed in it, and with indexes of the tenant that the row leaves
 }
 
 // keyCondition is "key column = what we hold" or "key column IS NULL". It is part of WHERE, so that a row that another writer gave a
@@ -409,6 +411,9 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved bool) error {
 		}
 		if moved {
 			next, err := m.Rewrapped(ctx, r.state, r.group, c.after)
+			if err == nil {
+				err = c.carry(stmt, r, next)
+			}
 			if err != nil {
 				return err
 			}
@@ -726,6 +731,9 @@ func (c *change) narrow(stmt *gorm.Statement) {
 		if r.writes && r.expect == nil {
 			exprs = append(exprs, &unshredded{r.group.Column.DBName})
 		}
+		for _, k := range r.carried {
+			exprs = append(exprs, k)
+		}
 	}
 	where := stmt.Clauses["WHERE"]
 	where.Name, where.Expression = "WHERE", clause.Where{Exprs: exprs}
@@ -742,7 +750,7 @@ func (c *change) widen(stmt *gorm.Statement) {
 	exprs := make([]clause.Expression, 0, len(w.Exprs))
 	for _, e := range w.Exprs {
 		switch e := e.(type) {
-		case *keyCondition, *pin, *unshredded:
+		case *keyCondition, *pin, *unshredded, *carried:
 		case bracketed:
 			exprs = append(exprs, e.Expression)
 		default:
@@ -901,6 +909,14 @@ func (p *Plugin) retry(db *gorm.DB, c *change) error {
 		}
 		if stored.IsValid() && text == r.expect.text && r.pin != nil && r.writes && !c.samePin(r, stored) {
 			return fmt.Errorf("rowseal: update %s: %w, or its context was; load the row and try again", c.model.Describe(c.value), ErrStaleKey)
+		}
+		if stored.IsValid() && text == r.expect.text {
+			switch same, err := c.carriedAlong(stmt, r); {
+			case err != nil:
+				return fmt.Errorf("rowseal: update %s: read the fields again: %w", c.model.Describe(c.value), err)
+			case !same:
+				return fmt.Errorf("rowseal: update %s: %w, or a field was whose index is the tenant's own; load the row and try again", c.model.Describe(c.value), ErrStaleKey)
+			}
 		}
 		if !stored.IsValid() || text == r.expect.text {
 			continue // the row is gone, or another condition left it out

@@ -206,7 +206,7 @@ func targetValues(stmt *gorm.Statement, m *row.Model, target []*schema.Field, v 
 	for _, f := range target {
 		if x := m.Plan.LookupIndex(f.DBName); x != nil {
 			plain, _ := x.Field.Column.ValueOf(ctx, v)
-			sum, err := stmt.DB.Plugins[row.PluginName].(*Plugin).indexOf(stmt, m, x, plain)
+			sum, err := stmt.DB.Plugins[row.PluginName].(*Plugin).indexOf(stmt, m, x, plain, func(*row.Value) (string, error) { return m.TenantFor(x, v) })
 			if err != nil {
 				return nil, "", err
 			}

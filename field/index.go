@@ -11,7 +11,9 @@ import (
 	"hash"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/rowseal/rowseal/internal/canon"
@@ -39,6 +41,9 @@ type IndexPlace struct {
 	// Bits is how much of the hash is kept, 1 to [MaxBits]; 0 is all of [IndexSize] bytes. A narrower index has values share an entry that are not equal, so that it
 	// tells less: see docs/threat-model.md. It can keep nothing unique.
 	Bits int
+
+	// Tenants has equal values of two tenants have different indexes: the place's own key computes none, and [IndexKey.Tenant] gives the one that does.
+	Tenants bool
 }
 
 // MaxBits is the widest of the narrower indexes. With more, no two values of a table would meet, which is what all bits are for.
@@ -56,10 +61,17 @@ type IndexKey struct {
 
 type indexState struct {
 	place  IndexPlace
-	size   int                 // bytes that are kept
-	mask   byte                // of the last one
-	fold   func(string) string // nil for none
-	hashes sync.Pool           // of *indexHash, keyed: a new one hashes two blocks of key first
+	root   []byte                         // of the tenants' keys; nil for a key that computes indexes
+	last   atomic.Pointer[tenantIndexKey] // the tenant that was asked for last, which is mostly the next one
+	size   int                            // bytes that are kept
+	mask   byte                           // of the last one
+	fold   func(string) string            // nil for none
+	hashes sync.Pool                      // of *indexHash, keyed: a new one hashes two blocks of key first
+}
+
+type tenantIndexKey struct {
+	tenant string
+	key    *IndexKey
 }
 
 type indexHash struct {
@@ -87,7 +99,11 @@ func NewIndexKey(root []byte, p IndexPlace, own Functions) (*IndexKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	info := canon.Append(canon.AppendText(nil, "rowseal/index-key"), canon.Uint(suiteAESGCM))
+	label := "rowseal/index-key"
+	if p.Tenants {
+		label = "rowseal/tenant-index-keys" // else a value's hash under the one key could be a tenant's key under the other
+	}
+	info := canon.Append(canon.AppendText(nil, label), canon.Uint(suiteAESGCM))
 	for _, name := range []string{p.Namespace, p.Model, p.Field, p.Name} {
 		info = canon.AppendText(info, name)
 	}
@@ -107,8 +123,32 @@ func NewIndexKey(root []byte, p IndexPlace, own Functions) (*IndexKey, error) {
 	if p.Bits != 0 {
 		s.size, s.mask = (p.Bits+7)/8, 0xFF<<((8-p.Bits%8)%8)
 	}
-	s.hashes.New = func() any { return &indexHash{Hash: hmac.New(sha256.New, sub)} }
+	if p.Tenants {
+		s.root = sub
+	} else {
+		s.hashes.New = func() any { return &indexHash{Hash: hmac.New(sha256.New, sub)} }
+	}
 	return &IndexKey{s}, nil
+}
+
+// Tenant is the key of one tenant's indexes, where the place has Tenants. Any text is a tenant, the empty one too.
+func (k *IndexKey) Tenant(tenant string) (*IndexKey, error) {
+	s := k.state
+	if s.root == nil {
+		return nil, errors.New("field: the key of one tenant's indexes: the place has no tenants, or the key is a tenant's already")
+	}
+	if last := s.last.Load(); last != nil && last.tenant == tenant {
+		return last.key, nil
+	}
+	sub, err := hkdf.Expand(sha256.New, s.root, string(canon.AppendText(canon.AppendText(nil, "rowseal/tenant-index-key"), tenant)), KeySize)
+	if err != nil {
+		return nil, fmt.Errorf("field: derive the key of a tenant's indexes: %w", err)
+	}
+	own := &indexState{place: s.place, fold: s.fold, size: s.size, mask: s.mask}
+	own.hashes.New = func() any { return &indexHash{Hash: hmac.New(sha256.New, sub)} }
+	last := &tenantIndexKey{strings.Clone(tenant), &IndexKey{own}}
+	s.last.Store(last)
+	return last.key, nil
 }
 
 // Place is what the key's indexes are of.
@@ -134,7 +174,10 @@ func (k *IndexKey) Append(dst, plaintext []byte) ([]byte, error) {
 // AppendWhole appends [IndexSize] bytes whatever the place's bits are: by them, values are told apart that share a narrower index. They are compared in memory, and are
 // not for storing.
 func (k *IndexKey) AppendWhole(dst, plaintext []byte) ([]byte, error) {
-	if len(plaintext) == 0 {
+	switch {
+	case k.state.root != nil:
+		return nil, errors.New("field: an index of a place with tenants, and no tenant is given")
+	case len(plaintext) == 0:
 		return nil, fmt.Errorf("%w: it has no kind", ErrIndex)
 	}
 	kind, payload := plaintext[0], plaintext[1:]

@@ -88,6 +88,42 @@ func TestIndexKey(t *testing.T) {
 	}
 }
 
+// TestIndexKey_of_a_tenant: a place with tenants gives no index without one, and each the same one whoever asked in between.
+func TestIndexKey_of_a_tenant(t *testing.T) {
+	p := emailIndex
+	p.Tenants, p.Bits = true, 12
+	all := indexKey(t, dekBytes, p)
+	if out, err := all.Append(nil, []byte("\x01a")); err == nil || out != nil {
+		t.Errorf("without a tenant: %x, %v", out, err)
+	}
+	if _, err := indexKey(t, dekBytes, emailIndex).Tenant("acme"); err == nil {
+		t.Error("a place without tenants has the key of one")
+	}
+	first := map[string]string{}
+	for range 3 {
+		for _, tenant := range []string{"acme", "other", ""} {
+			k, err := all.Tenant(tenant)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := k.Tenant(tenant); err == nil {
+				t.Error("the key of a tenant has tenants")
+			}
+			if k.Size() != 2 || k.Place() != p {
+				t.Errorf("%d bytes, %+v", k.Size(), k.Place())
+			}
+			whole, err := k.AppendWhole(nil, []byte("\x01a"))
+			if err != nil || first[tenant] != "" && first[tenant] != string(whole) {
+				t.Errorf("tenant %q: %x, then %x, %v", tenant, first[tenant], whole, err)
+			}
+			first[tenant] = string(whole)
+		}
+	}
+	if first["acme"] == first["other"] || first["acme"] == first[""] {
+		t.Errorf("%q", first)
+	}
+}
+
 // TestIndexKey_is_of_one_place: whatever differs, equal values have other indexes.
 func TestIndexKey_is_of_one_place(t *testing.T) {
 	places := map[string]field.IndexPlace{}
@@ -121,6 +157,14 @@ func TestIndexKey_is_of_one_place(t *testing.T) {
 	}
 	for name, p := range places {
 		add(name, indexKey(t, dekBytes, p))
+		p.Tenants = true
+		for _, tenant := range []string{"", "1", "lower", "acme", "acme\x00"} {
+			k, err := indexKey(t, dekBytes, p).Tenant(tenant)
+			if err != nil {
+				t.Fatal(err)
+			}
+			add(name+" of tenant "+tenant, k)
+		}
 	}
 	add("another key", indexKey(t, bytes.Repeat([]byte{9}, 32), emailIndex))
 	if k := indexKey(t, dekBytes, emailIndex); k.Place() != emailIndex {

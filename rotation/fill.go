@@ -114,7 +114,9 @@ func (j *job) fills(ctx context.Context, only []string) (err error) {
 	j.reading = j.model.Reading(j.owned)
 	whole := j.reading.Whole().Indexed(j.indexes)
 	t := &j.walker.Task
-	t.Table.Pins = nil // an index depends on its field alone
+	if !slices.ContainsFunc(j.indexes, func(x *row.Index) bool { return x.Tenant }) {
+		t.Table.Pins = nil // an index depends on its field alone
+	}
 	t.Read, t.Writes, t.Beside, t.Row, t.Change = whole.Columns(), j.columns, beside, reader(whole, false), j.fill
 	return nil
 }
@@ -177,7 +179,7 @@ func (j *job) filled(ctx context.Context, read *row.Read) (out walk.Result, err 
 				if x.Field != f {
 					continue
 				}
-				sum, err := j.sums.Sum(x, plaintext)
+				sum, err := j.model.Sum(j.sums, x, read.Value, plaintext)
 				if err != nil {
 					return err
 				}

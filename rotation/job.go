@@ -98,7 +98,7 @@ func bind(ctx context.Context, db *gorm.DB, model any, keys *kmskey.Keyring) (*r
 		}
 	}
 	if keys != nil {
-		return row.Bind(plan, row.Options{Name: reg.Name, Context: reg.Context, Contexts: reg.Contexts, Keys: keys})
+		return row.Bind(plan, row.Options{Name: reg.Name, Context: reg.Context, Contexts: reg.Contexts, Tenant: reg.Tenant, Keys: keys})
 	}
 	if !installed {
 		return nil, fmt.Errorf("rotation: model %s: %w; call db.Use(plugin) first, or set Config.Keys", stmt.Schema.Name, row.ErrNoPlugin)

@@ -154,7 +154,7 @@ func (j *job) authenticate(ctx context.Context, key walk.Key, read *row.Read) (*
 				if x.Field != f {
 					continue
 				}
-				switch sum, err := j.sums.Sum(x, plaintext); {
+				switch sum, err := j.model.Sum(j.sums, x, read.Value, plaintext); {
 				case err != nil || !bytes.Equal(sum, read.Sums[n]):
 					stale = append(stale, Failure{key.Display(), x.Column, "index", env.Version(), cmp.Or(err, row.ErrIndexMismatch).Error()})
 				case sum != nil:

@@ -32,6 +32,8 @@ var (
 	ErrIndexIncomplete = errors.New("rows have the field and not its index, so that a search would pass over them")
 	// ErrIndexMismatch: a row was found by an index that is not its value's.
 	ErrIndexMismatch = errors.New("its blind index is not that of its value (altered, or written by a program without the index); save the field again to mend it, or all of them by rotation.FillIndexes with Config.All")
+	// ErrTenant: a condition by an index of which each tenant has one, and nothing beside it says whose.
+	ErrTenant = errors.New("each tenant has an index of its own, and no condition beside this one says whose to look at")
 	// ErrStaleKey: another writer changed the row's key while it was being written. Load the row and try again.
 	ErrStaleKey = errors.New("the row's key was changed by another writer")
 	// ErrNotLoaded: a field's value is not in memory: it was not selected, or could not be opened.

@@ -25,10 +25,11 @@ type Index struct {
 	Field      *Field
 	Terms      string // what the tag says of it, behind index= or unique=; "" for nothing
 	Column     string
-	Unique     bool
+	Unique     bool // within the tenant, where it has Tenant
 	Expression field.Expression
-	Bits       int // 0 for all
-	Version    int // of its key
+	Tenant     bool // equal values of two tenants have different hashes
+	Bits       int  // 0 for all
+	Version    int  // of its key
 }
 
 // Place names the index in errors: "Patient.Email", "Patient.Email (domain)".
@@ -131,7 +132,7 @@ func (p *Plan) addIndex(f *Field, t indexTag) error {
 	if e := t.expression.String(); e != "" && elem.Kind() != reflect.String {
 		return fmt.Errorf("%s is done to texts, and it is a %s", e, f.Column.FieldType)
 	}
-	x := &Index{Field: f, Terms: t.String(), Column: indexColumn(f, t), Unique: t.unique, Expression: t.expression, Bits: t.bits, Version: t.version}
+	x := &Index{Field: f, Terms: t.String(), Column: indexColumn(f, t), Unique: t.unique, Expression: t.expression, Tenant: t.tenant, Bits: t.bits, Version: t.version}
 	if len(x.Column) > longestColumn {
 		return fmt.Errorf("its index has the column %q, of %d bytes, and databases take %d; give the field a shorter column, or the index fewer steps", x.Column, len(x.Column), longestColumn)
 	}
@@ -196,7 +197,7 @@ func (m *Model) IndexKeys(roots map[int][]byte, own field.Functions) (IndexKeys,
 	keys := IndexKeys{}
 	for _, x := range m.Plan.Indexed() {
 		var err error
-		place := field.IndexPlace{Namespace: m.Keys.Namespace(), Model: m.Name, Field: x.Field.Name, Name: x.Field.Name, Version: x.Version, Expression: x.Expression.String(), Bits: x.Bits}
+		place := field.IndexPlace{Namespace: m.Keys.Namespace(), Model: m.Name, Field: x.Field.Name, Name: x.Field.Name, Version: x.Version, Expression: x.Expression.String(), Bits: x.Bits, Tenants: x.Tenant}
 		if keys[x], err = field.NewIndexKey(roots[x.Version], place, own); err != nil {
 			return nil, err
 		}
@@ -204,18 +205,42 @@ func (m *Model) IndexKeys(roots map[int][]byte, own field.Functions) (IndexKeys,
 	return keys, nil
 }
 
-// Value is what the index column holds beside a Go value of the field, as GORM or an application holds it.
-func (k IndexKeys) Value(x *Index, plain any) (*IndexValue, error) {
-	sum, whole, err := x.of(k[x], plain)
-	return &IndexValue{x, k[x], sum, whole}, err
+// key is the one that an index is computed with: a tenant's, where the index has tenants.
+func (k IndexKeys) key(x *Index, tenant string) (*field.IndexKey, error) {
+	if !x.Tenant {
+		return k[x], nil
+	}
+	key, err := k[x].Tenant(tenant)
+	if err != nil {
+		return nil, fmt.Errorf("rowseal: index %s: %w", x.Place(), err)
+	}
+	return key, nil
 }
 
-// Sum is what the index column holds beside a plaintext in the form of field.Codec; nil for nil, which is NULL.
-func (k IndexKeys) Sum(x *Index, plaintext []byte) ([]byte, error) {
+// Value is what the index column holds beside a Go value of the field, as GORM or an application holds it, in a row of the tenant.
+func (k IndexKeys) Value(x *Index, tenant string, plain any) (*IndexValue, error) {
+	key, err := k.key(x, tenant)
+	if err != nil {
+		return nil, err
+	}
+	sum, whole, err := x.of(key, plain)
+	return &IndexValue{x, key, sum, whole}, err
+}
+
+// Sum is what the index column holds beside a plaintext in the form of field.Codec, in the row in v; nil for nil, which is NULL.
+func (m *Model) Sum(k IndexKeys, x *Index, v reflect.Value, plaintext []byte) ([]byte, error) {
 	if plaintext == nil {
 		return nil, nil
 	}
-	sum, err := k[x].Append(nil, plaintext)
+	tenant, err := m.TenantFor(x, v)
+	if err != nil {
+		return nil, err
+	}
+	key, err := k.key(x, tenant)
+	if err != nil {
+		return nil, err
+	}
+	sum, err := key.Append(nil, plaintext)
 	if err != nil {
 		return nil, fmt.Errorf("rowseal: index %s: %w", x.Place(), err)
 	}
@@ -230,11 +255,15 @@ func Fits(v reflect.Value, sought []*IndexValue) (fits, read bool, err error) {
 	if s == nil || !ok || !s.Settled(x.Field) {
 		return false, false, nil
 	}
-	_, whole, err := x.of(sought[0].key, target.Interface())
-	if err != nil {
-		return false, true, err
-	}
-	for _, one := range sought {
+	var key *field.IndexKey
+	var whole []byte
+	for _, one := range sought { // in the order of their keys, of which there is one for each tenant
+		if one.key != key {
+			if _, whole, err = x.of(one.key, target.Interface()); err != nil {
+				return false, true, err
+			}
+			key = one.key
+		}
 		if hmac.Equal(one.whole, whole) {
 			return true, true, nil
 		}
@@ -270,6 +299,9 @@ type IndexValue struct {
 	sum   []byte
 	whole []byte // all bits, where sum has fewer
 }
+
+// Index is what it is a value of.
+func (v *IndexValue) Index() *Index { return v.index }
 
 // Value is the hash.
 func (v *IndexValue) Value() (driver.Value, error) {

@@ -50,6 +50,7 @@ type Options struct {
 	Name     string // logical name; "" is the Go type's
 	Context  Context
 	Contexts map[int]Context // of single key versions
+	Tenant   string          // the column of the context that tells tenants apart; "" is the only one
 	Keys     *kmskey.Keyring
 	Limit    int // key service calls in flight
 
@@ -76,6 +77,7 @@ type Model struct {
 	ids      []part
 	context  declared
 	contexts map[int]declared
+	tenant   *part // the column that tells tenants apart, where an index does; nil for none
 	method   bool
 	places   [][]*field.Place // by group and field
 	assigned bool             // the database may assign the primary key
@@ -145,6 +147,9 @@ func Bind(p *Plan, o Options) (*Model, error) {
 	_, m.method = reflect.New(p.Schema.ModelType).Interface().(Contexter)
 	if m.method && (len(o.Context.Columns) > 0 || len(o.Context.Constants) > 0 || o.Context.OmitID || len(o.Contexts) > 0) {
 		return nil, fail("both a KMSContext method and a declared context; keep one")
+	}
+	if err := m.tenanted(o.Tenant); err != nil {
+		return nil, fail("%w", err)
 	}
 	m.needsID = m.method || !m.declaredFor(m.Keys.Current()).omitID || !m.assigned
 	m.idsAlone = !m.method && len(m.ContextColumns()) == 0

@@ -162,4 +162,5 @@ type Registered struct {
 	Name     string
 	Context  Context
 	Contexts map[int]Context
+	Tenant   string
 }

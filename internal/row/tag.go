@@ -2,7 +2,7 @@
 //
 //	tag   = word { "," word }
 //	word  = "key=" GoField | "name=" logical | "json" | "text" | ( "index" | "unique" ) [ "=" term { "+" term } ]
-//	term  = step of a field.Expression | number "bits" | "v" number
+//	term  = step of a field.Expression | "tenant" | number "bits" | "v" number
 //
 // Each word stands once, but index and unique once for each index. Spaces around words are allowed. The gorm tag beside it must name the serializer rowseal; see checkField in plan.go.
 
@@ -32,8 +32,9 @@ type tag struct {
 type indexTag struct {
 	unique     bool
 	expression field.Expression
-	bits       int // 0 for all
-	version    int // of the index key, from 1
+	tenant     bool // each tenant has one of its own
+	bits       int  // 0 for all
+	version    int  // of the index key, from 1
 }
 
 // String is what stands behind index= or unique=, in the plainest way.
@@ -41,6 +42,9 @@ func (t indexTag) String() string {
 	var terms []string
 	if e := t.expression.String(); e != "" {
 		terms = append(terms, e)
+	}
+	if t.tenant {
+		terms = append(terms, tenantTerm)
 	}
 	if t.bits != 0 {
 		terms = append(terms, fmt.Sprintf("%dbits", t.bits))
@@ -119,6 +123,8 @@ words:
 	return t, nil
 }
 
+const tenantTerm = "tenant"
+
 var (
 	bitsTerm    = regexp.MustCompile(`^([1-9][0-9]?)bits$`)
 	versionTerm = regexp.MustCompile(`^v([1-9][0-9]{0,5})$`)
@@ -135,13 +141,15 @@ func parseIndex(value string, given bool) (indexTag, error) {
 	for term := range strings.SplitSeq(value, "+") {
 		bits, version := bitsTerm.FindStringSubmatch(term), versionTerm.FindStringSubmatch(term)
 		switch {
-		case bits != nil && t.bits != 0, version != nil && versioned:
+		case bits != nil && t.bits != 0, version != nil && versioned, term == tenantTerm && t.tenant:
 			return t, fmt.Errorf("%q: one of these stands twice", term)
 		case bits != nil:
 			t.bits, _ = strconv.Atoi(bits[1]) // digits, and few
 		case version != nil:
 			t.version, _ = strconv.Atoi(version[1]) // likewise
 			versioned = true
+		case term == tenantTerm:
+			t.tenant = true
 		case term == "":
 			return t, errors.New("an empty term; check the plus signs")
 		default:

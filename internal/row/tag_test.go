@@ -45,6 +45,9 @@ func TestParseTag(t *testing.T) {
 		"index=a.v1+b.v1":                   "two functions",
 		"index=8bits+9bits":                 "twice",
 		"index=v2+v3":                       "twice",
+		"index=tenant+lower+tenant":         "twice",
+		"index=tenant,index=tenant":         "twice",
+		"index=tenants":                     `"tenants" is nothing`,
 		"index=65bits":                      "1 to 64 bits",
 		"index=0bits":                       `"0bits" is nothing`,
 		"index=v0":                          `"v0" is nothing`,
@@ -60,7 +63,7 @@ func TestParseTag(t *testing.T) {
 
 // What parses means something, and means the same again when it is written in the plainest way.
 func FuzzParseTag(f *testing.F) {
-	for _, seed := range []string{"", "json", "key=PhoneKey,text", " name=a ,json", "key==", "=", "key=a=b", "json,", "index", "unique,index", "unique=trim+lower", "index=lower", "unique=v2,index=domain,index=phone.v1+last4+12bits+v3", "\x00", "key=\t"} {
+	for _, seed := range []string{"", "json", "key=PhoneKey,text", " name=a ,json", "key==", "=", "key=a=b", "json,", "index", "unique,index", "unique=trim+lower", "index=lower", "unique=v2,index=domain,index=phone.v1+last4+12bits+v3", "index=12bits+tenant+trim,unique=tenant", "\x00", "key=\t"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
