@@ -27,6 +27,7 @@ var sentinels = map[string]error{
 	"ErrOtherKey":     field.ErrOtherKey,
 	"ErrNotAuthentic": field.ErrNotAuthentic,
 	"ErrType":         field.ErrType,
+	"ErrIndex":        field.ErrIndex,
 }
 
 // class names the one sentinel that err wraps.
