@@ -110,29 +110,35 @@ func unmark(db *gorm.DB) *row.Epoch {
 }
 
 // structs lists the structs of type t in v, which is one, a pointer to one, or a slice or array of either.
-func structs(v reflect.Value, t reflect.Type) []reflect.Value {
+func structs(v reflect.Value, t reflect.Type) (out []reflect.Value) {
+	v = reflect.Indirect(v)
+	if v.Kind() == reflect.Slice {
+		out = make([]reflect.Value, 0, v.Len())
+	}
+	eachStruct(v, t, func(e reflect.Value) { out = append(out, e) })
+	return out
+}
+
+func eachStruct(v reflect.Value, t reflect.Type, do func(reflect.Value)) {
 	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
 		v = v.Elem()
 	}
 	switch v.Kind() {
 	case reflect.Struct:
 		if v.Type() == t {
-			return []reflect.Value{v}
+			do(v)
 		}
 	case reflect.Slice, reflect.Array:
-		out := make([]reflect.Value, 0, v.Len())
 		for i := range v.Len() {
 			e := v.Index(i)
 			for e.Kind() == reflect.Pointer || e.Kind() == reflect.Interface {
 				e = e.Elem()
 			}
 			if e.IsValid() && e.Type() == t {
-				out = append(out, e)
+				do(e)
 			}
 		}
-		return out
 	}
-	return nil
 }
 
 // fail stops a statement with an error that names the model.

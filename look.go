@@ -80,6 +80,7 @@ func (p *Plugin) watch(result bool) func(*gorm.DB) { return p.watchRows(result, 
 func (p *Plugin) watchRows(result bool, opens scanning) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		stmt := db.Statement
+		unmap(stmt)
 		// A callback that starts a statement of its own hands on the pool of the one it runs in; each has its own look.
 		switch outer := stmt.ConnPool.(type) {
 		case lookingPool:
@@ -96,6 +97,9 @@ func (p *Plugin) watchRows(result bool, opens scanning) func(*gorm.DB) {
 			l.opens = opens
 		} else if r, reads := kept[reading](db); reads {
 			l.dest, l.joins = r.model, len(stmt.Joins) > 0
+			if r.model != nil && len(stmt.ColumnMapping) == 0 {
+				stmt.ColumnMapping = r.model.Plan.Own() // until afterQuery
+			}
 		} else if opens != noRows {
 			l.opens = opens
 		} else if m, marks := kept[marked](db); marks && m.epoch != nil {

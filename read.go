@@ -22,12 +22,14 @@ type reading struct {
 	model   *row.Model
 	selects []string
 	omits   []string
+	mapping map[string]string
 }
 
 func (p *Plugin) beforeQuery(db *gorm.DB) {
 	stmt := db.Statement
 	forget[reading](db)
 	forget[hunt](db)
+	unmap(stmt)
 	if p.searchJoins(db); db.Error != nil {
 		return
 	}
@@ -46,12 +48,19 @@ func (p *Plugin) beforeQuery(db *gorm.DB) {
 			return
 		}
 	}
-	keep(db, &reading{m, stmt.Selects, stmt.Omits})
+	keep(db, &reading{m, stmt.Selects, stmt.Omits, stmt.ColumnMapping})
 	if stmt.SQL.Len() == 0 && !isSubQuery(db) {
 		extendSelects(stmt, m)
 		p.extendJoins(stmt)
 	}
 	mark(db, false)
+}
+
+// unmap takes out the plugin's own ColumnMapping that a panic left, or that was copied from a statement while it ran.
+func unmap(stmt *gorm.Statement) {
+	if row.IsOwn(stmt.ColumnMapping) {
+		stmt.ColumnMapping = nil
+	}
 }
 
 // destType is the struct that rows are scanned into.
@@ -249,12 +258,17 @@ func (p *Plugin) afterQuery(db *gorm.DB) {
 	epoch := unmark(db)
 	stmt := db.Statement
 	if r.model != nil {
-		stmt.Selects, stmt.Omits = r.selects, r.omits
+		stmt.Selects, stmt.Omits, stmt.ColumnMapping = r.selects, r.omits, r.mapping
 	}
 	if epoch == nil || db.Error != nil || db.DryRun {
 		return
 	}
-	if err := p.reveal(stmt, epoch, p.leaves(stmt), p.targets(stmt)); err != nil || p.leaves(stmt) {
+	if p.leaves(stmt) {
+		p.eachTarget(stmt, epoch.LeaveRow)
+		_ = db.AddError(epoch.End())
+		return
+	}
+	if err := p.reveal(stmt, epoch, false, p.targets(stmt)); err != nil {
 		_ = db.AddError(err)
 		return
 	}
@@ -295,14 +309,17 @@ func Sealed(db *gorm.DB) *gorm.DB { return db.Set(sealedSetting, true) }
 
 // targets lists the rows of a result, joined relations included.
 func (p *Plugin) targets(stmt *gorm.Statement) []row.Target {
-	var out []row.Target
+	out := make([]row.Target, 0, stmt.RowsAffected)
+	p.eachTarget(stmt, func(t row.Target) { out = append(out, t) })
+	return out
+}
+
+func (p *Plugin) eachTarget(stmt *gorm.Statement, do func(row.Target)) {
 	t := stmt.Schema.ModelType
 	m := p.models[t]
-	rows := structs(stmt.ReflectValue, t)
-	out = slices.Grow(out, len(rows))
-	for _, v := range rows {
+	eachStruct(stmt.ReflectValue, t, func(v reflect.Value) {
 		if m != nil {
-			out = append(out, row.Target{Model: m, Value: v})
+			do(row.Target{Model: m, Value: v})
 		}
 		for _, j := range stmt.Joins {
 			s, at := stmt.Schema, v
@@ -316,12 +333,11 @@ func (p *Plugin) targets(stmt *gorm.Statement) []row.Target {
 				}
 				s = rel.FieldSchema
 				if joined := p.models[s.ModelType]; joined != nil {
-					out = append(out, row.Target{Model: joined, Value: at})
+					do(row.Target{Model: joined, Value: at})
 				}
 			}
 		}
-	}
-	return out
+	})
 }
 
 // beforeDelete and afterDelete open what DELETE … RETURNING gives back.

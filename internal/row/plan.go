@@ -30,6 +30,7 @@ type Plan struct {
 	byColumn map[string]*Field
 	keys     map[string]*Group // by key column
 	indexes  map[string]*Index // by column
+	own      map[string]string // see Own
 	narrow   bool              // one of them is
 	bound    bool              // it is that of a registered model
 	pointers bool              // fields lie in structs that are embedded by pointer
