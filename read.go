@@ -284,7 +284,11 @@ func (p *Plugin) reveal(stmt *gorm.Statement, epoch *row.Epoch, leave bool, targ
 	if leave {
 		return epoch.Leave(targets)
 	}
-	return epoch.Reveal(lend(stmt.Context, stmt), p.config.MaxCalls, targets)
+	ctx := stmt.Context
+	if epoch.Awaits() {
+		ctx = lend(ctx, stmt)
+	}
+	return epoch.Reveal(ctx, p.config.MaxCalls, targets)
 }
 
 // leaves reports a statement under Sealed, or a program that opens nothing.

@@ -201,11 +201,15 @@ func (g *Group) adopt() {
 func (f *Field) adopt() {
 	c := f.Column
 	f.assign = c.Set
+	f.zero = reflect.Zero(c.FieldType).Interface()
 	c.NewValuePool = sealedTargets
 	c.ValueOf = func(ctx context.Context, v reflect.Value) (any, bool) {
 		target, ok := follow(v, f.path)
 		if !ok {
 			return nil, true
+		}
+		if target.Kind() == reflect.String && target.Len() == 0 {
+			return &Value{field: f, state: f.Group.State(v), plain: f.zero}, true
 		}
 		return &Value{field: f, state: f.Group.State(v), plain: target.Interface()}, target.IsZero()
 	}

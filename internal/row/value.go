@@ -35,6 +35,15 @@ type Value struct {
 // NewValue is a value that did not come from a struct of the model, to be sealed under s.
 func NewValue(f *Field, s *State, plain any) *Value { return &Value{field: f, state: s, plain: plain} }
 
+// Under is the value to be sealed under s: v itself where nothing was to become of it yet.
+func (v *Value) Under(s *State) *Value {
+	if v.state == nil && !v.done {
+		v.state = s
+		return v
+	}
+	return NewValue(v.field, s, v.plain)
+}
+
 // NullValue is NULL for a sealed column. It needs no key.
 func NullValue(f *Field) *Value { return &Value{field: f, done: true, null: true} }
 
@@ -313,6 +322,9 @@ func NewEpoch(ctx context.Context, returning bool) (context.Context, *Epoch) {
 
 // reading reports that a statement opens what it scans.
 func reading(ctx context.Context) bool { _, ok := ctx.Value(epochKey{}).(*Epoch); return ok }
+
+// Awaits reports states that the statement scanned and that were not accounted for.
+func (e *Epoch) Awaits() bool { return e.awaiting > 0 }
 
 // Scanned reports a state that the epoch's statement scanned a row into, and that nobody else has yet.
 func (e *Epoch) Scanned(s *State) bool { return s != nil && s.epoch == e && s.fresh && !e.over }
