@@ -90,22 +90,33 @@ type marked struct {
 	outer context.Context
 }
 
-// mark puts an epoch into the statement's context; [Plugin.unmark] must follow before anything of the application runs. GORM runs
+// mark puts an epoch into the statement's context; unmark must follow before anything of the application runs. GORM runs
 // every callback even after an error, so it does.
 func mark(db *gorm.DB, returning bool) {
-	outer := db.Statement.Context
-	ctx, epoch := row.NewEpoch(outer, returning)
-	db.Statement.Context = ctx
-	keep(db, &marked{epoch, outer})
+	m := new(marked)
+	m.begin(db, returning)
+	keep(db, m)
 }
 
 func unmark(db *gorm.DB) *row.Epoch {
 	m, ok := kept[marked](db)
-	if !ok || m.epoch == nil {
+	if !ok {
 		return nil
 	}
-	db.Statement.Context = m.outer
 	forget[marked](db)
+	return m.end(db)
+}
+
+func (m *marked) begin(db *gorm.DB, returning bool) {
+	m.outer = db.Statement.Context
+	db.Statement.Context, m.epoch = row.NewEpoch(m.outer, returning)
+}
+
+// end gives the epoch, nil where there is none.
+func (m *marked) end(db *gorm.DB) *row.Epoch {
+	if m.epoch != nil {
+		db.Statement.Context = m.outer
+	}
 	return m.epoch
 }
 

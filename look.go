@@ -34,7 +34,7 @@ type look struct {
 	opens         scanning   // sealed columns in the result are opened on their way to whoever scans them
 
 	pending    []pending     // what only a projection can serve
-	loads      []sqltext.Use // what comes to the model
+	loads      []sqltext.Use // of a text of the application's own, what comes to the model
 	projection *projection
 	sought     []*hunt // what a projection's rows are held to
 	text       string  // what runs
@@ -252,7 +252,7 @@ func (l *look) check(text string, args []any) error {
 			l.projection.aim(l.stmt, l.opens == byHand)
 			l.text = l.projection.text
 		}
-	case l.raw && len(l.loads) > 0:
+	case len(l.loads) > 0:
 		l.text = l.extend(text)
 	case l.named && l.opens != noRows && l.result:
 		// Nothing sealed was found. Should the text have been read wrongly, the values tell.
@@ -452,7 +452,7 @@ func (l *look) judge(u sqltext.Use) error {
 			l.pending = append(l.pending, pending{m, u})
 			return nil
 		}
-		if l.dest == m && l.result && u.Query {
+		if l.raw && l.dest == m && l.result && u.Query {
 			l.loads = append(l.loads, u)
 		}
 		if !l.readable(m, u, sealed) {

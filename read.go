@@ -19,6 +19,7 @@ import (
 
 // reading is one query while it runs.
 type reading struct {
+	marked
 	model   *row.Model
 	selects []string
 	omits   []string
@@ -36,8 +37,9 @@ func (p *Plugin) beforeQuery(db *gorm.DB) {
 	m := p.typed(stmt)
 	if m == nil || destType(stmt.ReflectValue) != m.Plan.Schema.ModelType {
 		if p.joinsSealed(stmt) && destType(stmt.ReflectValue) == stmt.Schema.ModelType {
-			mark(db, false)
-			keep(db, &reading{})
+			r := &reading{}
+			r.begin(db, false)
+			keep(db, r)
 			p.extendJoins(stmt)
 		}
 		return
@@ -48,12 +50,13 @@ func (p *Plugin) beforeQuery(db *gorm.DB) {
 			return
 		}
 	}
-	keep(db, &reading{m, stmt.Selects, stmt.Omits, stmt.ColumnMapping})
+	r := &reading{model: m, selects: stmt.Selects, omits: stmt.Omits, mapping: stmt.ColumnMapping}
+	keep(db, r)
 	if stmt.SQL.Len() == 0 && !isSubQuery(db) {
 		extendSelects(stmt, m)
 		p.extendJoins(stmt)
 	}
-	mark(db, false)
+	r.begin(db, false)
 }
 
 // unmap takes out the plugin's own ColumnMapping that a panic left, or that was copied from a statement while it ran.
@@ -255,7 +258,7 @@ func (p *Plugin) afterQuery(db *gorm.DB) {
 		return
 	}
 	forget[reading](db)
-	epoch := unmark(db)
+	epoch := r.end(db)
 	stmt := db.Statement
 	if r.model != nil {
 		stmt.Selects, stmt.Omits, stmt.ColumnMapping = r.selects, r.omits, r.mapping
