@@ -24,7 +24,6 @@ import (
 type State struct {
 	group *Group
 	epoch *Epoch // the statement that scanned it; nil for a row made in memory
-	fresh bool   // and which has not accounted for it yet: for that statement alone to ask
 	maker *maker // who made it for an INSERT
 
 	mu     sync.Mutex
@@ -33,15 +32,18 @@ type State struct {
 	rowErr error          // why row is not known
 	id     string         // canonical primary key; "" while the database has not assigned it
 	text   string         // the key column
-	token  bool           // text is the token of an insert in progress
-	left   bool           // read without opening: a NULL, too, is not in its Go field yet
 	dek    kmskey.DataKey // held only until it is wrapped
 	ring   []ringKey      // opened data keys, oldest first; nil while closed
 	cells  []cell
 	others []byte // data keys that columns beyond the model name, where they were read: see Cells
 
-	opening bool          // a call that opens the key is under way
-	over    chan struct{} // closed at its end, where somebody waits
+	over chan struct{} // closed when a call that opens the key ends, where somebody waits
+
+	// The flags lie together: there is a state for each row, and so 16 of them take exactly four kilobytes.
+	opening bool // a call that opens the key is under way
+	token   bool // text is the token of an insert in progress
+	left    bool // read without opening: a NULL, too, is not in its Go field yet
+	fresh   bool // epoch has not accounted for it yet: for that statement alone to ask, without mu
 }
 
 // ringKey is one data key of the row: opened, or with the reason why it cannot be.
