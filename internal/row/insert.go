@@ -303,11 +303,11 @@ func (s *State) lost(f *Field, sameRow bool) bool {
 func (in *Insert) newState(g *Group, v reflect.Value, id string, known bool) (*State, error) {
 	s := in.memory.state(g)
 	s.model, s.id, s.dek = in.Model, id, kmskey.NewDataKey()
-	key, err := field.KeyFrom(s.dek.DEK.Derive, s.dek.ID)
+	key, err := field.RestingKeyFrom(s.dek.DEK.Derive, s.dek.ID)
 	if err != nil {
 		return nil, err
 	}
-	s.ring = []ringKey{{key, s.dek.ID, nil}}
+	s.ring = []ringKey{{id: s.dek.ID, resting: key}}
 	if !known && in.Model.NeedsID() {
 		if !in.Model.Assigned() {
 			return nil, fmt.Errorf("rowseal: create %s: %w, which is not set; set it in Go", in.Model.Plan.Schema.Name, ErrIdentity)

@@ -197,6 +197,7 @@ func (j *job) reveal(ctx context.Context, secrets bool) (errs []error) {
 		j.state.left = false
 		j.group.SetState(j.value, j.state)
 	}
+	var r ready
 	for _, f := range j.group.Fields {
 		var err error
 		switch {
@@ -207,7 +208,7 @@ func (j *job) reveal(ctx context.Context, secrets bool) (errs []error) {
 		case f.Secret:
 			j.state.attach(f, j.value)
 		case !secrets || j.fields && f.empty(j.value):
-			err = j.revealField(ctx, f)
+			err = j.revealField(ctx, f, &r)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("rowseal: open %s: %w", j.model.Describe(j.value), err))
@@ -222,7 +223,7 @@ func (f *Field) empty(v reflect.Value) bool {
 	return ok && target.IsZero()
 }
 
-func (j *job) revealField(ctx context.Context, f *Field) error {
+func (j *job) revealField(ctx context.Context, f *Field, r *ready) error {
 	j.state.mu.Lock()
 	status := j.state.cells[f.pos].status
 	j.state.mu.Unlock()
@@ -232,7 +233,7 @@ func (j *job) revealField(ctx context.Context, f *Field) error {
 	if _, ok := follow(j.value, f.path); !ok {
 		return nil
 	}
-	return j.state.reveal(f, f.Column.ReflectValueOf(ctx, j.value))
+	return j.state.reveal(f, f.Column.ReflectValueOf(ctx, j.value), r)
 }
 
 // attach gives a Secret field its handle to the sealed value.

@@ -78,7 +78,7 @@ func (b *box) get(ctx context.Context) (any, error) {
 		return b.value, nil
 	}
 	target := reflect.New(secretType(b.field.Column.FieldType)).Elem()
-	if err := b.state.reveal(b.field, target); err != nil {
+	if err := b.state.reveal(b.field, target, nil); err != nil {
 		return nil, fmt.Errorf("rowseal: get %s: %w", b.field.Place(), err)
 	}
 	b.opened, b.value = true, target.Interface()
@@ -274,7 +274,7 @@ func (s *State) sealSecret(f *Field, plain any, room *memory) ([]byte, bool, err
 			value.Set(reflect.ValueOf(b.value))
 		}
 	case b.state.Open():
-		if err := b.state.reveal(b.field, value); err != nil {
+		if err := b.state.reveal(b.field, value, nil); err != nil {
 			return nil, false, fmt.Errorf("rowseal: seal %s: %w", f.Place(), err)
 		}
 	default:

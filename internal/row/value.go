@@ -16,6 +16,7 @@ import (
 	"reflect"
 	"sync"
 
+	"github.com/rowseal/rowseal/field"
 	"github.com/rowseal/rowseal/kmskey"
 )
 
@@ -234,6 +235,8 @@ type memory struct {
 	cells  []cell
 	bytes  []byte
 	rows   int // of the last allocation
+
+	key ready // of the row that was sealed last
 }
 
 const (
@@ -271,6 +274,14 @@ func (m *memory) room(n int) []byte {
 	}
 	m.bytes = m.bytes[:from+n]
 	return m.bytes[from:from:len(m.bytes)]
+}
+
+// ready expands the key that seals a row's fields once for all of them.
+func (m *memory) ready(k ringKey) (*field.Key, error) {
+	if m == nil {
+		return (*ready)(nil).expand(k)
+	}
+	return m.key.expand(k)
 }
 
 type epochKey struct{}
