@@ -11,7 +11,6 @@ import (
 	"reflect"
 	"slices"
 
-	"github.com/rowseal/rowseal/field"
 	"github.com/rowseal/rowseal/kmskey"
 )
 
@@ -302,19 +301,15 @@ func (s *State) lost(f *Field, sameRow bool) bool {
 
 func (in *Insert) newState(g *Group, v reflect.Value, id string, known bool) (*State, error) {
 	s := in.memory.state(g)
-	s.model, s.id, s.dek = in.Model, id, kmskey.NewDataKey()
-	key, err := field.RestingKeyFrom(s.dek.DEK.Derive, s.dek.ID)
-	if err != nil {
-		return nil, err
-	}
-	s.ring = []ringKey{{id: s.dek.ID, resting: key}}
+	s.model, s.id = in.Model, id
 	if !known && in.Model.NeedsID() {
 		if !in.Model.Assigned() {
 			return nil, fmt.Errorf("rowseal: create %s: %w, which is not set; set it in Go", in.Model.Plan.Schema.Name, ErrIdentity)
 		}
 		s.text, s.token = newToken(), true
-		return s, nil
+		return s, s.draw() // it seals before its key can be wrapped
 	}
+	var err error
 	s.row, err = in.Model.bindAs(g, v, id)
 	if err == nil {
 		err = s.row.complete()

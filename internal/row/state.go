@@ -371,8 +371,27 @@ func fieldKeys(keys []kmskey.DataKey) (ring []ringKey, err error) {
 	return ring, err
 }
 
-// wrap puts a new row's data key into its envelope: one call to the key service.
+// draw gives a new row its data key, where it has none.
+func (s *State) draw() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ring != nil {
+		return nil
+	}
+	dek := kmskey.NewDataKey()
+	resting, err := field.RestingKeyFrom(dek.DEK.Derive, dek.ID)
+	if err != nil {
+		return err
+	}
+	s.dek, s.ring = dek, []ringKey{{id: dek.ID, resting: resting}}
+	return nil
+}
+
+// wrap puts a new row's data key into its envelope: one call to the key service. The key is drawn here, where rows do not wait for each other, unless it was before.
 func (s *State) wrap(ctx context.Context) error {
+	if err := s.draw(); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	m, dek, binding, row := s.model, s.dek, s.row, s.row.row()
 	s.mu.Unlock()
