@@ -100,14 +100,37 @@ func NewKey(dek []byte, id byte) (*Key, error) {
 	if len(dek) != KeySize {
 		return nil, fmt.Errorf("field: a data key has %d bytes, not %d", KeySize, len(dek))
 	}
+	if id == 0 {
+		return nil, errNumber
+	}
 	k := expand.New(dek)
 	defer k.Release()
-	r, err := RestingKeyFrom(k.Expand, id)
+	// Expand alone, without Extract: a data key is uniformly random (RFC 5869, section 3.3).
+	sub := k.Expand(fieldKeyInfo)
+	defer clear(sub[:])
+	return expanded(sub[:], id)
+}
+
+// errNumber is of a key whose fields would be malformed.
+var errNumber = errors.New("field: a data key's number is 1 to 255, not 0")
+
+func expanded(sub []byte, id byte) (*Key, error) {
+	block, err := aes.NewCipher(sub)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("field: expand a field key: %w", err)
 	}
-	defer clear((*r.key).bytes[:])
-	return r.Expand()
+	// A random nonce is safe here: a data key seals one row's fields, far below 2^32 messages. It is also the only AES-GCM
+	// that Go allows under fips140=only.
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		return nil, fmt.Errorf("field: expand a field key: %w", err)
+	}
+	held := &struct { // both in one allocation
+		key   Key
+		state keyState
+	}{state: keyState{aead, id}}
+	held.key.state = &held.state
+	return &held.key, nil
 }
 
 // RestingKey is a [Key] that is not expanded: 32 bytes, where a Key takes three quarters of a kilobyte. It is for rows that stay in memory when their fields were opened or
@@ -128,10 +151,11 @@ type restingState struct {
 // for where other things are derived from the same key, whose set-up is then paid once. id is as for [NewKey].
 func RestingKeyFrom(derive func(info []byte) [KeySize]byte, id byte) (RestingKey, error) {
 	if id == 0 {
-		return RestingKey{}, errors.New("field: a data key's number is 1 to 255, not 0") // what it seals would be malformed
+		return RestingKey{}, errNumber
 	}
-	// Expand alone, without Extract: a data key is uniformly random (RFC 5869, section 3.3).
-	s := &restingState{bytes: derive(fieldKeyInfo), id: id}
+	sub := derive(fieldKeyInfo)
+	defer clear(sub[:])
+	s := &restingState{bytes: sub, id: id}
 	s.at = s
 	return RestingKey{&s.at}, nil
 }
@@ -144,23 +168,7 @@ func (r RestingKey) Expand() (*Key, error) {
 	if r.IsZero() {
 		panic("field: internal error: Expand of a RestingKey that holds no key")
 	}
-	s := *r.key
-	block, err := aes.NewCipher(s.bytes[:])
-	if err != nil {
-		return nil, fmt.Errorf("field: expand a field key: %w", err)
-	}
-	// A random nonce is safe here: a data key seals one row's fields, far below 2^32 messages. It is also the only AES-GCM
-	// that Go allows under fips140=only.
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		return nil, fmt.Errorf("field: expand a field key: %w", err)
-	}
-	held := &struct { // both in one allocation
-		key   Key
-		state keyState
-	}{state: keyState{aead, s.id}}
-	held.key.state = &held.state
-	return &held.key, nil
+	return expanded((*r.key).bytes[:], (*r.key).id)
 }
 
 var fieldKeyInfo = canon.Append(canon.AppendText(nil, "rowseal/field-key"), canon.Uint(suiteAESGCM))
