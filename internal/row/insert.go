@@ -440,14 +440,14 @@ type InsertColumns struct {
 	names  []string
 	groups []*Group // by column; nil for other columns
 	fields []*Field // by column; nil for other columns
-	room   memory
+	sealer Sealer
 	keyAt  []int // by group, the position of its key column; -1 where the statement lacks it
 	idAt   []int // by part of the primary key, likewise
 }
 
 // InsertColumns looks up the columns of an INSERT once, for all of its rows.
 func (m *Model) InsertColumns(names []string) *InsertColumns {
-	c := &InsertColumns{model: m, names: names, groups: make([]*Group, len(names)), fields: make([]*Field, len(names))}
+	c := &InsertColumns{model: m, names: names, groups: make([]*Group, len(names)), fields: make([]*Field, len(names)), sealer: Sealer{room: new(memory)}}
 	for range m.Plan.Groups {
 		c.keyAt = append(c.keyAt, -1)
 	}
@@ -492,7 +492,7 @@ func (c *InsertColumns) Check(values []any) error {
 			if !c.under(values, f.Group, v.state) {
 				return fmt.Errorf("rowseal: insert %s, column %s: %w: its key column %s is not part of the statement", m.Plan.Schema.Name, c.names[i], ErrNoKey, f.Group.Column.DBName)
 			}
-			if err := v.seal(&c.room); err != nil {
+			if err := c.sealer.Seal(v); err != nil {
 				return err
 			}
 		}

@@ -197,13 +197,13 @@ func (j *job) reveal(ctx context.Context, secrets bool) (errs []error) {
 		j.state.left = false
 		j.group.SetState(j.value, j.state)
 	}
-	var r ready
+	var r lastKey
 	for _, f := range j.group.Fields {
 		var err error
 		switch {
 		case f.Secret && secrets:
 			if b := f.box(j.value); b != nil {
-				_, err = b.get(ctx)
+				_, err = b.get(ctx, &r)
 			}
 		case f.Secret:
 			j.state.attach(f, j.value)
@@ -223,7 +223,7 @@ func (f *Field) empty(v reflect.Value) bool {
 	return ok && target.IsZero()
 }
 
-func (j *job) revealField(ctx context.Context, f *Field, r *ready) error {
+func (j *job) revealField(ctx context.Context, f *Field, r *lastKey) error {
 	j.state.mu.Lock()
 	status := j.state.cells[f.pos].status
 	j.state.mu.Unlock()

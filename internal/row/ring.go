@@ -191,7 +191,7 @@ func (m *Model) Merged(ctx context.Context, s *State, v reflect.Value) (merged *
 		return nil, nil, false, nil
 	}
 	fresh := newest.resting != c.ring[len(c.ring)-1].resting
-	var opens, seals ready // which are one key or two
+	var opens, seals lastKey // which are one key or two
 	for _, f := range c.group.Fields {
 		cell := &c.cells[f.pos]
 		if cell.status == null {
@@ -317,7 +317,7 @@ func (m *Model) Authenticate(ctx context.Context, g *Group, v reflect.Value, tex
 	if err != nil {
 		return 0, []error{err}
 	}
-	var r ready
+	var r lastKey
 	for _, f := range g.Fields {
 		c := s.cells[f.pos]
 		var plaintext []byte

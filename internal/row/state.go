@@ -52,14 +52,14 @@ type ringKey struct {
 	err      error
 }
 
-// ready is the key of the ring that was used last: of the fields of a row, one after the other, the first has it expanded. It is used by one goroutine.
-type ready struct {
+// lastKey is the key that was used last, expanded: the fields of a row, one after the other, take it once. It is used by one goroutine.
+type lastKey struct {
 	of  field.RestingKey
 	key *field.Key
 }
 
 // expand gives k ready for use. A nil r has it expanded for one use.
-func (r *ready) expand(k ringKey) (*field.Key, error) {
+func (r *lastKey) expand(k ringKey) (*field.Key, error) {
 	switch {
 	case k.err != nil:
 		return nil, k.err
@@ -191,8 +191,8 @@ func (s *State) WithEnvelope(next *State) *State {
 }
 
 // seal encrypts plain for f under the row's newest data key and remembers the ciphertext. An unchanged value gives the same
-// bytes as before, else they lie in room, where that is not nil. null reports NULL.
-func (s *State) seal(f *Field, plain reflect.Value, room *memory) (sealed []byte, isNull bool, err error) {
+// bytes as before. null reports NULL.
+func (s *State) seal(f *Field, plain reflect.Value, by *Sealer) (sealed []byte, isNull bool, err error) {
 	buf := buffers.Get().(*[]byte)
 	defer giveBack(buf)
 	plaintext, isNull, err := f.Codec.Append((*buf)[:0], plain)
@@ -214,7 +214,7 @@ func (s *State) seal(f *Field, plain reflect.Value, room *memory) (sealed []byte
 		}
 		return nil, false, fmt.Errorf("rowseal: seal %s: %w", f.Place(), cause)
 	}
-	key, err := room.ready(s.ring[len(s.ring)-1])
+	key, err := by.key.expand(s.ring[len(s.ring)-1])
 	if err != nil {
 		return nil, false, fmt.Errorf("rowseal: seal %s: %w", f.Place(), err)
 	}
@@ -222,7 +222,7 @@ func (s *State) seal(f *Field, plain reflect.Value, room *memory) (sealed []byte
 		c.status = opened
 		return c.sealed, false, nil
 	}
-	sealed = key.Seal(room.room(len(plaintext)+field.Overhead-1), s.model.place(f), plaintext)
+	sealed = key.Seal(by.room.room(len(plaintext)+field.Overhead-1), s.model.place(f), plaintext)
 	*c = cell{opened, sealed}
 	return sealed, false, nil
 }
@@ -239,7 +239,7 @@ func (s *State) holds(f *Field, newest *field.Key, sealed, plaintext []byte) boo
 }
 
 // reveal opens one cell into the Go field of v. The state must be open.
-func (s *State) reveal(f *Field, target reflect.Value, r *ready) error {
+func (s *State) reveal(f *Field, target reflect.Value, r *lastKey) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := &s.cells[f.pos]
@@ -261,7 +261,7 @@ func (s *State) reveal(f *Field, target reflect.Value, r *ready) error {
 }
 
 // open decrypts with the one key of the ring that the ciphertext names, and appends to dst.
-func (s *State) open(dst []byte, f *Field, sealed []byte, r *ready) ([]byte, error) {
+func (s *State) open(dst []byte, f *Field, sealed []byte, r *lastKey) ([]byte, error) {
 	place := s.model.place(f)
 	id, err := field.KeyID(sealed)
 	if err != nil {

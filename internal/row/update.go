@@ -91,7 +91,7 @@ func (s *State) Keep(old *State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.left = s.left || left
-	var r ready
+	var r lastKey
 	for _, f := range s.group.Fields {
 		c := cells[f.pos]
 		if c.status == absent || s.cells[f.pos].status != absent {

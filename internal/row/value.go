@@ -16,7 +16,6 @@ import (
 	"reflect"
 	"sync"
 
-	"github.com/rowseal/rowseal/field"
 	"github.com/rowseal/rowseal/kmskey"
 )
 
@@ -52,17 +51,23 @@ func (v *Value) Plain() any { return v.plain }
 
 // Seal encrypts the value under its state. Calling it again changes nothing, so that the statement's text, the driver and the
 // logger see the same bytes.
-func (v *Value) Seal() error { return v.seal(nil) }
+func (v *Value) Seal() error { return new(Sealer).Seal(v) }
 
-// seal is Seal with the ciphertext in room, if that is not nil.
-func (v *Value) seal(room *memory) error {
+// Sealer seals the values of one statement. Of the fields of a row, one after the other, the first has its key expanded. It is used by one goroutine.
+type Sealer struct {
+	room *memory // for ciphertext; nil has each lie by itself
+	key  lastKey
+}
+
+// Seal is [Value.Seal].
+func (by *Sealer) Seal(v *Value) error {
 	if v.done {
 		return nil
 	}
 	if v.state == nil {
 		return fmt.Errorf("rowseal: seal %s: %w", v.field.Place(), ErrNoKey)
 	}
-	sealed, isNull, err := v.state.sealAny(v.field, v.plain, room)
+	sealed, isNull, err := v.state.sealAny(v.field, v.plain, by)
 	if err != nil {
 		return err
 	}
@@ -80,15 +85,15 @@ func (v *Value) seal(room *memory) error {
 }
 
 // sealAny seals a Go value, which may be a Secret of this or of another row.
-func (s *State) sealAny(f *Field, plain any, room *memory) ([]byte, bool, error) {
+func (s *State) sealAny(f *Field, plain any, by *Sealer) ([]byte, bool, error) {
 	if f.Secret {
-		return s.sealSecret(f, plain, room)
+		return s.sealSecret(f, plain, by)
 	}
 	v := reflect.ValueOf(plain)
 	if !v.IsValid() {
 		v = reflect.Zero(f.Column.FieldType)
 	}
-	return s.seal(f, v, room)
+	return s.seal(f, v, by)
 }
 
 // errUnsealed is what drivers get for a value the gate did not seal.
@@ -235,8 +240,6 @@ type memory struct {
 	cells  []cell
 	bytes  []byte
 	rows   int // of the last allocation
-
-	key ready // of the row that was sealed last
 }
 
 const (
@@ -274,14 +277,6 @@ func (m *memory) room(n int) []byte {
 	}
 	m.bytes = m.bytes[:from+n]
 	return m.bytes[from:from:len(m.bytes)]
-}
-
-// ready expands the key that seals a row's fields once for all of them.
-func (m *memory) ready(k ringKey) (*field.Key, error) {
-	if m == nil {
-		return (*ready)(nil).expand(k)
-	}
-	return m.key.expand(k)
 }
 
 type epochKey struct{}
