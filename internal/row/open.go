@@ -217,17 +217,18 @@ func (j *job) reveal(ctx context.Context, secrets bool) (errs []error) {
 		j.state.left = false
 		j.group.SetState(j.value, j.state)
 	}
+	var r lastKey
 	for _, f := range j.group.Fields {
 		var err error
 		switch {
 		case f.Secret && secrets:
 			if b := f.box(j.value); b != nil {
-				_, err = b.get(ctx)
+				_, err = b.get(ctx, &r)
 			}
 		case f.Secret:
 			j.state.attach(f, j.value)
 		case !secrets || j.fields && f.empty(j.value):
-			err = j.revealField(ctx, f)
+			err = j.revealField(ctx, f, &r)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("rowseal: open %s: %w", j.model.Describe(j.value), err))
@@ -242,7 +243,7 @@ func (f *Field) empty(v reflect.Value) bool {
 	return ok && target.IsZero()
 }
 
-func (j *job) revealField(ctx context.Context, f *Field) error {
+func (j *job) revealField(ctx context.Context, f *Field, r *lastKey) error {
 	j.state.mu.Lock()
 	status := j.state.cells[f.pos].status
 	j.state.mu.Unlock()
@@ -252,7 +253,7 @@ func (j *job) revealField(ctx context.Context, f *Field) error {
 	if _, ok := follow(j.value, f.path); !ok {
 		return nil
 	}
-	return j.state.reveal(f, f.Column.ReflectValueOf(ctx, j.value))
+	return j.state.reveal(f, f.Column.ReflectValueOf(ctx, j.value), r)
 }
 
 // attach gives a Secret field its handle to the sealed value.

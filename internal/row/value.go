@@ -61,17 +61,23 @@ func (v *Value) Plain() any { return v.plain }
 
 // Seal encrypts the value under its state. Calling it again changes nothing, so that the statement's text, the driver and the
 // logger see the same bytes.
-func (v *Value) Seal() error { return v.seal(nil) }
+func (v *Value) Seal() error { return new(Sealer).Seal(v) }
 
-// seal is Seal with the ciphertext in room, if that is not nil.
-func (v *Value) seal(room *memory) error {
+// Sealer seals the values of one statement. Of the fields of a row, one after the other, the first has its key expanded. It is used by one goroutine.
+type Sealer struct {
+	room *memory // for ciphertext; nil has each lie by itself
+	key  lastKey
+}
+
+// Seal is [Value.Seal].
+func (by *Sealer) Seal(v *Value) error {
 	if v.done {
 		return nil
 	}
 	if v.state == nil {
 		return fmt.Errorf("rowseal: seal %s: %w", v.field.Place(), ErrNoKey)
 	}
-	sealed, isNull, err := v.state.sealAny(v.field, v.plain, room)
+	sealed, isNull, err := v.state.sealAny(v.field, v.plain, by)
 	if err != nil {
 		return err
 	}
@@ -89,15 +95,15 @@ func (v *Value) seal(room *memory) error {
 }
 
 // sealAny seals a Go value, which may be a Secret of this or of another row.
-func (s *State) sealAny(f *Field, plain any, room *memory) ([]byte, bool, error) {
+func (s *State) sealAny(f *Field, plain any, by *Sealer) ([]byte, bool, error) {
 	if f.Secret {
-		return s.sealSecret(f, plain, room)
+		return s.sealSecret(f, plain, by)
 	}
 	v := reflect.ValueOf(plain)
 	if !v.IsValid() {
 		v = reflect.Zero(f.Column.FieldType)
 	}
-	return s.seal(f, v, room)
+	return s.seal(f, v, by)
 }
 
 // errUnsealed is what drivers get for a value the gate did not seal.
