@@ -37,7 +37,7 @@ func (p *Plugin) hook(db *gorm.DB) error {
 		create.After("gorm:create").Before("gorm:save_after_associations").Register("rowseal:after_create", p.afterCreate),
 		create.Register("rowseal:finish_create", p.finishCreate),
 
-		update.Before(firstUpdate).Register("rowseal:prepare_update", p.makeIndexKeys),
+		update.Before(firstUpdate).Register("rowseal:prepare_update", p.tryIndexKeys),
 		update.After("gorm:save_before_associations").Before("gorm:update").Register("rowseal:before_update", p.beforeUpdate),
 		update.After("gorm:update").Before("gorm:save_after_associations").Register("rowseal:after_update", p.afterUpdate),
 
@@ -45,7 +45,7 @@ func (p *Plugin) hook(db *gorm.DB) error {
 		cb.Row().Before("gorm:row").Register("rowseal:before_row", p.searchJoins),
 		query.After("gorm:query").Before("gorm:preload").Register("rowseal:after_query", p.afterQuery),
 
-		del.Before(firstDelete).Register("rowseal:prepare_delete", p.makeIndexKeys),
+		del.Before(firstDelete).Register("rowseal:prepare_delete", p.tryIndexKeys),
 		del.Before("gorm:delete").Register("rowseal:before_delete", p.beforeDelete),
 		del.After("gorm:delete").Before("gorm:after_delete").Register("rowseal:after_delete", p.afterDelete),
 	)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -93,7 +94,14 @@ func (p *Plugin) MakeIndexKeys(ctx context.Context, db *gorm.DB) error {
 }
 
 // makeIndexKeys sees to keys before a statement's own transaction begins, in which none could be made: of its model, and of all where its rows may bring others along.
-func (p *Plugin) makeIndexKeys(db *gorm.DB) {
+func (p *Plugin) makeIndexKeys(db *gorm.DB) { p.seeToIndexKeys(db, func(*row.Model) bool { return false }) }
+
+// tryIndexKeys is makeIndexKeys for statements that may need none. Where keys that were made cannot be had, one that does hears why when it is built.
+func (p *Plugin) tryIndexKeys(db *gorm.DB) {
+	p.seeToIndexKeys(db, func(m *row.Model) bool { return p.hasIndexKeys(db.Statement, m) })
+}
+
+func (p *Plugin) seeToIndexKeys(db *gorm.DB, dispensable func(*row.Model) bool) {
 	stmt := db.Statement
 	if !p.searchable || db.Error != nil || stmt.Schema == nil || db.DryRun || inTransaction(stmt) {
 		return
@@ -106,11 +114,19 @@ func (p *Plugin) makeIndexKeys(db *gorm.DB) {
 		if !m.Plan.HasIndexes() || m != own && !p.leads(stmt.Schema) {
 			continue
 		}
-		if _, err := p.indexKeys(stmt, m); err != nil {
+		if _, err := p.indexKeys(stmt, m); err != nil && !dispensable(m) {
 			_ = db.AddError(err)
 			return
 		}
 	}
+}
+
+// hasIndexKeys reports that the keys of a model's indexes were made.
+func (p *Plugin) hasIndexKeys(stmt *gorm.Statement, m *row.Model) bool {
+	return !slices.ContainsFunc(m.Plan.IndexVersions(), func(version int) bool {
+		sealed, err := readIndexKey(stmt.Context, stmt.DB, poolOf(stmt), m, version)
+		return err != nil || sealed == ""
+	})
 }
 
 // SearchKeys is how packages beside this one ask for the keys of a model's indexes, to compare them with values that they open; it is not for applications.

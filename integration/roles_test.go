@@ -895,6 +895,11 @@ func TestRolesWithoutIndexKeys(t *testing.T) {
 					t.Errorf("it read %+v", rows)
 				}
 
+				ok(t, db.Model(&IdxDoc{ID: docs[0].ID}).Update("ward", "7").Error)
+				if result := db.Delete(&IdxDoc{ID: docs[0].ID}); result.Error != nil || result.RowsAffected != 1 {
+					t.Errorf("it deleted %d rows, %v", result.RowsAffected, result.Error)
+				}
+
 				// A permission that is given later is enough: the program need not begin anew.
 				ok(t, principal.AttachPolicy(indexDuties(r.arn, "", mayUnwrap)))
 				if got := ids(t, db.Where("email", docs[1].Email)); got != fmt.Sprint(docs[1].ID) {
