@@ -121,15 +121,24 @@ func (m *marked) end(db *gorm.DB) *row.Epoch {
 }
 
 // structs lists the structs of type t in v, which is one, a pointer to one, or a slice or array of either.
-func structs(v reflect.Value, t reflect.Type) (out []reflect.Value) {
-	v = reflect.Indirect(v)
-	if v.Kind() == reflect.Slice {
-		out = make([]reflect.Value, 0, v.Len())
-	}
+func structs(v reflect.Value, t reflect.Type) []reflect.Value {
+	out := make([]reflect.Value, 0, room(v))
 	eachStruct(v, t, func(e reflect.Value) { out = append(out, e) })
 	return out
 }
 
+// room is for how many structs v has room.
+func room(v reflect.Value) int {
+	switch v = reflect.Indirect(v); v.Kind() {
+	case reflect.Slice, reflect.Array:
+		return v.Len()
+	case reflect.Struct:
+		return 1
+	}
+	return 0
+}
+
+// eachStruct is structs without a list of them.
 func eachStruct(v reflect.Value, t reflect.Type, do func(reflect.Value)) {
 	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
 		v = v.Elem()

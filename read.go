@@ -316,7 +316,7 @@ func Sealed(db *gorm.DB) *gorm.DB { return db.Set(sealedSetting, true) }
 
 // targets lists the rows of a result, joined relations included.
 func (p *Plugin) targets(stmt *gorm.Statement) []row.Target {
-	out := make([]row.Target, 0, stmt.RowsAffected)
+	out := make([]row.Target, 0, room(stmt.ReflectValue))
 	p.eachTarget(stmt, func(t row.Target) { out = append(out, t) })
 	return out
 }

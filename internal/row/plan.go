@@ -61,7 +61,7 @@ type Field struct {
 	path   []step
 	pos    int    // in Group.Fields
 	assign setter // GORM's own setter of the Go value
-	zero   any    // of the Go value
+	zero   any    // the zero value of its Go type
 }
 
 type setter = func(ctx context.Context, v reflect.Value, value any) error
