@@ -363,15 +363,17 @@ func refuseOr(stmt *gorm.Statement) error {
 func (c *change) rekey(stmt *gorm.Statement, touched []*row.Group, moved bool) error {
 	serves := slices.ContainsFunc(c.model.Plan.Groups, func(g *row.Group) bool { return g.State(c.value).Serves(c.model, c.id) })
 	for _, g := range c.model.Plan.Groups {
-		if !g.Present(c.before) && (moved || c.pinned && !serves) {
+		present, seals := g.Present(c.before), slices.Contains(touched, g)
+		if !present && (moved || c.pinned && !serves) {
 			c.groups = append(c.groups, &regroup{group: g, absent: true, expect: &keyCondition{column: g.Column.DBName}})
 			continue
 		}
-		if !moved && !slices.Contains(touched, g) && !(c.pinned && g.State(c.value).Text() != "") {
+		// With the context in the SET, also one that nothing is sealed under now: its key would be left behind, or another writer's first one.
+		if !moved && !seals && !(c.pinned && present) {
 			continue
 		}
 		r := &regroup{group: g, origin: g.State(c.value), moved: moved}
-		if err := c.chooseKey(stmt, r, moved); err != nil {
+		if err := c.chooseKey(stmt, r, moved, seals); err != nil {
 			return err
 		}
 		c.groups = append(c.groups, r)
@@ -395,7 +397,9 @@ func (c *change) rekey(stmt *gorm.Statement, touched []*row.Group, moved bool) e
 //   - The row was loaded: under its own key, as long as the database still has that one.
 //   - All sealed fields of the group are written: under a new key, stored with them. No key needs to be opened for it.
 //   - Otherwise under the key that the database has, read now.
-func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved bool) error {
+//
+// Without seals, the statement writes no more than NULL into the group.
+func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved, seals bool) error {
 	m, ctx := c.model, lend(stmt.Context, stmt)
 	s := r.group.State(c.value)
 	if s.Serves(m, c.id) {
@@ -426,7 +430,7 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved bool) error {
 		// First keys are stored only where none is.
 		c.keepUnread(r.group, s)
 		r.expect, r.state = &keyCondition{column: r.group.Column.DBName}, s.Clone()
-		if c.count(r.group) > 0 {
+		if seals && c.count(r.group) > 0 {
 			fresh, err := m.Fresh(ctx, r.group, c.after)
 			r.state, r.writes, r.pin = fresh, true, &pin{c, c.after}
 			return err
