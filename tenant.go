@@ -72,6 +72,9 @@ func (p *Plugin) tenantValues(stmt *gorm.Statement, on *indexedColumn, exprs []c
 		case clause.IN:
 			said = take(e.Column, e.Values)
 		case clause.Expr:
+			if isMySQL(stmt.DB) && strings.Contains(e.SQL, `"`) { // which there is around a text
+				continue
+			}
 			for column, value := range equalities(e) {
 				if said = take(clause.Column{Name: column}, alternativesOf(value)); said {
 					break
