@@ -176,7 +176,7 @@ func (c *change) build(stmt *gorm.Statement, maxRows int) error {
 	if err != nil {
 		return err
 	}
-	if len(touched) == 0 && !moved && !c.pinned {
+	if len(touched) == 0 && !moved && !c.pinned && !(m.Computed() && c.plainColumns()) {
 		return nil
 	}
 	switch {
@@ -361,15 +361,20 @@ func refuseOr(stmt *gorm.Statement) error {
 
 // rekey finds the key for every touched group, and for every group where the context moved.
 func (c *change) rekey(stmt *gorm.Statement, touched []*row.Group, moved bool) error {
-	serves := slices.ContainsFunc(c.model.Plan.Groups, func(g *row.Group) bool { return g.State(c.value).Serves(c.model, c.id) })
+	known := func(g *row.Group) bool { return g.State(c.value).Serves(c.model, c.id) }
+	serves := slices.ContainsFunc(c.model.Plan.Groups, known)
+	// It writes the context, be it the one that the row had when it was read: another writer may have moved the row since. Any column may be part of one that is computed.
+	computed := c.model.Computed() && c.plainColumns()
+	given := c.pinned || computed && c.contextGiven()
 	for _, g := range c.model.Plan.Groups {
 		present, seals := g.Present(c.before), slices.Contains(touched, g)
-		if !present && (moved || c.pinned && !serves) {
+		if !present && (moved || given && !serves) {
 			c.groups = append(c.groups, &regroup{group: g, absent: true, expect: &keyCondition{column: g.Column.DBName}})
 			continue
 		}
-		// With the context in the SET, also one that nothing is sealed under now: its key would be left behind, or another writer's first one.
-		if !moved && !seals && !(c.pinned && present) {
+		// Also one that nothing is sealed under now: its key would be left behind, or another writer's first one.
+		bound := given || computed && (known(g) || g.State(c.value).Keyless(c.model, c.id))
+		if !moved && !seals && !(bound && present) {
 			continue
 		}
 		r := &regroup{group: g, origin: g.State(c.value), moved: moved}

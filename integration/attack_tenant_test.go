@@ -22,6 +22,7 @@ import (
 
 	"github.com/rowseal/rowseal"
 	"github.com/rowseal/rowseal/integration/internal/sqlspy"
+	"github.com/rowseal/rowseal/kmskey"
 	"github.com/rowseal/rowseal/migrations"
 	"github.com/rowseal/rowseal/rotation"
 )
@@ -638,7 +639,7 @@ func TestAttackTenantMoves(t *testing.T) {
 				boss := atkPerson{AtkOwner: AtkOwner{9}, Name: "Boss", Staff: []atkPerson{p}}
 				return db.Session(&gorm.Session{FullSaveAssociations: true}).Create(&boss).Error
 			}},
-			{"association appended", 2, "Ada", func(p atkPerson) error {
+			{"association appended", 1, "Ada", func(p atkPerson) error {
 				boss := atkPerson{AtkOwner: AtkOwner{9}, Name: "Boss"}
 				if err := db.Create(&boss).Error; err != nil {
 					return err
@@ -808,5 +809,97 @@ func TestAttackTenantWritersAtOnce(t *testing.T) {
 				t.Errorf("row %d is not found", p.ID)
 			}
 		}
+	})
+}
+
+// AtkComputed computes its context of a tenant and a title.
+type AtkComputed struct {
+	ID       uint64
+	TenantID string
+	Title    string
+	Body     *string `gorm:"serializer:rowseal"`
+	Phone    *string `gorm:"serializer:rowseal" rowseal:"key=PhoneKey"`
+	rowseal.RowKey
+	PhoneKey rowseal.Key `gorm:"column:encrypted_kms_key_phone" json:"-"`
+}
+
+func (m *AtkComputed) KMSContext(int) ([]rowseal.Pair, error) {
+	return []rowseal.Pair{{Name: "tenant_id", Value: kmskey.Text(m.TenantID)}, {Name: "title", Value: kmskey.Text(m.Title)}}, nil
+}
+
+func TestAttackTenantComputed(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		for how, write := range map[string]func(t *testing.T, db *gorm.DB, id uint64) error{
+			"saved empty without loading": func(t *testing.T, db *gorm.DB, id uint64) error {
+				return db.Save(&AtkComputed{ID: id, TenantID: "other", Title: "t"}).Error
+			},
+			"saved without one without loading": func(t *testing.T, db *gorm.DB, id uint64) error {
+				return db.Save(&AtkComputed{ID: id, TenantID: "other", Title: "t", Body: new("new")}).Error
+			},
+			"all by a map": func(t *testing.T, db *gorm.DB, id uint64) error {
+				return db.Model(&AtkComputed{ID: id}).Updates(map[string]any{"tenant_id": "other", "title": "t", "body": nil, "phone": nil}).Error
+			},
+			"upsert": func(t *testing.T, db *gorm.DB, id uint64) error {
+				return db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&AtkComputed{ID: id, TenantID: "other", Title: "t"}).Error
+			},
+			"upsert of a title": func(t *testing.T, db *gorm.DB, id uint64) error {
+				return db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoUpdates: clause.AssignmentColumns([]string{"title"})}).Create(&AtkComputed{ID: id, TenantID: "acme", Title: "other"}).Error
+			},
+			"partly loaded": func(t *testing.T, db *gorm.DB, id uint64) error {
+				var m AtkComputed
+				ok(t, db.Select("id", "tenant_id", "title", "body").Take(&m, id).Error)
+				return db.Model(&m).Update("tenant_id", "other").Error
+			},
+			"written back": func(t *testing.T, db *gorm.DB, id uint64) error {
+				mine, theirs := load[AtkComputed](t, db, id), load[AtkComputed](t, db, id)
+				ok(t, db.Model(&theirs).Update("title", "theirs").Error)
+				return db.Model(&mine).Update("title", "t").Error
+			},
+			"written back by Save": func(t *testing.T, db *gorm.DB, id uint64) error {
+				mine, theirs := load[AtkComputed](t, db, id), load[AtkComputed](t, db, id)
+				ok(t, db.Model(&theirs).Update("title", "theirs").Error)
+				return db.Save(&mine).Error
+			},
+			"written back, emptied": func(t *testing.T, db *gorm.DB, id uint64) error {
+				mine, theirs := load[AtkComputed](t, db, id), load[AtkComputed](t, db, id)
+				ok(t, db.Model(&theirs).Update("title", "theirs").Error)
+				mine.Body, mine.Phone = nil, nil
+				return db.Save(&mine).Error
+			},
+			"rotated meanwhile": func(t *testing.T, db *gorm.DB, id uint64) error {
+				mine := load[AtkComputed](t, db, id)
+				ok(t, rowseal.Rotate(t.Context(), db, &AtkComputed{ID: id, TenantID: "acme", Title: "t"}))
+				ok(t, db.Model(&mine).Update("title", "t").Error)
+				return db.Model(&mine).Update("title", "t2").Error
+			},
+		} {
+			t.Run(how, func(t *testing.T) {
+				w := open(t, kind, &AtkComputed{})
+				m := AtkComputed{TenantID: "acme", Title: "t", Body: new("body"), Phone: new("phone")}
+				ok(t, w.db.Create(&m).Error)
+				err := write(t, w.db, m.ID)
+				opensAll(t, w.db, &AtkComputed{})
+				now := load[AtkComputed](t, w.db, m.ID)
+				ok(t, w.db.Model(&now).Update("body", "later").Error)
+				ok(t, w.db.Model(&now).Update("phone", "later").Error)
+				load[AtkComputed](t, w.db, m.ID)
+				t.Log(now.TenantID, now.Title, err)
+			})
+		}
+		t.Run("first key", func(t *testing.T) {
+			w := open(t, kind, &AtkComputed{})
+			w.tamper(t, "INSERT INTO atk_computeds (id, tenant_id, title) VALUES (7, 'acme', 't')")
+			mine, theirs := load[AtkComputed](t, w.db, 7), load[AtkComputed](t, w.db, 7)
+			ok(t, w.db.Model(&theirs).Update("body", "theirs").Error)
+			t.Log(w.db.Model(&mine).Update("tenant_id", "other").Error)
+			opensAll(t, w.db, &AtkComputed{})
+		})
+		t.Run("another row by OR", func(t *testing.T) {
+			w := open(t, kind, &AtkComputed{})
+			rows := []AtkComputed{{TenantID: "a", Title: "t", Body: new("b")}, {TenantID: "a", Title: "u", Body: new("b")}}
+			ok(t, w.db.Create(&rows).Error)
+			t.Log(w.db.Model(&rows[0]).Where("title = ?", "u").Or("title = ?", "u").Update("tenant_id", "other").Error)
+			opensAll(t, w.db, &AtkComputed{})
+		})
 	})
 }
