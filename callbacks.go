@@ -90,49 +90,66 @@ type marked struct {
 	outer context.Context
 }
 
-// mark puts an epoch into the statement's context; [Plugin.unmark] must follow before anything of the application runs. GORM runs
+// mark puts an epoch into the statement's context; unmark must follow before anything of the application runs. GORM runs
 // every callback even after an error, so it does.
 func mark(db *gorm.DB, returning bool) {
-	outer := db.Statement.Context
-	ctx, epoch := row.NewEpoch(outer, returning)
-	db.Statement.Context = ctx
-	keep(db, &marked{epoch, outer})
+	m := new(marked)
+	m.begin(db, returning)
+	keep(db, m)
 }
 
 func unmark(db *gorm.DB) *row.Epoch {
 	m, ok := kept[marked](db)
-	if !ok || m.epoch == nil {
+	if !ok {
 		return nil
 	}
-	db.Statement.Context = m.outer
 	forget[marked](db)
+	return m.end(db)
+}
+
+func (m *marked) begin(db *gorm.DB, returning bool) {
+	m.outer = db.Statement.Context
+	db.Statement.Context, m.epoch = row.NewEpoch(m.outer, returning)
+}
+
+// end gives the epoch, nil where there is none.
+func (m *marked) end(db *gorm.DB) *row.Epoch {
+	if m.epoch != nil {
+		db.Statement.Context = m.outer
+	}
 	return m.epoch
 }
 
 // structs lists the structs of type t in v, which is one, a pointer to one, or a slice or array of either.
-func structs(v reflect.Value, t reflect.Type) []reflect.Value {
+func structs(v reflect.Value, t reflect.Type) (out []reflect.Value) {
+	v = reflect.Indirect(v)
+	if v.Kind() == reflect.Slice {
+		out = make([]reflect.Value, 0, v.Len())
+	}
+	eachStruct(v, t, func(e reflect.Value) { out = append(out, e) })
+	return out
+}
+
+func eachStruct(v reflect.Value, t reflect.Type, do func(reflect.Value)) {
 	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
 		v = v.Elem()
 	}
 	switch v.Kind() {
 	case reflect.Struct:
 		if v.Type() == t {
-			return []reflect.Value{v}
+			do(v)
 		}
 	case reflect.Slice, reflect.Array:
-		out := make([]reflect.Value, 0, v.Len())
 		for i := range v.Len() {
 			e := v.Index(i)
 			for e.Kind() == reflect.Pointer || e.Kind() == reflect.Interface {
 				e = e.Elem()
 			}
 			if e.IsValid() && e.Type() == t {
-				out = append(out, e)
+				do(e)
 			}
 		}
-		return out
 	}
-	return nil
 }
 
 // fail stops a statement with an error that names the model.

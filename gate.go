@@ -126,6 +126,7 @@ func (p *Plugin) checkSet(c clause.Clause, stmt *gorm.Statement) (clause.Express
 		return nil, nil
 	}
 	l := lookOf(stmt)
+	var sealer row.Sealer
 	for i, a := range set {
 		name := a.Column.Name
 		f, g := m.Plan.Lookup(name), m.Plan.LookupKey(name)
@@ -145,7 +146,7 @@ func (p *Plugin) checkSet(c clause.Clause, stmt *gorm.Statement) (clause.Express
 			}
 			if stmt.DB.DryRun {
 				set[i].Value = dryValue(m, name)
-			} else if err := v.Seal(); err != nil {
+			} else if err := sealer.Seal(v); err != nil {
 				return nil, err
 			}
 		case g != nil:

@@ -34,7 +34,7 @@ type look struct {
 	opens         scanning   // sealed columns in the result are opened on their way to whoever scans them
 
 	pending    []pending     // what only a projection can serve
-	loads      []sqltext.Use // what comes to the model
+	loads      []sqltext.Use // of a text of the application's own, what comes to the model
 	projection *projection
 	sought     []*hunt // what a projection's rows are held to
 	text       string  // what runs
@@ -43,7 +43,7 @@ type look struct {
 	// What the gate sealed or admitted, for which model.
 	inserted *row.Model
 	assigned *row.Model
-	columns  map[string]bool
+	columns  []string
 	written  []string // texts that the plugin itself wrote, each followed by what it stands for
 }
 
@@ -69,9 +69,9 @@ func (l *look) admit(m *row.Model, column string) {
 		return
 	}
 	if l.assigned != m {
-		l.assigned, l.columns = m, map[string]bool{}
+		l.assigned, l.columns = m, nil
 	}
-	l.columns[strings.ToLower(column)] = true
+	l.columns = append(l.columns, strings.ToLower(column))
 }
 
 // watch puts the look between GORM and the connection, for one processor.
@@ -80,6 +80,7 @@ func (p *Plugin) watch(result bool) func(*gorm.DB) { return p.watchRows(result, 
 func (p *Plugin) watchRows(result bool, opens scanning) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		stmt := db.Statement
+		unmap(stmt)
 		// A callback that starts a statement of its own hands on the pool of the one it runs in; each has its own look.
 		switch outer := stmt.ConnPool.(type) {
 		case lookingPool:
@@ -92,17 +93,24 @@ func (p *Plugin) watchRows(result bool, opens scanning) func(*gorm.DB) {
 		}
 		p.learn(stmt)
 		l := &look{ConnPool: stmt.ConnPool, plugin: p, stmt: stmt, raw: stmt.SQL.Len() > 0, result: result}
-		if opens == byHand {
-			l.opens = opens
-		} else if r, reads := kept[reading](db); reads {
-			l.dest, l.joins = r.model, len(stmt.Joins) > 0
-		} else if opens != noRows {
-			l.opens = opens
-		} else if m, marks := kept[marked](db); marks && m.epoch != nil {
-			l.dest = p.typed(stmt)
+		switch l.opens = opens; opens {
+		case byGORM:
+			if r, reads := kept[reading](db); reads {
+				l.opens, l.dest, l.joins = noRows, r.model, len(stmt.Joins) > 0
+				if r.model != nil && len(stmt.ColumnMapping) == 0 {
+					stmt.ColumnMapping = r.model.Plan.Own() // until afterQuery
+				}
+			}
+		case noRows:
+			if m, marks := kept[marked](db); marks && m.epoch != nil {
+				l.dest = p.typed(stmt)
+			}
+		case byHand:
 		}
-		if hunts, joined := kept[joinHunt](db); joined && l.opens != noRows {
-			l.sought = slices.Clone(*hunts)
+		if l.opens != noRows {
+			if hunts, joined := kept[joinHunt](db); joined {
+				l.sought = slices.Clone(*hunts)
+			}
 		}
 		if _, tx := stmt.ConnPool.(gorm.TxCommitter); tx {
 			stmt.ConnPool = lookingTx{lookingPool{l}}
@@ -244,7 +252,7 @@ func (l *look) check(text string, args []any) error {
 			l.projection.aim(l.stmt, l.opens == byHand)
 			l.text = l.projection.text
 		}
-	case l.raw && len(l.loads) > 0:
+	case len(l.loads) > 0:
 		l.text = l.extend(text)
 	case l.named && l.opens != noRows && l.result:
 		// Nothing sealed was found. Should the text have been read wrongly, the values tell.
@@ -413,7 +421,7 @@ func (l *look) judge(u sqltext.Use) error {
 		}
 	case sqltext.Set:
 		switch {
-		case l.assigned == m && l.columns[u.Column]:
+		case l.assigned == m && slices.Contains(l.columns, u.Column):
 		case sealed:
 			return refuse("update", ErrPlaintext, "use db.Model(&row) with the row's primary key")
 		case key:
@@ -444,7 +452,7 @@ func (l *look) judge(u sqltext.Use) error {
 			l.pending = append(l.pending, pending{m, u})
 			return nil
 		}
-		if l.dest == m && l.result && u.Query {
+		if l.raw && l.dest == m && l.result && u.Query {
 			l.loads = append(l.loads, u)
 		}
 		if !l.readable(m, u, sealed) {

@@ -19,23 +19,27 @@ import (
 
 // reading is one query while it runs.
 type reading struct {
+	marked
 	model   *row.Model
 	selects []string
 	omits   []string
+	mapping map[string]string
 }
 
 func (p *Plugin) beforeQuery(db *gorm.DB) {
 	stmt := db.Statement
 	forget[reading](db)
 	forget[hunt](db)
+	unmap(stmt)
 	if p.searchJoins(db); db.Error != nil {
 		return
 	}
 	m := p.typed(stmt)
 	if m == nil || destType(stmt.ReflectValue) != m.Plan.Schema.ModelType {
 		if p.joinsSealed(stmt) && destType(stmt.ReflectValue) == stmt.Schema.ModelType {
-			mark(db, false)
-			keep(db, &reading{})
+			r := &reading{}
+			r.begin(db, false)
+			keep(db, r)
 			p.extendJoins(stmt)
 		}
 		return
@@ -46,12 +50,20 @@ func (p *Plugin) beforeQuery(db *gorm.DB) {
 			return
 		}
 	}
-	keep(db, &reading{m, stmt.Selects, stmt.Omits})
+	r := &reading{model: m, selects: stmt.Selects, omits: stmt.Omits, mapping: stmt.ColumnMapping}
+	keep(db, r)
 	if stmt.SQL.Len() == 0 && !isSubQuery(db) {
 		extendSelects(stmt, m)
 		p.extendJoins(stmt)
 	}
-	mark(db, false)
+	r.begin(db, false)
+}
+
+// unmap takes out the plugin's own ColumnMapping that a panic left, or that was copied from a statement while it ran.
+func unmap(stmt *gorm.Statement) {
+	if row.IsOwn(stmt.ColumnMapping) {
+		stmt.ColumnMapping = nil
+	}
 }
 
 // destType is the struct that rows are scanned into.
@@ -246,15 +258,20 @@ func (p *Plugin) afterQuery(db *gorm.DB) {
 		return
 	}
 	forget[reading](db)
-	epoch := unmark(db)
+	epoch := r.end(db)
 	stmt := db.Statement
 	if r.model != nil {
-		stmt.Selects, stmt.Omits = r.selects, r.omits
+		stmt.Selects, stmt.Omits, stmt.ColumnMapping = r.selects, r.omits, r.mapping
 	}
 	if epoch == nil || db.Error != nil || db.DryRun {
 		return
 	}
-	if err := p.reveal(stmt, epoch, p.leaves(stmt), p.targets(stmt)); err != nil || p.leaves(stmt) {
+	if p.leaves(stmt) {
+		p.eachTarget(stmt, epoch.LeaveRow)
+		_ = db.AddError(epoch.End())
+		return
+	}
+	if err := p.reveal(stmt, epoch, false, p.targets(stmt)); err != nil {
 		_ = db.AddError(err)
 		return
 	}
@@ -270,7 +287,11 @@ func (p *Plugin) reveal(stmt *gorm.Statement, epoch *row.Epoch, leave bool, targ
 	if leave {
 		return epoch.Leave(targets)
 	}
-	return epoch.Reveal(lend(stmt.Context, stmt), p.config.MaxCalls, targets)
+	ctx := stmt.Context
+	if epoch.Awaits() {
+		ctx = lend(ctx, stmt)
+	}
+	return epoch.Reveal(ctx, p.config.MaxCalls, targets)
 }
 
 // leaves reports a statement under Sealed, or a program that opens nothing.
@@ -295,14 +316,17 @@ func Sealed(db *gorm.DB) *gorm.DB { return db.Set(sealedSetting, true) }
 
 // targets lists the rows of a result, joined relations included.
 func (p *Plugin) targets(stmt *gorm.Statement) []row.Target {
-	var out []row.Target
+	out := make([]row.Target, 0, stmt.RowsAffected)
+	p.eachTarget(stmt, func(t row.Target) { out = append(out, t) })
+	return out
+}
+
+func (p *Plugin) eachTarget(stmt *gorm.Statement, do func(row.Target)) {
 	t := stmt.Schema.ModelType
 	m := p.models[t]
-	rows := structs(stmt.ReflectValue, t)
-	out = slices.Grow(out, len(rows))
-	for _, v := range rows {
+	eachStruct(stmt.ReflectValue, t, func(v reflect.Value) {
 		if m != nil {
-			out = append(out, row.Target{Model: m, Value: v})
+			do(row.Target{Model: m, Value: v})
 		}
 		for _, j := range stmt.Joins {
 			s, at := stmt.Schema, v
@@ -316,12 +340,11 @@ func (p *Plugin) targets(stmt *gorm.Statement) []row.Target {
 				}
 				s = rel.FieldSchema
 				if joined := p.models[s.ModelType]; joined != nil {
-					out = append(out, row.Target{Model: joined, Value: at})
+					do(row.Target{Model: joined, Value: at})
 				}
 			}
 		}
-	}
-	return out
+	})
 }
 
 // beforeDelete and afterDelete open what DELETE … RETURNING gives back.

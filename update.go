@@ -26,7 +26,7 @@ type change struct {
 	value   reflect.Value // the model's row
 	before  reflect.Value // a copy of it as it came: GORM puts the new values into the row while it collects them
 	stored  reflect.Value // of a model that computes its context: the row as the database has it; invalid where value is to stand for it
-	after   reflect.Value // a copy of it as the statement would leave it, as far as that is known in Go
+	after   reflect.Value // a copy of it as the statement would leave it, as far as that is known in Go; see outcome
 	id      string
 	set     clause.Set
 	given   clause.Set // the SET that was in the statement already
@@ -69,7 +69,7 @@ func (k *keyCondition) Build(b clause.Builder) {
 		_, _ = b.WriteString(" IS NULL")
 		return
 	}
-	if stmt, ok := b.(*gorm.Statement); ok {
+	if stmt, ok := b.(*gorm.Statement); ok && isMySQL(stmt.DB) {
 		_, _ = b.WriteString(exact(stmt.DB, stmt.Quote(column)))
 	} else {
 		b.WriteQuoted(column)
@@ -135,10 +135,10 @@ func (p *Plugin) beforeUpdate(db *gorm.DB) {
 	if m == nil {
 		return
 	}
-	c := &change{model: m, value: reflect.Indirect(stmt.ReflectValue), implied: map[string]bool{}, unread: map[string]bool{}}
+	c := &change{model: m, value: reflect.Indirect(stmt.ReflectValue)}
 	if c.value.IsValid() && c.value.Type() == m.Plan.Schema.ModelType {
 		c.id, _ = m.Identity(c.value)
-		c.before, c.after = m.Plan.Copy(c.value), m.Plan.Copy(c.value)
+		c.before = m.Plan.Copy(c.value)
 	} else {
 		c.before, c.after = reflect.New(m.Plan.Schema.ModelType).Elem(), reflect.New(m.Plan.Schema.ModelType).Elem()
 		c.value = c.before // many rows, or none
@@ -155,6 +155,14 @@ func (p *Plugin) beforeUpdate(db *gorm.DB) {
 	}
 	keep(db, c)
 	mark(db, true)
+}
+
+// outcome is after, which most changes do not ask for.
+func (c *change) outcome() reflect.Value {
+	if !c.after.IsValid() {
+		c.after = c.model.Plan.Copy(c.before)
+	}
+	return c.after
 }
 
 // build collects the assignments and finds the keys for them.
@@ -203,7 +211,7 @@ func (c *change) bound(stmt *gorm.Statement, a clause.Assignment) bool {
 	if f.Set(stmt.Context, scratch, a.Value) != nil {
 		return false
 	}
-	want := c.after
+	want := c.outcome()
 	if f.PrimaryKey {
 		want = c.before
 	}
@@ -213,7 +221,7 @@ func (c *change) bound(stmt *gorm.Statement, a clause.Assignment) bool {
 // sort takes key columns out of the SET and makes every sealed value one of ours. touched lists the groups with sealed columns in it.
 func (c *change) sort(stmt *gorm.Statement) (touched []*row.Group, err error) {
 	plan := c.model.Plan
-	var set clause.Set
+	set := c.set[:0] // it is ours
 	for _, a := range c.set {
 		if plan.LookupKey(a.Column.Name) != nil {
 			if _, ours := a.Value.(*row.KeyValue); !ours {
@@ -237,7 +245,7 @@ func (c *change) sort(stmt *gorm.Statement) (touched []*row.Group, err error) {
 			return nil, err
 		}
 		if c.model.Computed() {
-			_ = f.Assign(stmt.Context, c.after, v.Plain())
+			_ = f.Assign(stmt.Context, c.outcome(), v.Plain())
 		}
 		a.Value = v
 		set = append(set, a)
@@ -260,7 +268,10 @@ func (c *change) leave(stmt *gorm.Statement, a clause.Assignment) error {
 	if bound && a.Column.Name != f.DBName {
 		return fmt.Errorf("rowseal: update %s, column %s: %w: it is written as %q; write %q", c.model.Plan.Schema.Name, f.DBName, ErrUnsupported, a.Column.Name, f.DBName)
 	}
-	if err := f.Set(stmt.Context, c.after, a.Value); err != nil && (bound || c.model.Computed()) {
+	if !bound && !c.model.Computed() {
+		return nil // nobody asks
+	}
+	if err := f.Set(stmt.Context, c.outcome(), a.Value); err != nil {
 		return fmt.Errorf("rowseal: update %s, column %s: %w: it is part of the encryption context; compute the value in Go", c.model.Plan.Schema.Name, f.DBName, ErrContext)
 	}
 	return nil
@@ -271,8 +282,9 @@ func (c *change) leave(stmt *gorm.Statement, a clause.Assignment) error {
 func (c *change) valueFor(stmt *gorm.Statement, f *row.Field, raw any) (*row.Value, error) {
 	if ours, ok := raw.(*row.Value); ok {
 		if ours.Field() == f {
-			c.implied[f.Column.DBName] = ours.State() != nil && ours.State() == f.Group.State(c.value)
-			c.unread[f.Column.DBName] = isZero(ours.Plain()) && ours.State().Unread(f)
+			s := ours.State()
+			note(&c.implied, f.Column.DBName, s != nil && s == f.Group.State(c.value))
+			note(&c.unread, f.Column.DBName, isZero(ours.Plain()) && s.Unread(f))
 			return row.NewValue(f, nil, ours.Plain()), nil
 		}
 		raw = ours.Plain() // a struct of another type with the same column
@@ -289,6 +301,16 @@ func (c *change) valueFor(stmt *gorm.Statement, f *row.Field, raw any) (*row.Val
 		return nil, err
 	}
 	return row.NewValue(f, nil, f.Column.ReflectValueOf(stmt.Context, scratch).Interface()), nil
+}
+
+// note makes the set when something is in it, which of most changes nothing is.
+func note(set *map[string]bool, name string, holds bool) {
+	if *set == nil && holds {
+		*set = map[string]bool{}
+	}
+	if *set != nil {
+		(*set)[name] = holds
+	}
 }
 
 // columns lists the sealed columns in the SET, for errors.
@@ -333,7 +355,7 @@ func (c *change) contextMoved(stmt *gorm.Statement) (bool, error) {
 			}
 			continue
 		}
-		same, err := m.SameContext(s, g, c.after)
+		same, err := m.SameContext(s, g, c.outcome())
 		if err != nil {
 			return false, fmt.Errorf("rowseal: update %s: %w", m.Describe(c.value), err)
 		}
@@ -405,7 +427,7 @@ func (c *change) rekey(stmt *gorm.Statement, touched []*row.Group, moved bool) e
 //
 // Without seals, the statement writes no more than NULL into the group.
 func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved, seals bool) error {
-	m, ctx := c.model, lend(stmt.Context, stmt)
+	m := c.model
 	s := r.group.State(c.value)
 	if s.Serves(m, c.id) {
 		c.keepUnread(r.group, s)
@@ -419,7 +441,7 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved, seals bool) 
 			}
 		}
 		if moved {
-			next, err := m.Rewrapped(ctx, r.state, r.group, c.after)
+			next, err := m.Rewrapped(lend(stmt.Context, stmt), r.state, r.group, c.outcome())
 			if err == nil {
 				err = c.carry(stmt, r, next)
 			}
@@ -427,7 +449,7 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved, seals bool) 
 				return err
 			}
 			r.writes, r.state, r.added = r.writes || next != r.state, next, false // a retry would lose the move
-			r.pin = &pin{c, c.after}
+			r.pin = &pin{c, c.outcome()}
 		}
 		return nil
 	}
@@ -436,8 +458,8 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved, seals bool) 
 		c.keepUnread(r.group, s)
 		r.expect, r.state = &keyCondition{column: r.group.Column.DBName}, s.Clone()
 		if seals && c.count(r.group) > 0 {
-			fresh, err := m.Fresh(ctx, r.group, c.after)
-			r.state, r.writes, r.pin = fresh, true, &pin{c, c.after}
+			fresh, err := m.Fresh(lend(stmt.Context, stmt), r.group, c.outcome())
+			r.state, r.writes, r.pin = fresh, true, &pin{c, c.outcome()}
 			return err
 		}
 		return nil
@@ -446,7 +468,7 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved, seals bool) 
 		return err
 	}
 	if c.count(r.group) == len(r.group.Fields) && c.contextGiven() {
-		fresh, err := m.Fresh(ctx, r.group, c.after)
+		fresh, err := m.Fresh(lend(stmt.Context, stmt), r.group, c.outcome())
 		r.state, r.writes = fresh, true
 		return err
 	}
@@ -553,6 +575,9 @@ func (c *change) readKey(stmt *gorm.Statement, r *regroup) error {
 func (c *change) ready(stmt *gorm.Statement, r *regroup) error {
 	switch {
 	case !c.model.WriteOnly():
+		if r.state.Open() {
+			return nil
+		}
 		return c.model.Ready(lend(stmt.Context, stmt), r.state, c.value)
 	case r.state.Open():
 		return nil // this program added it
@@ -704,7 +729,7 @@ func (c *change) bind(stmt *gorm.Statement) error {
 		r.values = nil
 		for i, a := range c.set {
 			if v, ok := a.Value.(*row.Value); ok && v.Field().Group == r.group && !v.Null() {
-				v = row.NewValue(v.Field(), r.state, v.Plain())
+				v = v.Under(r.state)
 				c.set[i].Value = v
 				r.values = append(r.values, v)
 			}
@@ -840,10 +865,12 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 		c.forgetNulls(db.Statement, epoch)
 	}
 	var targets []row.Target
-	for _, v := range structs(db.Statement.ReflectValue, c.model.Plan.Schema.ModelType) {
-		if v.CanAddr() {
-			targets = append(targets, row.Target{Model: c.model, Value: v})
-		}
+	if epoch.Awaits() {
+		eachStruct(db.Statement.ReflectValue, c.model.Plan.Schema.ModelType, func(v reflect.Value) {
+			if v.CanAddr() {
+				targets = append(targets, row.Target{Model: c.model, Value: v})
+			}
+		})
 	}
 	if err := p.reveal(db.Statement, epoch, p.config.WriteOnly, targets); err != nil || p.config.WriteOnly {
 		_ = db.AddError(err)
@@ -970,7 +997,7 @@ func (c *change) sameContext(r *regroup, stored reflect.Value) bool {
 	if err != nil {
 		return false
 	}
-	same, err := c.model.SameContext(a, r.group, c.after)
+	same, err := c.model.SameContext(a, r.group, c.outcome())
 	return err == nil && same
 }
 

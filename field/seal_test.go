@@ -27,6 +27,7 @@ var sentinels = map[string]error{
 	"ErrOtherKey":     field.ErrOtherKey,
 	"ErrNotAuthentic": field.ErrNotAuthentic,
 	"ErrType":         field.ErrType,
+	"ErrIndex":        field.ErrIndex,
 }
 
 // class names the one sentinel that err wraps.
@@ -230,6 +231,61 @@ func TestNewKey_refuses(t *testing.T) {
 	}
 }
 
+// resting derives as a data key's own method does.
+func resting(t testing.TB, dek []byte, id byte) field.RestingKey {
+	t.Helper()
+	r, err := field.RestingKeyFrom(func(info []byte) (sub [field.KeySize]byte) {
+		b, err := hkdf.Expand(sha256.New, dek, string(info), field.KeySize)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(sub[:], b)
+		return sub
+	}, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestRestingKey(t *testing.T) {
+	r := resting(t, dekBytes, 7)
+	t.Run("it opens what the key seals, and the other way round, as often as it is expanded", func(t *testing.T) {
+		k := newKey(t, dekBytes, 7)
+		for range 3 {
+			expanded, err := r.Expand()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range []struct{ seals, opens *field.Key }{{k, expanded}, {expanded, k}} {
+				plain, err := c.opens.Open(nil, email, c.seals.Seal(nil, email, []byte("\x01value")))
+				if err != nil || string(plain) != "\x01value" || c.seals.ID() != 7 {
+					t.Errorf("got %q, %v, number %d", plain, err, c.seals.ID())
+				}
+			}
+		}
+	})
+	t.Run("copies are equal, and no others", func(t *testing.T) {
+		same := r
+		if same != r || r == resting(t, dekBytes, 7) || r == (field.RestingKey{}) {
+			t.Error("one key for another")
+		}
+	})
+	t.Run("number 0, which no sealed field may have, is refused", func(t *testing.T) {
+		if r, err := field.RestingKeyFrom(func([]byte) (sub [field.KeySize]byte) { return sub }, 0); err == nil || !r.IsZero() {
+			t.Errorf("%v, %v", r, err)
+		}
+	})
+	t.Run("no key is no key of zeros", func(t *testing.T) {
+		defer func() {
+			if recover() == nil {
+				t.Error("it was expanded")
+			}
+		}()
+		_, _ = field.RestingKey{}.Expand()
+	})
+}
+
 // TestSpecification seals and opens by docs/format.md and the standard library alone.
 func TestSpecification(t *testing.T) {
 	text := func(s string) string { return fmt.Sprintf("\x01\x00\x00\x00%c%s", len(s), s) }
@@ -284,6 +340,8 @@ func TestKey_never_prints(t *testing.T) {
 		t.Fatal(err)
 	}
 	held := []any{k, *k, &k, struct{ K *field.Key }{k}, struct{ k *field.Key }{k}, &struct{ k field.Key }{*k}, []*field.Key{k}, map[string]*field.Key{"k": k}, any(k)}
+	r := resting(t, dekBytes, 1)
+	held = append(held, r, &r, struct{ R field.RestingKey }{r}, struct{ r field.RestingKey }{r}, &struct{ r field.RestingKey }{r}, struct{ r *field.RestingKey }{&r}, []field.RestingKey{r}, map[field.RestingKey]int{r: 1})
 	var out strings.Builder
 	for _, v := range held {
 		for _, verb := range "vsqxXdboOcUeEfFgGtTp" {
@@ -312,6 +370,9 @@ func TestKey_never_prints(t *testing.T) {
 		}
 	}
 	if got := fmt.Sprintf("%v %+v %#v %s %x", k, k, k, k, k); got != strings.TrimSpace(strings.Repeat("field.Key(***) ", 5)) {
+		t.Errorf("got %q", got)
+	}
+	if got := fmt.Sprintf("%v %+v %#v %s %x", r, r, r, r, r); got != strings.TrimSpace(strings.Repeat("field.RestingKey(***) ", 5)) {
 		t.Errorf("got %q", got)
 	}
 }

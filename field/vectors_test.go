@@ -1,5 +1,5 @@
-// vectors_test.go owns testdata/vectors.txt: values and sealed fields that every release must read as the first one did. The file
-// is append-only. To add records, write the claim in newVectors and run
+// vectors_test.go owns testdata/vectors.txt: values and sealed fields that every release must read as the first one did, and blind indexes
+// that it must make as the first one did, or what is stored is found no more. The file is append-only. To add records, write the claim in newVectors and run
 //
 //	go test ./field -run TestVectors -update-vectors
 
@@ -7,15 +7,19 @@ package field_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"flag"
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -42,6 +46,15 @@ func (r record) bytes(t testing.TB, key string) []byte {
 		t.Fatalf("%s: %s: %v", r["name"], key, err)
 	}
 	return b
+}
+
+func (r record) number(t testing.TB, key string) int {
+	t.Helper()
+	n, err := strconv.Atoi(r[key])
+	if err != nil {
+		t.Fatalf("%s: %s: %v", r["name"], key, err)
+	}
+	return n
 }
 
 // readVectors reads the file: records are separated by blank lines, and lines that begin with # are comments.
@@ -90,23 +103,20 @@ func TestVectors(t *testing.T) {
 	all := readVectors(t)
 	counts := make(map[string]int)
 	for _, r := range all {
-		kind := "value"
-		if r["type"] == "" {
-			kind = "field"
+		kind, check := "value", checkValue
+		switch {
+		case r["index-key"] != "":
+			kind, check = "index", checkIndex
+		case r["type"] == "":
+			kind, check = "field", checkField
 		}
 		if r["error"] != "" {
 			kind += " refused"
 		}
 		counts[kind]++
-		t.Run(r["name"], func(t *testing.T) {
-			if r["type"] != "" {
-				checkValue(t, r)
-			} else {
-				checkField(t, r)
-			}
-		})
+		t.Run(r["name"], func(t *testing.T) { check(t, r) })
 	}
-	for _, kind := range []string{"value", "value refused", "field", "field refused"} {
+	for _, kind := range []string{"value", "value refused", "field", "field refused", "index", "index refused"} {
 		if counts[kind] == 0 {
 			t.Errorf("no vector of kind %q", kind)
 		}
@@ -169,7 +179,7 @@ func checkField(t *testing.T, r record) {
 	if err != nil || !bytes.Equal(plain, r.bytes(t, "plaintext")) {
 		t.Fatalf("got %x, %v", plain, err)
 	}
-	sub, err := hkdf.Expand(sha256.New, r.bytes(t, "dek"), string(unhex(t, "0100000011"+hex.EncodeToString([]byte("rowseal/field-key"))+"020000000131")), 32)
+	sub, err := hkdf.Expand(sha256.New, r.bytes(t, "dek"), canonText("rowseal/field-key")+canonInt("1"), 32)
 	if err != nil || !bytes.Equal(sub, r.bytes(t, "field-key")) {
 		t.Errorf("field key %x, %v", sub, err)
 	}
@@ -183,6 +193,82 @@ func checkField(t *testing.T, r record) {
 	}
 	if plain, err := aead.Open(nil, nil, sealed[3:], r.bytes(t, "associated-data")); err != nil || !bytes.Equal(plain, r.bytes(t, "plaintext")) {
 		t.Errorf("by its parts: %x, %v", plain, err)
+	}
+}
+
+// canonText and canonInt are docs/format.md, section 2, once more, so that what vectors expect is not made by the code that they hold.
+func canonText(s string) string {
+	n := len(s)
+	return string([]byte{1, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}) + s
+}
+
+func canonInt(s string) string { return "\x02" + canonText(s)[1:] }
+
+// indexLabels is what a vector of an index says beside its name. One more label of the derivation needs a line here, one in indexInfo and one in checkIndex.
+var indexLabels = []string{"index-key", "namespace", "model", "field", "version", "expression", "bits", "info", "place-key", "plaintext", "hashed", "index", "error"}
+
+// indexInfo is what the key of an index's place is derived by, docs/format.md, section 14, from the labels of a vector.
+func indexInfo(r record) string {
+	info := canonText("rowseal/index-key") + canonInt("1") + canonText(r["namespace"]) + canonText(r["model"]) + canonText(r["field"]) + canonText(r["field"]) + canonInt(r["version"])
+	if r["expression"] != "" {
+		info += canonText(r["expression"])
+	}
+	if r["bits"] != "" {
+		info += canonInt(r["bits"])
+	}
+	return info
+}
+
+// indexOf is an index by the standard library alone: the key of its place, and the hash of what the expression gives.
+func indexOf(t testing.TB, r record) (placeKey, index []byte) {
+	t.Helper()
+	placeKey, err := hkdf.Expand(sha256.New, r.bytes(t, "index-key"), indexInfo(r), 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := hmac.New(sha256.New, placeKey)
+	mac.Write(r.bytes(t, "hashed"))
+	index = mac.Sum(nil)[:16]
+	if r["bits"] == "" {
+		return placeKey, index
+	}
+	for i := range index {
+		for bit := range 8 {
+			if 8*i+bit >= r.number(t, "bits") {
+				index[i] &^= 0x80 >> bit
+			}
+		}
+	}
+	return placeKey, index[:(r.number(t, "bits")+7)/8]
+}
+
+// checkIndex: the value has this index by the code, and each step of it by the standard library alone.
+func checkIndex(t *testing.T, r record) {
+	for label := range r {
+		if label != "name" && !slices.Contains(indexLabels, label) {
+			t.Fatalf("unknown label %q: nothing would hold the code to it", label)
+		}
+	}
+	p := field.IndexPlace{Namespace: r["namespace"], Model: r["model"], Field: r["field"], Name: r["field"], Version: r.number(t, "version"), Expression: r["expression"]}
+	if r["bits"] != "" {
+		p.Bits = r.number(t, "bits")
+	}
+	got, err := indexKey(t, r.bytes(t, "index-key"), p).Append(nil, r.bytes(t, "plaintext"))
+	if r["error"] != "" {
+		if err == nil || class(t, err) != r["error"] {
+			t.Errorf("got %x, %v, want %s", got, err, r["error"])
+		}
+		return
+	}
+	if err != nil || !bytes.Equal(got, r.bytes(t, "index")) {
+		t.Errorf("got %x, %v, want %s", got, err, r["index"])
+	}
+	if info := indexInfo(r); hex.EncodeToString([]byte(info)) != r["info"] {
+		t.Errorf("by its parts: info %x, want %s", info, r["info"])
+	}
+	placeKey, index := indexOf(t, r)
+	if !bytes.Equal(placeKey, r.bytes(t, "place-key")) || !bytes.Equal(index, r.bytes(t, "index")) {
+		t.Errorf("by its parts: place key %x, index %x, want %s", placeKey, index, r["index"])
 	}
 }
 
@@ -225,10 +311,6 @@ func newVectors(t *testing.T) (records [][2]string) {
 		add("a value is refused: "+c.name, "type: "+c.typ, "plaintext: "+c.plaintext, "error: "+c.err)
 	}
 
-	text := func(b []byte, s string) []byte {
-		return append(append(b, 1, 0, 0, byte(len(s)>>8), byte(len(s))), s...)
-	}
-	integer := func(b []byte, s string) []byte { return append(append(b, 2, 0, 0, 0, byte(len(s))), s...) }
 	dek := make([]byte, field.KeySize)
 	for i := range dek {
 		dek[i] = byte(i)
@@ -260,12 +342,11 @@ func newVectors(t *testing.T) (records [][2]string) {
 		if first == nil {
 			first = sealed
 		}
-		sub, err := hkdf.Expand(sha256.New, dek, string(integer(text(nil, "rowseal/field-key"), "1")), 32)
+		sub, err := hkdf.Expand(sha256.New, dek, canonText("rowseal/field-key")+canonInt("1"), 32)
 		if err != nil {
 			t.Fatal(err)
 		}
-		data := integer(integer(text(nil, "rowseal/field"), "249"), "1")
-		data = integer(text(text(text(data, c.namespace), c.model), c.column), fmt.Sprint(c.id))
+		data := canonText("rowseal/field") + canonInt("249") + canonInt("1") + canonText(c.namespace) + canonText(c.model) + canonText(c.column) + canonInt(fmt.Sprint(c.id))
 		lines := append(base(dek, c.id, c.namespace, c.model, c.column),
 			fmt.Sprintf("field-key: %x", sub), fmt.Sprintf("associated-data: %x", data), "plaintext: "+c.plaintext, fmt.Sprintf("sealed: %x", sealed))
 		if c.text {
@@ -308,6 +389,81 @@ func newVectors(t *testing.T) (records [][2]string) {
 		{"with text behind the prefix", "rs1:aGVsbG8", "ErrMalformed"},
 	} {
 		add("a text is refused: "+c.name, append(base(dek, 1, "clinic/production", "Patient", "email"), "text: "+c.text, "error: "+c.err)...)
+	}
+	return append(records, newIndexVectors(t)...)
+}
+
+// newIndexVectors: the expected bytes are not asked of package field. What an expression gives is written out by hand, and hashed as docs/format.md says.
+func newIndexVectors(t *testing.T) (records [][2]string) {
+	root := make([]byte, field.KeySize)
+	for i := range root {
+		root[i] = 0x80 + byte(i)
+	}
+	const (
+		str, bin, num, unsigned, when, txt = "\x01", "\x02", "\x04", "\x05", "\x07", "\x08"     // kinds of section 7
+		now                                = "\x00\x00\x00\x00\x6a\x74\x04\x90\x00\x00\x00\x07" // seconds, nanoseconds
+	)
+	for _, c := range []struct {
+		name                    string
+		expression, bits        string
+		plaintext, hashed, fail string
+		model, field, version   string // Patient, email, 1
+	}{
+		{name: "a string", plaintext: str + "ada@example.org", hashed: str + "ada@example.org"},
+		{name: "an empty string", plaintext: str, hashed: str},
+		{name: "bytes as the string of the same bytes", plaintext: bin + "ada@example.org", hashed: str + "ada@example.org"},
+		{name: "bytes that are not UTF-8", plaintext: bin + "\xff\x00\xfe", hashed: str + "\xff\x00\xfe"},
+		{name: "a text as the string of the same bytes", plaintext: txt + "192.0.2.1", hashed: str + "192.0.2.1"},
+		{name: "an integer", plaintext: num + "\x00\x00\x00\x00\x00\x00\x00\x05", hashed: num + "\x00\x00\x00\x00\x00\x00\x00\x05"},
+		{name: "a negative integer", plaintext: num + "\xff\xff\xff\xff\xff\xff\xff\xfb", hashed: num + "\xff\xff\xff\xff\xff\xff\xff\xfb"},
+		{name: "an unsigned integer as the signed one", plaintext: unsigned + "\x00\x00\x00\x00\x00\x00\x00\x05", hashed: num + "\x00\x00\x00\x00\x00\x00\x00\x05"},
+		{name: "an unsigned integer of 2^63 less one", plaintext: unsigned + "\x7f\xff\xff\xff\xff\xff\xff\xff", hashed: num + "\x7f\xff\xff\xff\xff\xff\xff\xff"},
+		{name: "an unsigned integer of 2^63", plaintext: unsigned + "\x80\x00\x00\x00\x00\x00\x00\x00", hashed: unsigned + "\x80\x00\x00\x00\x00\x00\x00\x00"},
+		{name: "a time in UTC", plaintext: when + now + "\x00\x00\x00\x00", hashed: when + now},
+		{name: "a time elsewhere as the same instant", plaintext: when + now + "\x00\x00\x0e\x10CET", hashed: when + now},
+		{name: "lower", expression: "lower", plaintext: str + " ÉCOLE Straße ", hashed: str + " école straße "},
+		{name: "trim", expression: "trim", plaintext: str + "\u00a0 Ada L.\t\u2003", hashed: str + "Ada L."},
+		{name: "lower and trim", expression: "lower+trim", plaintext: str + " Ada@Example.ORG\n", hashed: str + "ada@example.org"},
+		{name: "lower of a text that is not UTF-8", expression: "lower", plaintext: str + "ADA\xff", hashed: str + "ADA\xff"},
+		{name: "lower of a text of kind 0x08", expression: "lower", plaintext: txt + "FE80::1", hashed: str + "fe80::1"},
+		{name: "fold of a ligature", expression: "fold", plaintext: str + "Oﬃce", hashed: str + "office"},
+		{name: "fold of a sharp s", expression: "fold", plaintext: str + "Straße", hashed: str + "strasse"},
+		{name: "fold of full-width letters", expression: "fold", plaintext: str + "Ａｄａ", hashed: str + "ada"},
+		{name: "fold of a letter and an accent", expression: "fold", plaintext: str + "E\u0301cole", hashed: str + "\u00e9cole"},
+		{name: "digits", expression: "digits", plaintext: str + "+49 (30) 1234-٣", hashed: str + "49301234"},
+		{name: "domain", expression: "domain", plaintext: str + `"a@b"@Example.ORG`, hashed: str + "example.org"},
+		{name: "first3", expression: "first3", plaintext: str + "Zoë Müller", hashed: str + "Zoë"},
+		{name: "last4", expression: "last4", plaintext: str + "DE02 1234", hashed: str + "1234"},
+		{name: "trim once more behind a part", expression: "trim+last4", plaintext: str + "12 345 ", hashed: str + "345"},
+		{name: "a function of the application's", expression: "phone.v1+digits", plaintext: str + "+4930 1", hashed: str + "301"},
+		{name: "of 12 bits", bits: "12", plaintext: str + "ada@example.org", hashed: str + "ada@example.org"},
+		{name: "of 64 bits", bits: "64", plaintext: str + "ada@example.org", hashed: str + "ada@example.org"},
+		{name: "of an expression and 12 bits", expression: "lower+domain", bits: "12", plaintext: str + "ada@example.org", hashed: str + "example.org"},
+		{name: "under the second index key", version: "2", plaintext: str + "ada@example.org", hashed: str + "ada@example.org"},
+		{name: "of an expression and 64 bits under the second index key", version: "2", expression: "fold+trim", bits: "64", plaintext: str + " ﬁn ", hashed: str + "fin"},
+		{name: "of names beyond ASCII", model: "Patientïn", field: "naïve", plaintext: str + "x", hashed: str + "x"},
+		{name: "of names of 300 bytes", model: strings.Repeat("m", 300), field: strings.Repeat("f", 300), plaintext: str + "x", hashed: str + "x"},
+		{name: "a truth value", plaintext: "\x03\x01", fail: "ErrIndex"},
+		{name: "a floating point number", plaintext: "\x06\x3f\xf0\x00\x00\x00\x00\x00\x00", fail: "ErrIndex"},
+		{name: "JSON", plaintext: "\x09null", fail: "ErrIndex"},
+		{name: "lower of bytes", expression: "lower", plaintext: bin + "ada", fail: "ErrIndex"},
+		{name: "lower of an integer", expression: "lower", plaintext: num + "\x00\x00\x00\x00\x00\x00\x00\x05", fail: "ErrIndex"},
+	} {
+		r := record{"index-key": fmt.Sprintf("%x", root), "namespace": "clinic/production", "model": cmp.Or(c.model, "Patient"), "field": cmp.Or(c.field, "email"), "version": cmp.Or(c.version, "1"),
+			"expression": c.expression, "bits": c.bits, "plaintext": fmt.Sprintf("%x", c.plaintext), "hashed": fmt.Sprintf("%x", c.hashed), "error": c.fail}
+		claim := "an index is refused: "
+		if c.fail == "" {
+			claim = "an index is made: "
+			placeKey, index := indexOf(t, r)
+			r["info"], r["place-key"], r["index"] = fmt.Sprintf("%x", indexInfo(r)), fmt.Sprintf("%x", placeKey), fmt.Sprintf("%x", index)
+		}
+		var lines []string
+		for _, label := range indexLabels {
+			if r[label] != "" {
+				lines = append(lines, label+": "+r[label])
+			}
+		}
+		records = append(records, [2]string{claim + c.name, strings.Join(lines, "\n")})
 	}
 	return records
 }

@@ -136,7 +136,7 @@ func TestBranchKeyUnknown(t *testing.T) {
 		if _, calls := b.calls(); calls != 0 {
 			t.Errorf("%d calls for rows whose key is lost", calls)
 		}
-		// One, or one for each of the 64 calls that Config.MaxCalls lets begin at once.
+		// One, or one for each of the 64 calls that this Config.MaxCalls lets begin at once.
 		if n := b.w.spy.Count("query", "rowseal_branch_keys"); n < 1 || n > 64 {
 			t.Errorf("%d questions for 1,000 rows whose key is lost", n)
 		}

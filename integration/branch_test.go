@@ -80,7 +80,7 @@ func (b *branched) use(t testing.TB, db *gorm.DB, branches *branchkey.Keys, curr
 		1: {Provider: b.direct}, 2: {Provider: branches.Generation(2)}, 3: {Provider: branches.Generation(3)},
 	}})
 	ok(t, err)
-	plugin, err := rowseal.New(keys, rowseal.Config{Models: []any{holderModel}})
+	plugin, err := rowseal.New(keys, rowseal.Config{Models: []any{holderModel}, MaxCalls: 64})
 	ok(t, err)
 	ok(t, db.Use(plugin))
 }

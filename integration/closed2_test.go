@@ -15,6 +15,7 @@ import (
 	"github.com/rowseal/rowseal/integration/internal/sqlspy"
 	"github.com/rowseal/rowseal/kmskey"
 	"github.com/rowseal/rowseal/kmskey/localkey"
+	"github.com/rowseal/rowseal/migrations"
 )
 
 // TestClosedMore is the second round of TestClosed: what an attacker with fresh eyes tried.
@@ -362,6 +363,8 @@ func TestMigratorMore(t *testing.T) {
 	ok(t, err)
 	each(t, func(t *testing.T, kind string) {
 		w := openWith(t, kind, keys, rowseal.Config{Models: []any{&Doctor{}, &Chart{}, &Consult{}, &Label{}, &File{}}}, &gorm.Config{})
+		_, err := migrations.Up(t.Context(), w.db)
+		ok(t, err)
 		v := renewed()
 		ok(t, w.db.Create(v).Error)
 		m := w.db.Migrator()

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"database/sql/driver"
 	"errors"
@@ -16,10 +17,12 @@ import (
 	"gorm.io/gorm/clause"
 
 	"github.com/rowseal/rowseal"
+	"github.com/rowseal/rowseal/field"
 	"github.com/rowseal/rowseal/integration/internal/sqlspy"
 	"github.com/rowseal/rowseal/kmskey"
 	"github.com/rowseal/rowseal/kmskey/kmskeytest"
 	"github.com/rowseal/rowseal/kmskey/localkey"
+	"github.com/rowseal/rowseal/migrations"
 )
 
 // TestClosed holds promise 1: one row for each way into GORM. A path is sealed, opened, or refused with a named error; whatever it is,
@@ -40,6 +43,7 @@ var closedTable = newTable("TestClosed", openClosed,
 	group{"Read into other types", projectionPaths},
 	group{"Conditions", conditionPaths},
 	group{"Conditions that hide", hiddenConditionPaths},
+	group{"Blind indexes", indexPaths},
 	group{"One model at another's table", otherTablePaths},
 	group{"Raw SQL", rawPaths},
 	group{"MySQL and MariaDB alone", mysqlPaths},
@@ -111,13 +115,13 @@ type Chart struct {
 	Ward      string
 	Code      string                 `gorm:"uniqueIndex"`
 	Level     string                 `gorm:"default:low"`
-	Name      string                 `gorm:"serializer:rowseal"`
+	Name      string                 `gorm:"serializer:rowseal" rowseal:"index=first99"` // of a part, so that conditions on the field itself are refused as without
 	Scan      []byte                 `gorm:"serializer:rowseal"`
-	Nick      *string                `gorm:"serializer:rowseal"`
+	Nick      *string                `gorm:"serializer:rowseal" rowseal:"index"`
 	Profile   Profile                `gorm:"serializer:rowseal" rowseal:"json"`
 	Score     int64                  `gorm:"serializer:rowseal"`
 	Notes     rowseal.Secret[string] // no tag needed
-	Phone     string                 `gorm:"serializer:rowseal" rowseal:"key=PhoneKey"`
+	Phone     string                 `gorm:"serializer:rowseal" rowseal:"key=PhoneKey,index"`
 	DoctorID  *uint64
 	Doctor    *Doctor
 	Consults  []Consult
@@ -217,6 +221,8 @@ type closed struct {
 	broken bool         // a path panicked, and others could hang behind it
 	loads  kmsCalls     // made by load
 	read   atomic.Int64 // ciphertexts that the driver read, but for load
+
+	indexes map[string]*field.IndexKey // of the charts, by column
 }
 
 type intruderKey struct{}
@@ -241,6 +247,9 @@ func openClosed(t *testing.T, kind string) *closed {
 		}
 	}
 	ok(t, c.db.AutoMigrate(&LogEntry{}))
+	if *controlFile == "" {
+		c.index(t)
+	}
 	intrude := func(db *gorm.DB) {
 		if f, ok := db.Statement.Context.Value(intruderKey{}).(func(*gorm.DB)); ok {
 			f(db)
@@ -253,6 +262,58 @@ func openClosed(t *testing.T, kind string) *closed {
 		c.db.Callback().Delete().Before("gorm:delete").Register("intruder", intrude),
 	))
 	return c
+}
+
+// chartIndexes are the columns of a chart that has indexes, and what each is of.
+var chartIndexes = map[string]field.IndexPlace{
+	"name_first99_bidx": {Field: "name", Expression: "first99"},
+	"nick_bidx":         {Field: "nick"},
+	"phone_bidx":        {Field: "phone"},
+}
+
+// index has the key of the charts' indexes made, and keeps it to compute them without the plugin.
+func (c *closed) index(t *testing.T) {
+	t.Helper()
+	_, err := migrations.Up(t.Context(), c.db)
+	ok(t, err)
+	ok(t, c.used.(interface {
+		MakeIndexKeys(context.Context, *gorm.DB) error
+	}).MakeIndexKeys(t.Context(), c.db))
+	box, err := kmskey.NewBox(c.keys, "rowseal/index-keys")
+	ok(t, err)
+	root, err := box.Open(t.Context(), string(c.plainCell(t, "rowseal_index_keys", "sealed", "model", "Chart")),
+		kmskey.Pair{Name: "purpose", Value: kmskey.Text("rowseal/index")}, kmskey.Pair{Name: "model_name", Value: kmskey.Text("Chart")}, kmskey.Pair{Name: "index_version", Value: kmskey.Int(1)})
+	ok(t, err)
+	c.indexes = map[string]*field.IndexKey{}
+	for column, p := range chartIndexes {
+		p.Namespace, p.Model, p.Name, p.Version = "test", "Chart", p.Field, 1
+		c.indexes[column], err = field.NewIndexKey(root, p, nil)
+		ok(t, err)
+	}
+}
+
+// indexed holds every index of the charts to the value that was read from its field.
+func (c *closed) indexed(t *testing.T, charts []Chart) {
+	t.Helper()
+	if c.indexes == nil {
+		return // the control
+	}
+	for _, v := range charts {
+		for column, value := range map[string]*string{"name_first99_bidx": &v.Name, "nick_bidx": v.Nick, "phone_bidx": &v.Phone} {
+			got, field := c.cell(t, "charts", column, v.ID), chartIndexes[column].Field
+			switch {
+			case value == nil || c.cell(t, "charts", field, v.ID) == nil: // a field that is NULL is read as its zero value
+				if got != nil {
+					t.Errorf("chart %d: %s is %x, and %s is NULL", v.ID, column, got, field)
+				}
+			default:
+				want, err := c.indexes[column].Append(nil, []byte("\x01"+*value))
+				if err != nil || !bytes.Equal(got, want) {
+					t.Errorf("chart %d: %s is %x, want that of the value in %s, %x, %v", v.ID, column, got, field, want, err)
+				}
+			}
+		}
+	}
 }
 
 var closedTables = []string{"consults", "files", "chart_labels", "labels", "charts", "doctors", "accounts", "hookeds", "log_entries"}
@@ -386,6 +447,7 @@ func (c *closed) look(t *testing.T) (all view) {
 		c.scan(t, table+" ORDER BY 1", func(column, value string) {
 			fmt.Fprintf(&b, "%s=%s\n", column, value)
 			switch {
+			case strings.HasSuffix(column, "_bidx"): // which may begin like a ciphertext
 			case isCiphertext(value):
 				all.sealed[value] = true
 			case strings.HasPrefix(column, "encrypted_kms_key"):
@@ -501,6 +563,8 @@ func (c *closed) reread(t *testing.T, after string) {
 		t.Errorf("LOST: charts no longer open: %v", err)
 	} else if err := sees(after, charts...); err != nil {
 		t.Errorf("afterwards: %v", err)
+	} else {
+		c.indexed(t, charts)
 	}
 	reopen(t, c, "Reason", &[]Consult{})
 	reopen(t, c, "Title", &[]Label{})
@@ -1866,6 +1930,52 @@ var otherTablePaths = []path{
 	}, want: refused(rowseal.ErrUnsupported, rowseal.ErrPlaintext)},
 	{name: "read of another model's table", run: func(c *closed) error { return c.db.Table("charts").First(&Doctor{}, 2).Error },
 		want: refused(rowseal.ErrUnsupported, kmskey.ErrContextMismatch, rowseal.ErrIdentity)},
+}
+
+// seeks is a search by an index that finds so many of the charts, which are alike.
+func seeks(n int, do func(tx *gorm.DB) *gorm.DB) func(c *closed) error {
+	return func(c *closed) error {
+		var charts []Chart
+		if err := do(c.db).Find(&charts).Error; err != nil {
+			return err
+		}
+		return sees(strings.TrimSpace(strings.Repeat(rest+" ", n)), charts...)
+	}
+}
+
+// indexPaths: what all other paths leave in the index columns [closed.indexed] sees to.
+var indexPaths = []path{
+	{name: "Where(&struct) by an index", run: seeks(2, func(tx *gorm.DB) *gorm.DB { return tx.Where(&Chart{Phone: word("seed", "phone")}) }), want: reading},
+	{name: "Where(map) by an index, a list", run: seeks(2, func(tx *gorm.DB) *gorm.DB {
+		return tx.Where(map[string]any{"phone": []string{word("seed", "phone"), word("new", "phone")}})
+	}), want: reading},
+	{name: "Where(column, value) by an index", run: seeks(2, func(tx *gorm.DB) *gorm.DB { return tx.Where("nick", word("seed", "nick")) }), want: reading},
+	{name: "Where(column, nil) with an index", run: seeks(0, func(tx *gorm.DB) *gorm.DB { return tx.Where("nick", nil) }), want: reading},
+	{name: "Not(map) by an index", run: seeks(0, func(tx *gorm.DB) *gorm.DB { return tx.Not(map[string]any{"phone": word("seed", "phone")}) }), want: reading},
+	{name: "Where by an index that finds nothing", run: seeks(0, func(tx *gorm.DB) *gorm.DB { return tx.Where("phone", word("seed", "nick")) }), want: reading},
+	{name: "Update found by an index", run: func(c *closed) error {
+		return c.db.Model(&Chart{}).Where("phone", word("seed", "phone")).Updates(map[string]any{"name": name, "nick": word("new", "nick")}).Error
+	}, want: sealed("nsnssss nsnssss")},
+	{name: "Delete found by an index", run: func(c *closed) error {
+		return c.db.Unscoped().Where("nick", word("new", "nick")).Delete(&Chart{}).Error
+	}, want: same},
+	{name: "text on a field with an index", run: finds("phone = ?", word("seed", "phone")), want: refused(rowseal.ErrCondition)},
+	{name: "order by a field with an index", run: func(c *closed) error { return c.db.Order("phone").Find(&[]Chart{}).Error }, want: refused(rowseal.ErrCondition)},
+	{name: "greater than a field with an index", run: finds(clause.Gt{Column: "phone", Value: word("seed", "phone")}), want: refused(rowseal.ErrCondition)},
+	{name: "field by an index of a part of it", run: finds(&Chart{Name: word("seed", "name")}), want: refused(rowseal.ErrCondition)},
+	{name: "Update of an index column", run: func(c *closed) error { return c.db.Model(&Chart{ID: 1}).Update("phone_bidx", []byte("x")).Error }, want: same},
+	{name: "Updates(map) of an index column beside its field", run: update(map[string]any{"phone": word("new", "phone"), "phone_bidx": []byte("x")}), want: sealed("ssssssn " + rest)},
+	{name: "Create(map) with an index column", run: func(c *closed) error {
+		return c.db.Model(&Chart{}).Create(map[string]any{"code": "x", "phone": word("new", "phone"), "phone_bidx": []byte("x")}).Error
+	}, want: sealed(rest2 + " 000000n")},
+	{name: "Table().Update of an index column", run: func(c *closed) error {
+		return c.db.Table("charts").Where("id = 1").Update("phone_bidx", []byte("x")).Error
+	}, want: refused(rowseal.ErrIndexColumn)},
+	{name: "OnConflict with an index column", run: func(c *closed) error {
+		return c.db.Clauses(clause.OnConflict{Columns: byID, DoUpdates: clause.AssignmentColumns([]string{"phone", "phone_bidx"})}).Create(conflict(renewed())).Error
+	}, want: refused(rowseal.ErrIndexColumn)},
+	{name: "Exec(UPDATE) of an index column", run: raws("UPDATE charts SET phone_bidx = NULL"), want: refused(rowseal.ErrIndexColumn)},
+	{name: "Exec(INSERT) with an index column", run: raws("INSERT INTO charts (id, code, nick_bidx) VALUES (9, 'x', NULL)"), want: refused(rowseal.ErrIndexColumn)},
 }
 
 func raws(sql string, args ...any) func(c *closed) error {

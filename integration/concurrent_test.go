@@ -23,6 +23,7 @@ import (
 	"github.com/rowseal/rowseal/integration/internal/sqlspy"
 	"github.com/rowseal/rowseal/kmskey"
 	"github.com/rowseal/rowseal/kmskey/localkey"
+	"github.com/rowseal/rowseal/migrations"
 )
 
 const workers = 32
@@ -61,7 +62,7 @@ func sideKeys(t *testing.T) (old, current *kmskey.Keyring) {
 	return old, current
 }
 
-var sideModels = []any{&Doctor{}, &Chart{}, &Consult{}, &Label{}, &File{},
+var sideModels = []any{&Doctor{}, &Consult{}, &Label{}, &File{},
 	rowseal.Model{Value: &Account{}, Context: rowseal.Columns("tenant_id")}}
 
 func use(t testing.TB, db *gorm.DB, keys *kmskey.Keyring, models ...any) {
@@ -125,12 +126,15 @@ func newSide(t *testing.T, w *world, ward string, db *gorm.DB) *side {
 	t.Helper()
 	s := &side{ward: ward, db: db, stored: map[uint64]string{}}
 	old, current := sideKeys(t)
-	use(t, db, current, sideModels...)
-	var err error
+	_, err := migrations.Up(t.Context(), db)
+	ok(t, err)
+	// Sides are strangers at one table: each has an index key of its own, which goes by the model's name.
+	models := append(slices.Clone(sideModels), rowseal.Model{Value: &Chart{}, Name: "Chart of " + ward})
+	use(t, db, current, models...)
 	s.old, err = gorm.Open(dialector(w.kind, w.db.ConnPool), &gorm.Config{Logger: w.db.Logger})
 	ok(t, err)
-	use(t, s.old, old, sideModels...)
-	for _, m := range append(slices.Clone(sideModels), &LogEntry{}) {
+	use(t, s.old, old, models...)
+	for _, m := range append(models, &LogEntry{}) {
 		if named, ok := m.(rowseal.Model); ok {
 			m = named.Value
 		}

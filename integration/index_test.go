@@ -573,32 +573,6 @@ func TestIndexKeysMoveToANewVersion(t *testing.T) {
 	})
 }
 
-// TestIndexForWriters: a program that may not open rows finds them, and its changes are found.
-func TestIndexForWriters(t *testing.T) {
-	each(t, func(t *testing.T, kind string) {
-		w := newIndexed(t, kind, &IdxDoc{})
-		docs := idxDocs(3)
-		ok(t, w.db.Create(&docs).Error)
-		keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: localkey.NewInsecure()}}, Namespace: "test"})
-		ok(t, err)
-		writer, _ := another(t, w, keys, rowseal.Config{Models: []any{&IdxDoc{}}, WriteOnly: true})
-		var d IdxDoc
-		ok(t, writer.Where(&IdxDoc{Email: docs[1].Email}).First(&d).Error)
-		if d.ID != docs[1].ID || d.Email != "" {
-			t.Errorf("%+v", d)
-		}
-		ok(t, writer.Model(&d).Update("email", "by a writer").Error)
-		if got := ids(t, w.db.Where(&IdxDoc{Email: "by a writer"})); got != fmt.Sprint(d.ID) {
-			t.Errorf("rows %q", got)
-		}
-		if got := ids(t, w.db.Where(&IdxDoc{Email: docs[1].Email})); got != "" {
-			t.Errorf("the old value finds %q", got)
-		}
-		_, err = rotation.FillIndexes(t.Context(), writer, &IdxDoc{}, rotation.Config{})
-		fails(t, err, rowseal.ErrWriteOnly, "in a program that decrypts")
-	})
-}
-
 type (
 	// IdxOwner has rows with indexes, and nothing sealed itself.
 	IdxOwner struct {

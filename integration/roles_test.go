@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,7 +19,9 @@ import (
 	"github.com/rowseal/rowseal/kmskey"
 	"github.com/rowseal/rowseal/kmskey/awskms"
 	"github.com/rowseal/rowseal/kmskey/awskms/awskmstest"
+	"github.com/rowseal/rowseal/kmskey/kmskeytest"
 	"github.com/rowseal/rowseal/migrations"
+	"github.com/rowseal/rowseal/rotation"
 )
 
 // RoleDoc has more sealed fields than an envelope holds data keys.
@@ -600,6 +603,304 @@ func TestRolesOneClassification(t *testing.T) {
 		fails(t, w.db.Select("id", "diagnosis").First(&ClassDoc{}, second.ID).Error, kmskey.ErrForeignKey)
 		if fake.TotalCalls() != 0 {
 			t.Errorf("%d calls", fake.TotalCalls())
+		}
+	})
+}
+
+// indexDuties is the policy of a principal that may do some acts under the context of rows of IdxDoc, and some under that of its index keys, as `rowseal policy aws`
+// prints it: each names its contexts and permits no other.
+func indexDuties(arn, rows, index string) string {
+	statement := func(actions, contexts, values string) string {
+		return fmt.Sprintf(`{"Effect": "Allow", "Action": %s, "Resource": %q, "Condition": {
+			"ForAllValues:StringEquals": {"kms:EncryptionContextKeys": %s},
+			"Null": {"kms:EncryptionContextKeys": "false"},
+			"StringEquals": {"kms:EncryptionContext:model_name": "IdxDoc"%s}}}`, actions, arn, contexts, values)
+	}
+	var all []string
+	if rows != "" {
+		all = append(all, statement(rows, `["model_id", "model_name"]`, ""))
+	}
+	if index != "" {
+		all = append(all, statement(index, `["index_version", "model_name", "purpose"]`, `, "kms:EncryptionContext:purpose": "rowseal/index"`))
+	}
+	return `{"Version": "2012-10-17", "Statement": [` + strings.Join(all, ", ") + `]}`
+}
+
+const (
+	mayWrap   = `["kms:Encrypt"]`
+	mayUnwrap = `["kms:Decrypt"]`
+	mayBoth   = `["kms:Encrypt", "kms:Decrypt"]`
+)
+
+// indexRoles is a key service with one key, and a table with indexes that each program sees by a principal of its own.
+type indexRoles struct {
+	*world
+	fake *awskmstest.Server
+	arn  string
+
+	mu    sync.Mutex
+	asked []kmskeytest.Call // what the application had unwrapped
+}
+
+func newIndexRoles(t *testing.T, kind string) *indexRoles {
+	t.Helper()
+	r := &indexRoles{fake: awskmstest.New(t, awskmstest.Config{})}
+	r.arn = r.fake.CreateKey()
+	watched := kmskeytest.NewCounter(r.provider(t, r.principal(t, mayBoth, mayBoth)))
+	watched.Before = func(_ context.Context, c kmskeytest.Call) error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if c.Op == "unwrap" {
+			r.asked = append(r.asked, c)
+		}
+		return nil
+	}
+	r.world = openWith(t, kind, r.ring(t, watched), rowseal.Config{Models: []any{&IdxDoc{}}}, &gorm.Config{})
+	_, err := migrations.Up(t.Context(), r.db)
+	ok(t, err)
+	return r
+}
+
+func (r *indexRoles) principal(t *testing.T, rows, index string) *awskmstest.Principal {
+	t.Helper()
+	p, err := r.fake.NewPrincipalWithPolicy("program", indexDuties(r.arn, rows, index))
+	ok(t, err)
+	return p
+}
+
+func (r *indexRoles) provider(t *testing.T, principal *awskmstest.Principal) kmskey.Provider {
+	t.Helper()
+	p, err := awskms.New(principal.Client(), r.arn, awskms.Config{})
+	ok(t, err)
+	return p
+}
+
+func (r *indexRoles) ring(t *testing.T, p kmskey.Provider) *kmskey.Keyring {
+	t.Helper()
+	keys, err := kmskey.New(kmskey.Config{Versions: map[int]kmskey.Version{1: {Provider: p}}, Namespace: "roles"})
+	ok(t, err)
+	return keys
+}
+
+// as is a program that has not looked yet.
+func (r *indexRoles) as(t *testing.T, writeOnly bool, p kmskey.Provider) *gorm.DB {
+	t.Helper()
+	db, _ := another(t, r.world, r.ring(t, p), rowseal.Config{Models: []any{&IdxDoc{}}, WriteOnly: writeOnly})
+	return db
+}
+
+// TestRolesWriterWithIndexes: who may encrypt rows, and use index keys alone, writes rows that are found and finds them, from the first row on, and opens none: neither by the plugin nor by
+// asking the key service itself.
+func TestRolesWriterWithIndexes(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		r := newIndexRoles(t, kind)
+		own := r.provider(t, r.principal(t, mayWrap, mayBoth))
+		writer := r.as(t, true, own)
+		sums := func() (all string) {
+			r.scan(t, "idx_docs ORDER BY id", func(column, value string) {
+				if strings.HasSuffix(column, "_bidx") {
+					all += fmt.Sprintf("%s=%x\n", column, value)
+				}
+			})
+			return all
+		}
+		// found: each search finds these rows, for the writer and for who opens what it finds.
+		found := func(want string, where ...any) {
+			t.Helper()
+			for who, db := range map[string]*gorm.DB{"the writer": writer, "the application": r.db} {
+				if got := ids(t, db.Where(where[0], where[1:]...)); got != want {
+					t.Errorf("%v: %s finds rows %q, want %q", where, who, got, want)
+				}
+			}
+		}
+
+		docs := idxDocs(3)
+		ok(t, writer.Create(&docs).Error) // which makes the index key
+		one := IdxDoc{Ward: "w", Email: "one@example.org", Phone: new("+49 9"), Score: 9, Note: "note"}
+		ok(t, writer.Create(&one).Error)
+		id := fmt.Sprint(one.ID)
+		found(id, &IdxDoc{Email: "one@example.org"})
+		found(id, "phone", "+49 9")
+		found(id, map[string]any{"score": []int{9, 10}})
+		found("", "email", "nobody@example.org")
+
+		// It finds without a call once it has the index key, and what it finds is shut.
+		ok(t, writer.Where("email", "nobody@example.org").Find(&[]IdxDoc{}).Error)
+		r.fake.ResetCounts()
+		opened := len(r.calls())
+		var shut IdxDoc
+		ok(t, writer.Where(&IdxDoc{Email: "one@example.org"}).First(&shut).Error)
+		if shut.ID != one.ID || shut.Ward != "w" || shut.Email != "" || shut.Phone != nil || shut.Score != 0 || shut.Note != "" {
+			t.Errorf("it read %+v", shut)
+		}
+		var n int64
+		ok(t, writer.Model(&IdxDoc{}).Where("score", []int{0, 1, 2}).Count(&n).Error)
+		if n != 3 || r.fake.TotalCalls() != 0 {
+			t.Errorf("%d rows, %d calls", n, r.fake.TotalCalls())
+		}
+
+		// What it changes is found by the new value and not by the old, however it writes.
+		shut.Email = "two@example.org"
+		ok(t, writer.Save(&shut).Error)
+		found(id, "email", "two@example.org")
+		found("", "email", "one@example.org")
+		ok(t, writer.Model(&IdxDoc{ID: one.ID}).Updates(map[string]any{"email": "three@example.org", "phone": nil}).Error)
+		found(id, "email", "three@example.org")
+		found("", "phone", "+49 9")
+		ok(t, writer.Model(&IdxDoc{ID: one.ID}).Select("Score", "Phone").Updates(IdxDoc{Phone: new("+49 8")}).Error)
+		found(fmt.Sprint(docs[0].ID, " ", id), "score", 0)
+		found(id, "phone", "+49 8")
+		ok(t, writer.Model(&IdxDoc{}).Where(&IdxDoc{Email: "three@example.org"}).Update("ward", "x").Error)
+		if n := len(r.calls()) - opened; r.fake.Calls("Decrypt") != n {
+			t.Errorf("%d Decrypt, %d of them the application's", r.fake.Calls("Decrypt"), n)
+		}
+		got := load[IdxDoc](t, r.db, one.ID)
+		if got.Ward != "x" || got.Email != "three@example.org" || *got.Phone != "+49 8" || got.Score != 0 || got.Note != "note" {
+			t.Errorf("the row holds %+v", got)
+		}
+
+		// A value that another row has is one here too.
+		before := r.dump(t, "idx_docs")
+		if writer.Create(&IdxDoc{Email: "three@example.org"}).Error == nil {
+			t.Error("a second row has the same e-mail")
+		}
+		if writer.Model(&IdxDoc{ID: docs[0].ID}).Update("email", "three@example.org").Error == nil {
+			t.Error("an update made it the same")
+		}
+		if r.dump(t, "idx_docs") != before {
+			t.Error("a refused statement changed something")
+		}
+
+		_, err := rotation.FillIndexes(t.Context(), writer, &IdxDoc{}, rotation.Config{})
+		fails(t, err, rowseal.ErrWriteOnly, "in a program that decrypts")
+
+		// Nothing but the key service stands between the same principal in a program that would open them, and the rows.
+		opener := r.as(t, false, own)
+		says := []string{"kms:Decrypt", r.arn, "IdxDoc"}
+		var all []IdxDoc
+		var notes []string
+		fails(t, opener.Find(&all).Error, kmskey.ErrDenied, says...)
+		fails(t, opener.Where(&IdxDoc{Email: "three@example.org"}).First(&shut).Error, kmskey.ErrDenied, says...)
+		fails(t, opener.Model(&IdxDoc{}).Where("score", 1).Pluck("email", &notes).Error, kmskey.ErrDenied, says...)
+		fails(t, opener.Model(&IdxDoc{}).Where("score", 1).Select("id", "note").Scan(&all).Error, kmskey.ErrDenied, says...)
+		if held := fmt.Sprintf("%+v %+v %q", all, shut, notes); strings.Contains(held, "example.org") || strings.Contains(held, "+49") {
+			t.Errorf("it read %s", held)
+		}
+		before = sums()
+		filled, err := rotation.FillIndexes(t.Context(), opener, &IdxDoc{}, rotation.Config{All: true})
+		if err == nil && filled.Failed == 0 || sums() != before {
+			t.Errorf("indexes were computed of values that it may not open: %+v, %v", filled, err)
+		}
+
+		// It asks for what the application was given: for each data key of the rows, under the row's context, and under that of the index keys, which is all that it may unwrap.
+		index, err := kmskey.NewContext(kmskey.Pair{Name: "purpose", Value: kmskey.Text("rowseal/index")}, kmskey.Pair{Name: "model_name", Value: kmskey.Text("IdxDoc")}, kmskey.Pair{Name: "index_version", Value: kmskey.Int(1)})
+		ok(t, err)
+		ok(t, r.db.Find(&all).Error)
+		rows, keys := 0, 0
+		for _, c := range r.calls() {
+			_, err := own.Unwrap(t.Context(), c.Wrapped, c.Context)
+			if string(c.Context.Canonical()) == string(index.Canonical()) {
+				keys++
+				ok(t, err)
+				continue
+			}
+			rows++
+			fails(t, err, kmskey.ErrDenied, "kms:Decrypt")
+			_, err = own.Unwrap(t.Context(), c.Wrapped, index)
+			fails(t, err, kmskey.ErrContextMismatch)
+		}
+		if rows < 8 || keys == 0 {
+			t.Errorf("%d data keys of rows and %d of indexes were tried", rows, keys)
+		}
+	})
+}
+
+// calls is what the application had unwrapped until now.
+func (r *indexRoles) calls() []kmskeytest.Call {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.asked)
+}
+
+// TestRolesWithoutIndexKeys: whatever else a principal may, without the right to index keys it neither searches nor writes what is searched, is told which permission it lacks, and has the rest.
+func TestRolesWithoutIndexKeys(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		for name, c := range map[string]struct {
+			rows             string
+			writeOnly, opens bool
+		}{
+			"a_writer":       {mayWrap, true, false},
+			"a_reader":       {mayUnwrap, false, true},
+			"an_application": {mayBoth, false, true},
+		} {
+			t.Run(name, func(t *testing.T) {
+				r := newIndexRoles(t, kind)
+				principal := r.principal(t, c.rows, "")
+				db := r.as(t, c.writeOnly, r.provider(t, principal))
+				inside := func(do func(tx *gorm.DB) error) error { return db.Transaction(do) }
+				refused := func(act, doing, permission string) {
+					t.Helper()
+					before := r.dump(t, "idx_docs") + r.dump(t, "rowseal_index_keys")
+					for name, err := range map[string]error{
+						"find, struct":      db.Where(&IdxDoc{Email: "canary"}).Find(&[]IdxDoc{}).Error,
+						"find, name":        db.Where("phone", "canary").Find(&[]IdxDoc{}).Error,
+						"find, Eq":          db.Where(rowseal.Eq("Email", []string{"canary", "x"})).First(&IdxDoc{}).Error,
+						"find nothing read": rowseal.Sealed(db).Where("email", "canary").Find(&[]IdxDoc{}).Error,
+						"count":             db.Model(&IdxDoc{}).Where(map[string]any{"email": "canary"}).Count(new(int64)).Error,
+						"FirstOrCreate":     db.FirstOrCreate(&IdxDoc{}, IdxDoc{Email: "canary"}).Error,
+						"create":            db.Create(&IdxDoc{Email: "canary"}).Error,
+						"create of a map":   db.Model(&IdxDoc{}).Create(map[string]any{"email": "canary"}).Error,
+						"upsert":            db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&IdxDoc{ID: 1, Email: "canary"}).Error,
+						"update":            db.Model(&IdxDoc{ID: 1}).Update("email", "canary").Error,
+						"update found so":   db.Model(&IdxDoc{}).Where("email", "canary").Update("ward", "x").Error,
+						"delete found so":   db.Where("email", "canary").Delete(&IdxDoc{}).Error,
+					} {
+						if err == nil {
+							t.Errorf("%s: no error", name)
+							continue
+						}
+						fails(t, err, kmskey.ErrDenied, fmt.Sprintf(`rowseal: index key of model IdxDoc: kmskey: %s in box "rowseal/index-keys": kmskey: %s (version 1) with aws key %q: access denied`, act, doing, r.arn),
+							fmt.Sprintf("is not authorized to perform: %s on resource: %s", permission, r.arn))
+						if strings.Contains(err.Error(), "canary") {
+							t.Errorf("%s: the error shows the value", name)
+						}
+					}
+					if r.dump(t, "idx_docs")+r.dump(t, "rowseal_index_keys") != before {
+						t.Error("a refused statement changed something")
+					}
+				}
+				refused("seal", "wrap", "kms:Encrypt") // there is no index key, and it makes none
+				docs := idxDocs(2)
+				ok(t, r.db.Create(&docs).Error)
+				refused("open", "unwrap", "kms:Decrypt")
+				before := r.dump(t, "idx_docs")
+				for name, err := range map[string]error{
+					"search in a sub-query":   db.Where("id IN (?)", db.Model(&IdxDoc{}).Select("id").Where("email", "canary")).Find(&[]IdxDoc{}).Error,
+					"search in a transaction": inside(func(tx *gorm.DB) error { return tx.Where("email", docs[0].Email).Find(&[]IdxDoc{}).Error }),
+					"create in a transaction": inside(func(tx *gorm.DB) error { return tx.Create(&IdxDoc{Email: "canary"}).Error }),
+					"update in a transaction": inside(func(tx *gorm.DB) error { return tx.Model(&IdxDoc{ID: docs[0].ID}).Update("email", "canary").Error }),
+				} {
+					if !errors.Is(err, kmskey.ErrDenied) || !strings.Contains(err.Error(), "IdxDoc") { // a reader may not wrap the row's keys either
+						t.Errorf("%s: %v", name, err)
+					}
+				}
+				if r.dump(t, "idx_docs") != before {
+					t.Error("a refused statement changed something")
+				}
+
+				// Rows that are found otherwise are its own business.
+				var rows []IdxDoc
+				ok(t, db.Order("id").Find(&rows, "ward IN ?", []string{"0", "1"}).Error)
+				if len(rows) != 2 || c.opens && (rows[1].Email != docs[1].Email || *rows[1].Phone != *docs[1].Phone || rows[1].Score != docs[1].Score) || !c.opens && rows[1].Email != "" {
+					t.Errorf("it read %+v", rows)
+				}
+
+				// A permission that is given later is enough: the program need not begin anew.
+				ok(t, principal.AttachPolicy(indexDuties(r.arn, "", mayUnwrap)))
+				if got := ids(t, db.Where("email", docs[1].Email)); got != fmt.Sprint(docs[1].ID) {
+					t.Errorf("with the permission it finds rows %q", got)
+				}
+			})
 		}
 	})
 }

@@ -3,6 +3,8 @@ package integration
 import (
 	"testing"
 
+	"gorm.io/gorm"
+
 	"github.com/rowseal/rowseal"
 )
 
@@ -76,4 +78,47 @@ func TestSealedNeedsNoPermissionToDecrypt(t *testing.T) {
 			t.Error("opened without the permission")
 		}
 	})
+}
+
+// While GORM scans rows of a model it is led to other fields of the schema, by the statement's ColumnMapping. Nobody else's rows go there: neither those of a statement that
+// begins meanwhile as a copy of this one, nor those of this one when it is used again.
+func TestScanningLeavesNoColumnMapping(t *testing.T) {
+	c := openClosed(t, sqliteGo)
+	ok(t, c.db.Create(&Chart{Name: name, Ward: "w"}).Error)
+	var names []struct{ Name string }
+	within := false
+	db := c.withIntruder(func(db *gorm.DB) {
+		if within {
+			return
+		}
+		within = true
+		ok(t, db.Session(&gorm.Session{}).Find(&names).Error)
+	})
+	tx := db.Model(&Chart{}).Where("ward = ?", "w")
+	var all []Chart
+	ok(t, tx.Find(&all).Error)
+	if len(all) != 1 || all[0].Name != name || len(names) != 1 || names[0].Name != name {
+		t.Errorf("read %d and %d rows, or not all of them", len(all), len(names))
+	}
+	if m := tx.Statement.ColumnMapping; m != nil {
+		t.Errorf("the statement was left with %q", m)
+	}
+
+	// A panic leaves out the end.
+	panics := true
+	tx = c.withIntruder(func(*gorm.DB) {
+		if panics {
+			panic("of the application")
+		}
+	}).Model(&Chart{}).Where("ward = ?", "w")
+	func() {
+		defer func() { _ = recover() }()
+		tx.Find(&all)
+	}()
+	panics = false
+	ok(t, tx.Scan(&names).Error)
+	ok(t, tx.Find(&all).Error)
+	if len(all) != 1 || all[0].Name != name || len(names) != 1 || names[0].Name != name {
+		t.Errorf("after a panic: read %d and %d rows, or not all of them", len(all), len(names))
+	}
 }

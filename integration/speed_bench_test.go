@@ -42,6 +42,16 @@ type (
 
 func benchText(i, n int) string { return fmt.Sprintf("%040d", i*7+n) }
 
+// inUse is what the heap holds once the garbage is gone.
+func inUse() int64 {
+	var m runtime.MemStats
+	for range 2 { // what pools held goes with the second
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
 // BenchmarkSpeed reports CPU time and allocations for each row, and their ratio to plain GORM: the median over rounds in which both have their turn.
 // BENCH_ROUNDS=15 is more rounds than 7; the time of one is a part of a second. Run it with -benchtime 1x.
 func BenchmarkSpeed(b *testing.B) {
@@ -101,6 +111,11 @@ func BenchmarkSpeed(b *testing.B) {
 			var got []BenchPerson
 			ok(b, db.Find(&got).Error)
 		}, findPlain)
+		var got []BenchPerson
+		before := inUse()
+		ok(b, db.Find(&got).Error)
+		b.ReportMetric(float64(inUse()-before)/rows, "kept-B/row")
+		runtime.KeepAlive(got)
 	})
 	b.Run("find_not_opened", func(b *testing.B) {
 		compare(b, rows, none, func() {

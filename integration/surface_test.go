@@ -163,6 +163,7 @@ var errorNames = []struct {
 	{rowseal.ErrPlaintext, "ErrPlaintext"}, {rowseal.ErrCondition, "ErrCondition"}, {rowseal.ErrKeyColumn, "ErrKeyColumn"},
 	{rowseal.ErrStaleKey, "ErrStaleKey"}, {rowseal.ErrNotLoaded, "ErrNotLoaded"}, {rowseal.ErrNoKey, "ErrNoKey"},
 	{rowseal.ErrIdentity, "ErrIdentity"}, {rowseal.ErrContext, "ErrContext"}, {rowseal.ErrType, "ErrType"},
+	{rowseal.ErrIndexColumn, "ErrIndexColumn"},
 	{kmskey.ErrContextMismatch, "kmskey.ErrContextMismatch"},
 	{gorm.ErrDuplicatedKey, "gorm.ErrDuplicatedKey"}, {gorm.ErrInvalidData, "gorm.ErrInvalidData"},
 	{gorm.ErrInvalidValue, "gorm.ErrInvalidValue"}, {gorm.ErrMissingWhereClause, "gorm.ErrMissingWhereClause"},

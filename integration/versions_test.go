@@ -30,7 +30,7 @@ func process(t *testing.T, w *world, model rowseal.Model, current int, versions 
 	ok(t, err)
 	db, err := gorm.Open(dialector(w.kind, w.plain), &gorm.Config{Logger: w.db.Logger})
 	ok(t, err)
-	plugin, err := rowseal.New(keys, rowseal.Config{Models: []any{model}})
+	plugin, err := rowseal.New(keys, rowseal.Config{Models: []any{model}, MaxCalls: 64})
 	ok(t, err)
 	ok(t, db.Use(plugin))
 	return db

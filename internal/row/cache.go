@@ -53,8 +53,8 @@ func NewKeyCache(cfg CacheConfig) (*KeyCache, error) {
 			return errors.Is(err, kmskey.ErrUnavailable) || errors.Is(err, kmskey.ErrThrottled)
 		},
 	}, func([]ringKey) {
-		// Nothing that could be overwritten: the data key was when the field key was made of it, and the AES key schedule is behind the standard library's
-		// interface. It goes to the collector, as that of a row that is not remembered does.
+		// Nothing that could be overwritten: the data key was when the field key was made of it, the AES key schedule is behind the standard library's
+		// interface, and states of rows that were read share the ring. It goes to the collector, as that of a row that is not remembered does.
 	})
 	if err != nil {
 		return nil, err
@@ -86,13 +86,19 @@ func (c *KeyCache) open(ctx context.Context, m *Model, b binding, text string) (
 	var spoilt []ringKey
 	err = c.cache.Use(ctx, at, 0, func(ctx context.Context) ([]ringKey, error) {
 		ring, err := m.open(ctx, b, text)
-		for _, k := range ring {
+		if err != nil {
+			return nil, err
+		}
+		for i, k := range ring {
 			if k.err != nil {
 				spoilt = ring
 				return nil, errSpoilt
 			}
+			if ring[i].expanded, err = k.resting.Expand(); err != nil {
+				return nil, err
+			}
 		}
-		return ring, err
+		return ring, nil
 	}, func(held []ringKey) error {
 		ring = held[:len(held):len(held)] // many rows' states share it
 		return nil

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -120,8 +121,37 @@ func (p *Plan) adopt() {
 			for _, x := range f.Indexes {
 				x.adopt(p.Schema)
 			}
+			p.scanOwn(f.Column)
 		}
+		p.scanOwn(g.Column)
 	}
+}
+
+// scanOwn gives a column a second field, for rows that come into the model's own struct and into no relation of it; [Plan.Own] leads GORM there. Its scan target
+// is a scanner. That of the first is a pointer to one, which stays nil for NULL, since GORM knows the missing side of a LEFT JOIN by it: database/sql makes a new
+// scanner for each value then.
+func (p *Plan) scanOwn(c *schema.Field) {
+	own := *c
+	own.NewValuePool = ownTargets
+	if p.own == nil {
+		p.own = map[string]string{}
+	}
+	p.own[c.DBName] = ownPrefix + c.DBName
+	p.Schema.FieldsByName[ownPrefix+c.DBName] = &own
+}
+
+// ownPrefix is in no name that a database can give a column.
+const ownPrefix = "\x00"
+
+// Own is the ColumnMapping of a statement whose rows come into the model's own struct, while GORM scans them. Nobody may change it.
+func (p *Plan) Own() map[string]string { return p.own }
+
+// IsOwn reports whether a ColumnMapping is that of [Plan.Own].
+func IsOwn(mapping map[string]string) bool {
+	for _, to := range mapping {
+		return strings.HasPrefix(to, ownPrefix)
+	}
+	return false
 }
 
 // blank makes a column fit for ciphertext, also where the declaration is wrong: AutoMigrate does not ask guards, and must
@@ -155,6 +185,8 @@ func (g *Group) adopt() {
 	}
 	c.Set = func(ctx context.Context, v reflect.Value, value any) error {
 		switch value := value.(type) {
+		case *scanned:
+			return g.scanKey(ctx, v, value.orNil())
 		case **scanned:
 			return g.scanKey(ctx, v, *value)
 		case *KeyValue, Key, *Key, nil:
@@ -169,16 +201,22 @@ func (g *Group) adopt() {
 func (f *Field) adopt() {
 	c := f.Column
 	f.assign = c.Set
+	f.zero = reflect.Zero(c.FieldType).Interface()
 	c.NewValuePool = sealedTargets
 	c.ValueOf = func(ctx context.Context, v reflect.Value) (any, bool) {
 		target, ok := follow(v, f.path)
 		if !ok {
 			return nil, true
 		}
+		if target.Kind() == reflect.String && target.Len() == 0 {
+			return &Value{field: f, state: f.Group.State(v), plain: f.zero}, true
+		}
 		return &Value{field: f, state: f.Group.State(v), plain: target.Interface()}, target.IsZero()
 	}
 	c.Set = func(ctx context.Context, v reflect.Value, value any) error {
 		switch value := value.(type) {
+		case *scanned:
+			return f.scanCell(ctx, v, value.orNil())
 		case **scanned:
 			return f.scanCell(ctx, v, *value)
 		case *Value:

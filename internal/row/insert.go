@@ -11,7 +11,6 @@ import (
 	"reflect"
 	"slices"
 
-	"github.com/rowseal/rowseal/field"
 	"github.com/rowseal/rowseal/kmskey"
 )
 
@@ -302,19 +301,15 @@ func (s *State) lost(f *Field, sameRow bool) bool {
 
 func (in *Insert) newState(g *Group, v reflect.Value, id string, known bool) (*State, error) {
 	s := in.memory.state(g)
-	s.model, s.id, s.dek = in.Model, id, kmskey.NewDataKey()
-	key, err := field.KeyFrom(s.dek.DEK.Derive, s.dek.ID)
-	if err != nil {
-		return nil, err
-	}
-	s.ring = []ringKey{{key, s.dek.ID, nil}}
+	s.model, s.id = in.Model, id
 	if !known && in.Model.NeedsID() {
 		if !in.Model.Assigned() {
 			return nil, fmt.Errorf("rowseal: create %s: %w, which is not set; set it in Go", in.Model.Plan.Schema.Name, ErrIdentity)
 		}
 		s.text, s.token = newToken(), true
-		return s, nil
+		return s, s.draw() // it seals before its key can be wrapped
 	}
+	var err error
 	s.row, err = in.Model.bindAs(g, v, id)
 	if err == nil {
 		err = s.row.complete()
@@ -445,14 +440,14 @@ type InsertColumns struct {
 	names  []string
 	groups []*Group // by column; nil for other columns
 	fields []*Field // by column; nil for other columns
-	room   memory
+	sealer Sealer
 	keyAt  []int // by group, the position of its key column; -1 where the statement lacks it
 	idAt   []int // by part of the primary key, likewise
 }
 
 // InsertColumns looks up the columns of an INSERT once, for all of its rows.
 func (m *Model) InsertColumns(names []string) *InsertColumns {
-	c := &InsertColumns{model: m, names: names, groups: make([]*Group, len(names)), fields: make([]*Field, len(names))}
+	c := &InsertColumns{model: m, names: names, groups: make([]*Group, len(names)), fields: make([]*Field, len(names)), sealer: Sealer{room: new(memory)}}
 	for range m.Plan.Groups {
 		c.keyAt = append(c.keyAt, -1)
 	}
@@ -497,7 +492,7 @@ func (c *InsertColumns) Check(values []any) error {
 			if !c.under(values, f.Group, v.state) {
 				return fmt.Errorf("rowseal: insert %s, column %s: %w: its key column %s is not part of the statement", m.Plan.Schema.Name, c.names[i], ErrNoKey, f.Group.Column.DBName)
 			}
-			if err := v.seal(&c.room); err != nil {
+			if err := c.sealer.Seal(v); err != nil {
 				return err
 			}
 		}

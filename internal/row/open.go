@@ -74,19 +74,25 @@ func (e *Epoch) Reveal(ctx context.Context, limit int, targets []Target) error {
 // Leave ties what the epoch's statement scanned to its rows and opens nothing: no call, no decryption. The Go fields keep their zero
 // values, which stand for what is in the database and overwrite nothing; [OpenLater] opens them.
 func (e *Epoch) Leave(targets []Target) error {
-	jobs, lost := e.jobs(targets)
-	for i := range jobs {
-		j := &jobs[i]
-		j.state.mu.Lock()
-		j.state.left = true
-		j.state.mu.Unlock()
-		for _, f := range j.group.Fields {
+	for _, t := range targets {
+		e.LeaveRow(t)
+	}
+	return e.End()
+}
+
+// LeaveRow does it for one row. [Epoch.End] follows the last.
+func (e *Epoch) LeaveRow(t Target) {
+	for _, g := range t.Model.Plan.Groups {
+		j, ok := e.claim(t, g, true)
+		if !ok {
+			continue
+		}
+		for _, f := range g.Fields {
 			if f.Secret {
 				j.state.attach(f, j.value)
 			}
 		}
 	}
-	return lost
 }
 
 // jobs ties every state that the statement scanned to its row.
@@ -94,22 +100,35 @@ func (e *Epoch) jobs(targets []Target) (jobs []job, lost error) {
 	jobs = make([]job, 0, e.awaiting)
 	for _, t := range targets {
 		for _, g := range t.Model.Plan.Groups {
-			s := g.State(t.Value)
-			if !e.Scanned(s) {
-				continue // or the same struct, reached twice
+			if j, ok := e.claim(t, g, false); ok {
+				jobs = append(jobs, j)
 			}
-			s.fresh = false
-			e.awaiting--
-			jobs = append(jobs, job{model: t.Model, group: g, state: s, value: t.Value})
-			jobs[len(jobs)-1].adopt()
 		}
 	}
+	return jobs, e.End()
+}
+
+// claim ties the state of one group that the statement scanned to its row; ok is false where there is none.
+func (e *Epoch) claim(t Target, g *Group, leave bool) (j job, ok bool) {
+	s := g.State(t.Value)
+	if !e.Scanned(s) {
+		return j, false // or the same struct, reached twice
+	}
+	s.fresh = false
+	e.awaiting--
+	j = job{model: t.Model, group: g, state: s, value: t.Value}
+	j.adopt(e, leave)
+	return j, true
+}
+
+// End is when every row that could be found was claimed.
+func (e *Epoch) End() (lost error) {
 	if n := e.awaiting; n > 0 {
 		// A row whose fields look empty because nobody opened them would be taken for data.
 		lost = fmt.Errorf("rowseal: %d rows were read into structs that could not be found again: %w; load them by a query of their own", n, ErrUnsupported)
 	}
 	e.over, e.memory = true, memory{} // states know their epoch, and must not hold the room that is left
-	return jobs, lost
+	return lost
 }
 
 // OpenLater opens what is still sealed in rows that were read before, Secrets included, several keys at a time and at most limit. A field
@@ -138,11 +157,12 @@ func OpenLater(ctx context.Context, limit int, targets []Target) error {
 }
 
 // adopt ties a scanned state to its row.
-func (j *job) adopt() {
-	row, err := j.model.bind(j.group, j.value)
+func (j *job) adopt(e *Epoch, leave bool) {
+	row, err := j.model.bindAs(j.group, j.value, e.memory.identity(j.model, j.value))
 	s := j.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.left = s.left || leave
 	s.model, s.row, s.rowErr, s.id = j.model, row, err, row.id
 	s.bury()
 	for _, f := range j.group.Fields {
@@ -197,17 +217,18 @@ func (j *job) reveal(ctx context.Context, secrets bool) (errs []error) {
 		j.state.left = false
 		j.group.SetState(j.value, j.state)
 	}
+	var r lastKey
 	for _, f := range j.group.Fields {
 		var err error
 		switch {
 		case f.Secret && secrets:
 			if b := f.box(j.value); b != nil {
-				_, err = b.get(ctx)
+				_, err = b.get(ctx, &r)
 			}
 		case f.Secret:
 			j.state.attach(f, j.value)
 		case !secrets || j.fields && f.empty(j.value):
-			err = j.revealField(ctx, f)
+			err = j.revealField(ctx, f, &r)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("rowseal: open %s: %w", j.model.Describe(j.value), err))
@@ -222,7 +243,7 @@ func (f *Field) empty(v reflect.Value) bool {
 	return ok && target.IsZero()
 }
 
-func (j *job) revealField(ctx context.Context, f *Field) error {
+func (j *job) revealField(ctx context.Context, f *Field, r *lastKey) error {
 	j.state.mu.Lock()
 	status := j.state.cells[f.pos].status
 	j.state.mu.Unlock()
@@ -232,7 +253,7 @@ func (j *job) revealField(ctx context.Context, f *Field) error {
 	if _, ok := follow(j.value, f.path); !ok {
 		return nil
 	}
-	return j.state.reveal(f, f.Column.ReflectValueOf(ctx, j.value))
+	return j.state.reveal(f, f.Column.ReflectValueOf(ctx, j.value), r)
 }
 
 // attach gives a Secret field its handle to the sealed value.

@@ -30,6 +30,7 @@ type Plan struct {
 	byColumn map[string]*Field
 	keys     map[string]*Group // by key column
 	indexes  map[string]*Index // by column
+	own      map[string]string // see Own
 	narrow   bool              // one of them is
 	bound    bool              // it is that of a registered model
 	pointers bool              // fields lie in structs that are embedded by pointer
@@ -60,6 +61,7 @@ type Field struct {
 	path   []step
 	pos    int    // in Group.Fields
 	assign setter // GORM's own setter of the Go value
+	zero   any    // of the Go value
 }
 
 type setter = func(ctx context.Context, v reflect.Value, value any) error

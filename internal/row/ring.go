@@ -190,18 +190,24 @@ func (m *Model) Merged(ctx context.Context, s *State, v reflect.Value) (merged *
 	if newest.err != nil {
 		return nil, nil, false, nil
 	}
-	fresh := newest.Key != c.ring[len(c.ring)-1].Key
+	fresh := newest.resting != c.ring[len(c.ring)-1].resting
+	var opens, seals lastKey // which are one key or two
 	for _, f := range c.group.Fields {
 		cell := &c.cells[f.pos]
 		if cell.status == null {
 			continue
 		}
-		plaintext, err := c.open(nil, f, cell.sealed)
+		plaintext, err := c.open(nil, f, cell.sealed, &opens)
 		if err != nil {
 			return nil, nil, false, nil
 		}
 		if id, _ := field.KeyID(cell.sealed); id != newest.id || fresh {
-			cell.sealed = newest.Seal(make([]byte, 0, len(cell.sealed)), m.place(f), plaintext)
+			key, err := seals.expand(newest)
+			if err != nil {
+				clear(plaintext)
+				return fail(err)
+			}
+			cell.sealed = key.Seal(make([]byte, 0, len(cell.sealed)), m.place(f), plaintext)
 			moved = append(moved, f)
 		}
 		clear(plaintext)
@@ -311,12 +317,13 @@ func (m *Model) Authenticate(ctx context.Context, g *Group, v reflect.Value, tex
 	if err != nil {
 		return 0, []error{err}
 	}
+	var r lastKey
 	for _, f := range g.Fields {
 		c := s.cells[f.pos]
 		var plaintext []byte
 		if c.status != null {
 			fields++
-			if plaintext, err = s.open(nil, f, c.sealed); err != nil {
+			if plaintext, err = s.open(nil, f, c.sealed, &r); err != nil {
 				errs = append(errs, err)
 				continue
 			}

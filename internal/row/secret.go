@@ -55,14 +55,14 @@ func (s Secret[T]) Get(ctx context.Context) (T, error) {
 	if b == nil {
 		return zero, fmt.Errorf("rowseal: get secret: %w: it was never set, or its column was not selected", ErrNotLoaded)
 	}
-	v, err := b.get(ctx)
+	v, err := b.get(ctx, nil)
 	if err != nil || v == nil {
 		return zero, err
 	}
 	return v.(T), nil
 }
 
-func (b *box) get(ctx context.Context) (any, error) {
+func (b *box) get(ctx context.Context, r *lastKey) (any, error) {
 	b.mu.Lock()
 	known := b.opened || b.null
 	b.mu.Unlock()
@@ -78,7 +78,7 @@ func (b *box) get(ctx context.Context) (any, error) {
 		return b.value, nil
 	}
 	target := reflect.New(secretType(b.field.Column.FieldType)).Elem()
-	if err := b.state.reveal(b.field, target); err != nil {
+	if err := b.state.reveal(b.field, target, r); err != nil {
 		return nil, fmt.Errorf("rowseal: get %s: %w", b.field.Place(), err)
 	}
 	b.opened, b.value = true, target.Interface()
@@ -256,7 +256,7 @@ func (s *State) known(f *Field) (id string, m *Model, sealed []byte) {
 }
 
 // sealSecret seals a Secret for s. One that belongs to another row, or to another field, is opened there first, without a call.
-func (s *State) sealSecret(f *Field, plain any, room *memory) ([]byte, bool, error) {
+func (s *State) sealSecret(f *Field, plain any, by *Sealer) ([]byte, bool, error) {
 	b := boxOf(plain)
 	typ := secretType(f.Column.FieldType)
 	if b == nil {
@@ -274,13 +274,13 @@ func (s *State) sealSecret(f *Field, plain any, room *memory) ([]byte, bool, err
 			value.Set(reflect.ValueOf(b.value))
 		}
 	case b.state.Open():
-		if err := b.state.reveal(b.field, value); err != nil {
+		if err := b.state.reveal(b.field, value, nil); err != nil {
 			return nil, false, fmt.Errorf("rowseal: seal %s: %w", f.Place(), err)
 		}
 	default:
 		return nil, false, fmt.Errorf("rowseal: seal %s: %w: the secret comes from another row or field and is still sealed there; call Get on it first", f.Place(), ErrNotLoaded)
 	}
-	return s.seal(f, value, room)
+	return s.seal(f, value, by)
 }
 
 func (s *State) sealNull(f *Field) ([]byte, bool, error) {

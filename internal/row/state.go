@@ -24,7 +24,6 @@ import (
 type State struct {
 	group *Group
 	epoch *Epoch // the statement that scanned it; nil for a row made in memory
-	fresh bool   // and which has not accounted for it yet: for that statement alone to ask
 	maker *maker // who made it for an INSERT
 
 	mu     sync.Mutex
@@ -33,22 +32,49 @@ type State struct {
 	rowErr error          // why row is not known
 	id     string         // canonical primary key; "" while the database has not assigned it
 	text   string         // the key column
-	token  bool           // text is the token of an insert in progress
-	left   bool           // read without opening: a NULL, too, is not in its Go field yet
 	dek    kmskey.DataKey // held only until it is wrapped
 	ring   []ringKey      // opened data keys, oldest first; nil while closed
 	cells  []cell
 	others []byte // data keys that columns beyond the model name, where they were read: see Cells
 
-	opening bool          // a call that opens the key is under way
-	over    chan struct{} // closed at its end, where somebody waits
+	over chan struct{} // closed when a call that opens the key ends, where somebody waits
+
+	// The flags lie together: there is a state for each row, and so 16 of them take exactly four kilobytes.
+	opening bool // a call that opens the key is under way
+	token   bool // text is the token of an insert in progress
+	left    bool // read without opening: a NULL, too, is not in its Go field yet
+	fresh   bool // epoch has not accounted for it yet: for that statement alone to ask, without mu
 }
 
 // ringKey is one data key of the row: opened, or with the reason why it cannot be.
 type ringKey struct {
-	*field.Key
-	id  byte
-	err error
+	id       byte
+	resting  field.RestingKey
+	expanded *field.Key // in a ring that many rows' states share; else nil, since most rows in memory use theirs no more
+	err      error
+}
+
+// lastKey is the key that was used last, expanded: the fields of a row, one after the other, take it once. It is used by one goroutine.
+type lastKey struct {
+	of  field.RestingKey
+	key *field.Key
+}
+
+// expand gives k ready for use. A nil r has it expanded for one use.
+func (r *lastKey) expand(k ringKey) (*field.Key, error) {
+	switch {
+	case k.err != nil:
+		return nil, k.err
+	case k.expanded != nil:
+		return k.expanded, nil
+	case r != nil && r.key != nil && r.of == k.resting:
+		return r.key, nil
+	}
+	key, err := k.resting.Expand()
+	if r != nil {
+		r.of, r.key = k.resting, key
+	}
+	return key, err
 }
 
 // cell is one sealed field of the row.
@@ -167,8 +193,8 @@ func (s *State) WithEnvelope(next *State) *State {
 }
 
 // seal encrypts plain for f under the row's newest data key and remembers the ciphertext. An unchanged value gives the same
-// bytes as before, else they lie in room, where that is not nil. null reports NULL.
-func (s *State) seal(f *Field, plain reflect.Value, room *memory) (sealed []byte, isNull bool, err error) {
+// bytes as before. null reports NULL.
+func (s *State) seal(f *Field, plain reflect.Value, by *Sealer) (sealed []byte, isNull bool, err error) {
 	buf := buffers.Get().(*[]byte)
 	defer giveBack(buf)
 	plaintext, isNull, err := f.Codec.Append((*buf)[:0], plain)
@@ -190,24 +216,23 @@ func (s *State) seal(f *Field, plain reflect.Value, room *memory) (sealed []byte
 		}
 		return nil, false, fmt.Errorf("rowseal: seal %s: %w", f.Place(), cause)
 	}
-	if c.sealed != nil && s.holds(f, c.sealed, plaintext) {
+	key, err := by.key.expand(s.ring[len(s.ring)-1])
+	if err != nil {
+		return nil, false, fmt.Errorf("rowseal: seal %s: %w", f.Place(), err)
+	}
+	if c.sealed != nil && s.holds(f, key, c.sealed, plaintext) {
 		c.status = opened
 		return c.sealed, false, nil
 	}
-	newest := s.ring[len(s.ring)-1]
-	if newest.err != nil {
-		return nil, false, fmt.Errorf("rowseal: seal %s: %w", f.Place(), newest.err)
-	}
-	sealed = newest.Seal(room.room(len(plaintext)+field.Overhead-1), s.model.place(f), plaintext)
+	sealed = key.Seal(by.room.room(len(plaintext)+field.Overhead-1), s.model.place(f), plaintext)
 	*c = cell{opened, sealed}
 	return sealed, false, nil
 }
 
 // holds reports whether ciphertext is plaintext already, under the key that would seal it. It is a decryption of some hundred
 // nanoseconds, where remembering every plaintext would double the memory that holds secrets.
-func (s *State) holds(f *Field, sealed, plaintext []byte) bool {
-	newest := s.ring[len(s.ring)-1]
-	if id, err := field.KeyID(sealed); err != nil || id != newest.id || newest.err != nil {
+func (s *State) holds(f *Field, newest *field.Key, sealed, plaintext []byte) bool {
+	if id, err := field.KeyID(sealed); err != nil || id != newest.ID() {
 		return false
 	}
 	old, err := newest.Open(nil, s.model.place(f), sealed)
@@ -216,7 +241,7 @@ func (s *State) holds(f *Field, sealed, plaintext []byte) bool {
 }
 
 // reveal opens one cell into the Go field of v. The state must be open.
-func (s *State) reveal(f *Field, target reflect.Value) error {
+func (s *State) reveal(f *Field, target reflect.Value, r *lastKey) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := &s.cells[f.pos]
@@ -225,7 +250,7 @@ func (s *State) reveal(f *Field, target reflect.Value) error {
 	}
 	buf := buffers.Get().(*[]byte)
 	defer giveBack(buf)
-	plaintext, err := s.open((*buf)[:0], f, c.sealed)
+	plaintext, err := s.open((*buf)[:0], f, c.sealed, r)
 	if err != nil {
 		return err
 	}
@@ -238,20 +263,21 @@ func (s *State) reveal(f *Field, target reflect.Value) error {
 }
 
 // open decrypts with the one key of the ring that the ciphertext names, and appends to dst.
-func (s *State) open(dst []byte, f *Field, sealed []byte) ([]byte, error) {
+func (s *State) open(dst []byte, f *Field, sealed []byte, r *lastKey) ([]byte, error) {
 	place := s.model.place(f)
 	id, err := field.KeyID(sealed)
 	if err != nil {
 		return nil, fmt.Errorf("field: open %s: %w", place, err)
 	}
 	for _, k := range s.ring {
-		switch {
-		case k.id != id:
-		case k.err != nil:
-			return nil, fmt.Errorf("field: open %s: data key %d of the row: %w", place, id, k.err)
-		default:
-			return k.Open(dst, place, sealed)
+		if k.id != id {
+			continue
 		}
+		key, err := r.expand(k)
+		if err != nil {
+			return nil, fmt.Errorf("field: open %s: data key %d of the row: %w", place, id, err)
+		}
+		return key.Open(dst, place, sealed)
 	}
 	return nil, fmt.Errorf("field: open %s: %w", place, field.ErrOtherKey)
 }
@@ -339,16 +365,35 @@ func fieldKeys(keys []kmskey.DataKey) (ring []ringKey, err error) {
 			ring = append(ring, ringKey{id: k.ID, err: k.Err})
 			continue
 		}
-		fk, ferr := field.KeyFrom(k.DEK.Derive, k.ID)
-		err = errors.Join(err, ferr)
-		ring = append(ring, ringKey{fk, k.ID, nil})
+		resting, failed := field.RestingKeyFrom(k.DEK.Derive, k.ID)
+		err = errors.Join(err, failed)
+		ring = append(ring, ringKey{id: k.ID, resting: resting})
 		k.DEK.Destroy()
 	}
 	return ring, err
 }
 
-// wrap puts a new row's data key into its envelope: one call to the key service.
+// draw gives a new row its data key, where it has none.
+func (s *State) draw() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ring != nil {
+		return nil
+	}
+	dek := kmskey.NewDataKey()
+	resting, err := field.RestingKeyFrom(dek.DEK.Derive, dek.ID)
+	if err != nil {
+		return err
+	}
+	s.dek, s.ring = dek, []ringKey{{id: dek.ID, resting: resting}}
+	return nil
+}
+
+// wrap puts a new row's data key into its envelope: one call to the key service. The key is drawn here, where rows do not wait for each other, unless it was before.
 func (s *State) wrap(ctx context.Context) error {
+	if err := s.draw(); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	m, dek, binding, row := s.model, s.dek, s.row, s.row.row()
 	s.mu.Unlock()

@@ -131,7 +131,7 @@ func (s *State) Carried(f *Field, see func(plain any) error) (stored any, err er
 	target := reflect.New(f.Column.FieldType).Elem()
 	defer target.SetZero()
 	s.mu.Lock()
-	plaintext, err := s.open(nil, f, c.sealed)
+	plaintext, err := s.open(nil, f, c.sealed, nil)
 	s.mu.Unlock()
 	defer clear(plaintext)
 	if err == nil {

@@ -91,13 +91,14 @@ func (s *State) Keep(old *State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.left = s.left || left
+	var r lastKey
 	for _, f := range s.group.Fields {
 		c := cells[f.pos]
 		if c.status == absent || s.cells[f.pos].status != absent {
 			continue
 		}
 		if c.status == opened {
-			if _, err := s.open(nil, f, c.sealed); err != nil {
+			if _, err := s.open(nil, f, c.sealed, &r); err != nil {
 				c.sealed = nil
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strings"
 	"sync"
 
 	"github.com/rowseal/rowseal/kmskey"
@@ -34,6 +35,15 @@ type Value struct {
 // NewValue is a value that did not come from a struct of the model, to be sealed under s.
 func NewValue(f *Field, s *State, plain any) *Value { return &Value{field: f, state: s, plain: plain} }
 
+// Under is the value to be sealed under s: v itself where nothing was to become of it yet.
+func (v *Value) Under(s *State) *Value {
+	if v.state == nil && !v.done {
+		v.state = s
+		return v
+	}
+	return NewValue(v.field, s, v.plain)
+}
+
 // NullValue is NULL for a sealed column. It needs no key.
 func NullValue(f *Field) *Value { return &Value{field: f, done: true, null: true} }
 
@@ -51,17 +61,23 @@ func (v *Value) Plain() any { return v.plain }
 
 // Seal encrypts the value under its state. Calling it again changes nothing, so that the statement's text, the driver and the
 // logger see the same bytes.
-func (v *Value) Seal() error { return v.seal(nil) }
+func (v *Value) Seal() error { return new(Sealer).Seal(v) }
 
-// seal is Seal with the ciphertext in room, if that is not nil.
-func (v *Value) seal(room *memory) error {
+// Sealer seals the values of one statement. Of the fields of a row, one after the other, the first has its key expanded. It is used by one goroutine.
+type Sealer struct {
+	room *memory // for ciphertext; nil has each lie by itself
+	key  lastKey
+}
+
+// Seal is [Value.Seal].
+func (by *Sealer) Seal(v *Value) error {
 	if v.done {
 		return nil
 	}
 	if v.state == nil {
 		return fmt.Errorf("rowseal: seal %s: %w", v.field.Place(), ErrNoKey)
 	}
-	sealed, isNull, err := v.state.sealAny(v.field, v.plain, room)
+	sealed, isNull, err := v.state.sealAny(v.field, v.plain, by)
 	if err != nil {
 		return err
 	}
@@ -79,15 +95,15 @@ func (v *Value) seal(room *memory) error {
 }
 
 // sealAny seals a Go value, which may be a Secret of this or of another row.
-func (s *State) sealAny(f *Field, plain any, room *memory) ([]byte, bool, error) {
+func (s *State) sealAny(f *Field, plain any, by *Sealer) ([]byte, bool, error) {
 	if f.Secret {
-		return s.sealSecret(f, plain, room)
+		return s.sealSecret(f, plain, by)
 	}
 	v := reflect.ValueOf(plain)
 	if !v.IsValid() {
 		v = reflect.Zero(f.Column.FieldType)
 	}
-	return s.seal(f, v, room)
+	return s.seal(f, v, by)
 }
 
 // errUnsealed is what drivers get for a value the gate did not seal.
@@ -170,6 +186,14 @@ func (c *scanned) Scan(src any) error {
 	return nil
 }
 
+// orNil is c, or nil for NULL.
+func (c *scanned) orNil() *scanned {
+	if c.src == nil {
+		return nil
+	}
+	return c
+}
+
 // copied is the same, kept.
 type copied struct{ scanned }
 
@@ -215,7 +239,10 @@ func (t targets[T]) Put(used any) {
 	}
 }
 
-var sealedTargets = newTargets[*scanned]()
+var (
+	sealedTargets = newTargets[*scanned]()
+	ownTargets    = newTargets[scanned]()
+)
 
 // Epoch marks one statement that reads rows: states that it scans are its own, and it must open or account for each.
 type Epoch struct {
@@ -233,6 +260,7 @@ type memory struct {
 	states []State
 	cells  []cell
 	bytes  []byte
+	ids    strings.Builder
 	rows   int // of the last allocation
 }
 
@@ -255,6 +283,23 @@ func (m *memory) state(g *Group) *State {
 	s.group, s.cells = g, m.cells[:n:n]
 	m.states, m.cells = m.states[1:], m.cells[n:]
 	return s
+}
+
+// identity is [Model.Identity], "" for none.
+func (m *memory) identity(model *Model, v reflect.Value) string {
+	var room [64]byte
+	id, ok := model.appendID(room[:0], v)
+	if !ok {
+		return ""
+	}
+	if m.ids.Cap()-m.ids.Len() < len(id) {
+		rows := min(max(m.rows, 1), slabRows)
+		m.ids = strings.Builder{} // one that grew would copy what others hold
+		m.ids.Grow(rows * len(id))
+	}
+	from := m.ids.Len()
+	m.ids.Write(id)
+	return m.ids.String()[from:]
 }
 
 // copy keeps what a driver lent.
@@ -284,6 +329,9 @@ func NewEpoch(ctx context.Context, returning bool) (context.Context, *Epoch) {
 // reading reports that a statement opens what it scans.
 func reading(ctx context.Context) bool { _, ok := ctx.Value(epochKey{}).(*Epoch); return ok }
 
+// Awaits reports states that the statement scanned and that were not accounted for.
+func (e *Epoch) Awaits() bool { return e.awaiting > 0 }
+
 // Scanned reports a state that the epoch's statement scanned a row into, and that nobody else has yet.
 func (e *Epoch) Scanned(s *State) bool { return s != nil && s.epoch == e && s.fresh && !e.over }
 
@@ -309,19 +357,23 @@ func (g *Group) touch(ctx context.Context, v reflect.Value) (*State, error) {
 		return nil, fmt.Errorf("rowseal: read %s: %w: it comes as ciphertext, from rows that the plugin did not see, or a type that it does not open there; use Find, First, Take or FindInBatches, or db.Raw(…).Find",
 			g.Plan.Schema.Name, ErrUnsupported)
 	}
-	k := g.Column.ReflectValueOf(ctx, v).Addr().Interface().(*Key)
-	if k.state == nil || k.state.epoch != e {
-		var s *State
-		if k.state != nil && e.Returning {
-			s = k.state.Clone()
-		} else {
-			s = e.memory.state(g)
-		}
-		s.epoch, s.fresh = e, true
-		e.awaiting++
-		k.state = s
+	key, ok := follow(v, g.path)
+	if !ok {
+		key = g.Column.ReflectValueOf(ctx, v) // which makes what is embedded by pointer
 	}
-	return k.state, nil
+	s := key.Interface().(Key).state
+	if s != nil && s.epoch == e {
+		return s, nil
+	}
+	if s != nil && e.Returning {
+		s = s.Clone()
+	} else {
+		s = e.memory.state(g)
+	}
+	s.epoch, s.fresh = e, true
+	e.awaiting++
+	key.Set(reflect.ValueOf(Key{s}))
+	return s, nil
 }
 
 func (g *Group) scanKey(ctx context.Context, v reflect.Value, c *scanned) error {

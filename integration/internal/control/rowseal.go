@@ -220,4 +220,5 @@ var (
 	ErrIdentity    = errors.New("identity")
 	ErrContext     = errors.New("context")
 	ErrType        = errors.New("type")
+	ErrIndexColumn = errors.New("index column")
 )
