@@ -184,7 +184,7 @@ func (c *change) build(stmt *gorm.Statement, maxRows int) error {
 	if err != nil {
 		return err
 	}
-	if len(touched) == 0 && !moved && !c.pinned {
+	if len(touched) == 0 && !moved && !c.pinned && !(m.Computed() && c.plainColumns()) {
 		return nil
 	}
 	switch {
@@ -383,17 +383,24 @@ func refuseOr(stmt *gorm.Statement) error {
 
 // rekey finds the key for every touched group, and for every group where the context moved.
 func (c *change) rekey(stmt *gorm.Statement, touched []*row.Group, moved bool) error {
-	serves := slices.ContainsFunc(c.model.Plan.Groups, func(g *row.Group) bool { return g.State(c.value).Serves(c.model, c.id) })
+	known := func(g *row.Group) bool { return g.State(c.value).Serves(c.model, c.id) }
+	serves := slices.ContainsFunc(c.model.Plan.Groups, known)
+	// It writes the context, be it the one that the row had when it was read: another writer may have moved the row since. Any column may be part of one that is computed.
+	computed := c.model.Computed() && c.plainColumns()
+	given := c.pinned || computed && c.contextGiven()
 	for _, g := range c.model.Plan.Groups {
-		if !g.Present(c.before) && (moved || c.pinned && !serves) {
+		present, seals := g.Present(c.before), slices.Contains(touched, g)
+		if !present && (moved || given && !serves) {
 			c.groups = append(c.groups, &regroup{group: g, absent: true, expect: &keyCondition{column: g.Column.DBName}})
 			continue
 		}
-		if !moved && !slices.Contains(touched, g) && !(c.pinned && g.State(c.value).Text() != "") {
+		// Also one that nothing is sealed under now: its key would be left behind, or another writer's first one.
+		bound := given || computed && (known(g) || g.State(c.value).Keyless(c.model, c.id))
+		if !moved && !seals && !(bound && present) {
 			continue
 		}
 		r := &regroup{group: g, origin: g.State(c.value), moved: moved}
-		if err := c.chooseKey(stmt, r, moved); err != nil {
+		if err := c.chooseKey(stmt, r, moved, seals); err != nil {
 			return err
 		}
 		c.groups = append(c.groups, r)
@@ -417,7 +424,9 @@ func (c *change) rekey(stmt *gorm.Statement, touched []*row.Group, moved bool) e
 //   - The row was loaded: under its own key, as long as the database still has that one.
 //   - All sealed fields of the group are written: under a new key, stored with them. No key needs to be opened for it.
 //   - Otherwise under the key that the database has, read now.
-func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved bool) error {
+//
+// Without seals, the statement writes no more than NULL into the group.
+func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved, seals bool) error {
 	m := c.model
 	s := r.group.State(c.value)
 	if s.Serves(m, c.id) {
@@ -448,7 +457,7 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved bool) error {
 		// First keys are stored only where none is.
 		c.keepUnread(r.group, s)
 		r.expect, r.state = &keyCondition{column: r.group.Column.DBName}, s.Clone()
-		if c.count(r.group) > 0 {
+		if seals && c.count(r.group) > 0 {
 			fresh, err := m.Fresh(lend(stmt.Context, stmt), r.group, c.outcome())
 			r.state, r.writes, r.pin = fresh, true, &pin{c, c.outcome()}
 			return err
