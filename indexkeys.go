@@ -94,7 +94,9 @@ func (p *Plugin) MakeIndexKeys(ctx context.Context, db *gorm.DB) error {
 }
 
 // makeIndexKeys sees to keys before a statement's own transaction begins, in which none could be made: of its model, and of all where its rows may bring others along.
-func (p *Plugin) makeIndexKeys(db *gorm.DB) { p.seeToIndexKeys(db, func(*row.Model) bool { return false }) }
+func (p *Plugin) makeIndexKeys(db *gorm.DB) {
+	p.seeToIndexKeys(db, func(*row.Model) bool { return false })
+}
 
 // tryIndexKeys is makeIndexKeys for statements that may need none. Where keys that were made cannot be had, one that does hears why when it is built.
 func (p *Plugin) tryIndexKeys(db *gorm.DB) {
