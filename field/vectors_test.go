@@ -205,11 +205,15 @@ func canonText(s string) string {
 func canonInt(s string) string { return "\x02" + canonText(s)[1:] }
 
 // indexLabels is what a vector of an index says beside its name. One more label of the derivation needs a line here, one in indexInfo and one in checkIndex.
-var indexLabels = []string{"index-key", "namespace", "model", "field", "version", "expression", "bits", "info", "place-key", "plaintext", "hashed", "index", "error"}
+var indexLabels = []string{"index-key", "namespace", "model", "field", "version", "expression", "bits", "tenant", "info", "place-key", "plaintext", "hashed", "index", "error"}
 
 // indexInfo is what the key of an index's place is derived by, docs/format.md, section 14, from the labels of a vector.
 func indexInfo(r record) string {
-	info := canonText("rowseal/index-key") + canonInt("1") + canonText(r["namespace"]) + canonText(r["model"]) + canonText(r["field"]) + canonText(r["field"]) + canonInt(r["version"])
+	label := "rowseal/index-key"
+	if r["tenant"] != "" {
+		label = "rowseal/tenant-index-keys"
+	}
+	info := canonText(label) + canonInt("1") + canonText(r["namespace"]) + canonText(r["model"]) + canonText(r["field"]) + canonText(r["field"]) + canonInt(r["version"])
 	if r["expression"] != "" {
 		info += canonText(r["expression"])
 	}
@@ -223,6 +227,9 @@ func indexInfo(r record) string {
 func indexOf(t testing.TB, r record) (placeKey, index []byte) {
 	t.Helper()
 	placeKey, err := hkdf.Expand(sha256.New, r.bytes(t, "index-key"), indexInfo(r), 32)
+	if tenant, given := tenantOf(t, r); given && err == nil {
+		placeKey, err = hkdf.Expand(sha256.New, placeKey, canonText("rowseal/tenant-index-key")+canonText(tenant), 32)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,6 +249,19 @@ func indexOf(t testing.TB, r record) (placeKey, index []byte) {
 	return placeKey, index[:(r.number(t, "bits")+7)/8]
 }
 
+// tenantOf is the tenant of a vector, which stands in quotes since it may be empty.
+func tenantOf(t testing.TB, r record) (tenant string, given bool) {
+	t.Helper()
+	if r["tenant"] == "" {
+		return "", false
+	}
+	tenant, err := strconv.Unquote(r["tenant"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tenant, true
+}
+
 // checkIndex: the value has this index by the code, and each step of it by the standard library alone.
 func checkIndex(t *testing.T, r record) {
 	for label := range r {
@@ -253,7 +273,15 @@ func checkIndex(t *testing.T, r record) {
 	if r["bits"] != "" {
 		p.Bits = r.number(t, "bits")
 	}
-	got, err := indexKey(t, r.bytes(t, "index-key"), p).Append(nil, r.bytes(t, "plaintext"))
+	tenant, given := tenantOf(t, r)
+	p.Tenants = given
+	k, err := indexKey(t, r.bytes(t, "index-key"), p), error(nil)
+	if given {
+		if k, err = k.Tenant(tenant); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := k.Append(nil, r.bytes(t, "plaintext"))
 	if r["error"] != "" {
 		if err == nil || class(t, err) != r["error"] {
 			t.Errorf("got %x, %v, want %s", got, err, r["error"])
@@ -408,6 +436,7 @@ func newIndexVectors(t *testing.T) (records [][2]string) {
 		expression, bits        string
 		plaintext, hashed, fail string
 		model, field, version   string // Patient, email, 1
+		tenant                  string // in quotes
 	}{
 		{name: "a string", plaintext: str + "ada@example.org", hashed: str + "ada@example.org"},
 		{name: "an empty string", plaintext: str, hashed: str},
@@ -443,6 +472,10 @@ func newIndexVectors(t *testing.T) (records [][2]string) {
 		{name: "of an expression and 64 bits under the second index key", version: "2", expression: "fold+trim", bits: "64", plaintext: str + " ﬁn ", hashed: str + "fin"},
 		{name: "of names beyond ASCII", model: "Patientïn", field: "naïve", plaintext: str + "x", hashed: str + "x"},
 		{name: "of names of 300 bytes", model: strings.Repeat("m", 300), field: strings.Repeat("f", 300), plaintext: str + "x", hashed: str + "x"},
+		{name: "of a tenant", tenant: `"acme"`, plaintext: str + "ada@example.org", hashed: str + "ada@example.org"},
+		{name: "of the empty tenant", tenant: `""`, plaintext: str + "ada@example.org", hashed: str + "ada@example.org"},
+		{name: "of a tenant whose name is an expression", tenant: `"lower"`, plaintext: str + "ada@example.org", hashed: str + "ada@example.org"},
+		{name: "of a tenant, an expression and 12 bits under the second index key", tenant: `"7"`, version: "2", expression: "lower+domain", bits: "12", plaintext: str + "ada@Example.org", hashed: str + "example.org"},
 		{name: "a truth value", plaintext: "\x03\x01", fail: "ErrIndex"},
 		{name: "a floating point number", plaintext: "\x06\x3f\xf0\x00\x00\x00\x00\x00\x00", fail: "ErrIndex"},
 		{name: "JSON", plaintext: "\x09null", fail: "ErrIndex"},
@@ -450,7 +483,7 @@ func newIndexVectors(t *testing.T) (records [][2]string) {
 		{name: "lower of an integer", expression: "lower", plaintext: num + "\x00\x00\x00\x00\x00\x00\x00\x05", fail: "ErrIndex"},
 	} {
 		r := record{"index-key": fmt.Sprintf("%x", root), "namespace": "clinic/production", "model": cmp.Or(c.model, "Patient"), "field": cmp.Or(c.field, "email"), "version": cmp.Or(c.version, "1"),
-			"expression": c.expression, "bits": c.bits, "plaintext": fmt.Sprintf("%x", c.plaintext), "hashed": fmt.Sprintf("%x", c.hashed), "error": c.fail}
+			"expression": c.expression, "bits": c.bits, "tenant": c.tenant, "plaintext": fmt.Sprintf("%x", c.plaintext), "hashed": fmt.Sprintf("%x", c.hashed), "error": c.fail}
 		claim := "an index is refused: "
 		if c.fail == "" {
 			claim = "an index is made: "
