@@ -215,7 +215,7 @@ func operations(sizes []int, few bool, dsn string) (all []operation) {
 		if size >= 4096 {
 			many, batches = n(1000), n(1000)
 		}
-		single := n(100)
+		single := n(400)
 		batch := min(batches, 1000)
 		all = append(all, operation{
 			name: fmt.Sprintf("batch create of %s", thousands(batch)), size: size, unit: "row", units: batches, control: true,
@@ -270,7 +270,7 @@ func operations(sizes []int, few bool, dsn string) (all []operation) {
 	others := func(calls int) []gate {
 		return []gate{cpuGate(installed, plainGORM, 1.01, 1), noMoreAllocs(installed, calls)}
 	}
-	rows, single := records(n(1000), small), records(n(60), small)
+	rows, single := records(n(1000), small), records(n(240), small)
 	times := n(2)
 	all = append(all, operation{
 		name: "another model: find " + thousands(len(rows)), size: small, unit: "row", units: len(rows) * times, control: true, finer: finest, gates: others(times),
