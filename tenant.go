@@ -197,9 +197,6 @@ func (k *carried) Build(b clause.Builder) {
 // carry finds the indexes that the row takes along to the tenant of next, of fields that the statement does not write.
 func (c *change) carry(stmt *gorm.Statement, r *regroup, next *row.State) error {
 	m := c.model
-	if m.TenantColumn() == nil || !c.writesColumn(m.TenantColumn().DBName) {
-		return nil
-	}
 	if kmskey.IsTombstone(r.state.Text()) {
 		return nil // whoever shredded it emptied its indexes
 	}
@@ -207,6 +204,17 @@ func (c *change) carry(stmt *gorm.Statement, r *regroup, next *row.State) error 
 		indexes := slices.DeleteFunc(slices.Clone(f.Indexes), func(x *row.Index) bool { return !x.Tenant })
 		if len(indexes) == 0 || c.writesField(f) {
 			continue
+		}
+		was, err := r.state.TenantFor(indexes[0])
+		if err != nil {
+			return err
+		}
+		tenant, err := next.TenantFor(indexes[0])
+		if err != nil {
+			return err
+		}
+		if tenant == was {
+			continue // another column of the context moves
 		}
 		p := stmt.DB.Plugins[row.PluginName].(*Plugin)
 		if r.state.Locked(f) || r.state.Settled(f) && !r.state.Open() {
@@ -217,10 +225,6 @@ func (c *change) carry(stmt *gorm.Statement, r *regroup, next *row.State) error 
 		k := &carried{field: f}
 		stored, err := r.state.Carried(f, func(plain any) error {
 			for _, x := range indexes {
-				tenant, err := next.TenantFor(x)
-				if err != nil {
-					return err
-				}
 				sum, err := p.indexValue(stmt, m, x, tenant, plain)
 				if err != nil {
 					return err

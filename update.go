@@ -961,6 +961,10 @@ func (p *Plugin) retry(db *gorm.DB, c *change) error {
 			return fmt.Errorf("rowseal: update %s: %w; load the row and try again", c.model.Describe(c.value), ErrStaleKey)
 		}
 		next, err := c.sealable(stmt, r, stored, text, true)
+		if c.model.Computed() && errors.Is(err, kmskey.ErrContextMismatch) {
+			// The new key is not bound to the context that the struct gives: who changed it moved the row.
+			return fmt.Errorf("rowseal: update %s: %w, or its context was; load the row and try again: %w", c.model.Describe(c.value), ErrStaleKey, err)
+		}
 		if err != nil {
 			return err
 		}

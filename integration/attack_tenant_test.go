@@ -141,7 +141,7 @@ func TestAttackTenantContextKeys(t *testing.T) {
 				if *now.Body != "later" || *now.Phone != "later" {
 					t.Error("not what was written")
 				}
-				t.Log(now.TenantID, now.Region, err)
+				refusedOrDone(t, how, err)
 			})
 		}
 	})
@@ -160,10 +160,11 @@ func TestAttackTenantFirstKey(t *testing.T) {
 				w.tamper(t, "INSERT INTO atk_files (id, tenant_id, region) VALUES (7, 'acme', 'eu')")
 				mine, theirs := load[atkFile](t, w.db, f.ID), load[atkFile](t, w.db, f.ID)
 				ok(t, w.db.Model(&theirs).Update("body", "theirs").Error)
-				t.Log(write(w.db, &mine))
+				fails(t, write(w.db, &mine), rowseal.ErrStaleKey)
 				opensAll(t, w.db, &atkFile{})
-				now := load[atkFile](t, w.db, f.ID)
-				t.Log(now.TenantID, now.Body)
+				if now := load[atkFile](t, w.db, f.ID); now.TenantID != "acme" || now.Body == nil || *now.Body != "theirs" {
+					t.Errorf("the row holds %q, %v", now.TenantID, now.Body)
+				}
 			})
 		}
 	})
@@ -194,7 +195,9 @@ func TestAttackTenantColumnsThatGORMLeaves(t *testing.T) {
 			},
 			"update of a loaded one": func(db *gorm.DB, id uint64) error {
 				var f atkFixed
-				_ = db.Take(&f, id)
+				if err := db.Take(&f, id).Error; err != nil {
+					return err
+				}
 				return db.Model(&f).Updates(map[string]any{"tenant_id": "other", "body": "new"}).Error
 			},
 			"columns": func(db *gorm.DB, id uint64) error {
@@ -205,7 +208,7 @@ func TestAttackTenantColumnsThatGORMLeaves(t *testing.T) {
 				w := opened(t, kind, tenants(&atkFixed{}))
 				f := atkFixed{TenantID: "acme", Body: new("body")}
 				ok(t, w.db.Create(&f).Error)
-				t.Log(write(w.db, f.ID))
+				refusedOrDone(t, how, write(w.db, f.ID))
 				opensAll(t, w.db, &atkFixed{})
 				load[atkFixed](t, w.db, f.ID)
 			})
@@ -290,16 +293,16 @@ func attackType[M any, T any](t *testing.T, kind string, set func(m *M, tenant T
 		t.Helper()
 		var rows []M
 		err := tx.Find(&rows).Error
-		if err != nil {
-			t.Logf("%s: %s: %v", reflect.TypeFor[T](), what, err)
+		if err != nil && !slices.Contains([]string{"0 column", "struct", "other", "moved"}, what) {
+			t.Logf("%s: %s: %v", reflect.TypeFor[T](), what, err) // loud, where the database takes no such value, or GORM takes bytes in a map for a list
 			return
 		}
-		if len(rows) != want {
-			t.Errorf("%s: %s: %d rows, want %d", reflect.TypeFor[T](), what, len(rows), want)
+		if err != nil || len(rows) != want {
+			t.Errorf("%s: %s: %d rows, want %d, %v", reflect.TypeFor[T](), what, len(rows), want, err)
 		}
 	}
 	for i, say := range append([]any{a, &a}, says...) {
-		at := fmt.Sprintf("%d %T ", i, say)
+		at := fmt.Sprint(i, " ")
 		n(at+"column", db.Where("tenant_id", say).Where("name", "Ada"), 1)
 		n(at+"text", db.Where("tenant_id = ?", say).Where("name", "Ada"), 1)
 		n(at+"text, name first", db.Where("name", "Ada").Where("tenant_id = ?", say), 1)
@@ -895,7 +898,7 @@ func TestAttackTenantComputed(t *testing.T) {
 				ok(t, w.db.Model(&now).Update("body", "later").Error)
 				ok(t, w.db.Model(&now).Update("phone", "later").Error)
 				load[AtkComputed](t, w.db, m.ID)
-				t.Log(now.TenantID, now.Title, err)
+				refusedOrDone(t, how, err)
 			})
 		}
 		t.Run("first key", func(t *testing.T) {
@@ -903,14 +906,14 @@ func TestAttackTenantComputed(t *testing.T) {
 			w.tamper(t, "INSERT INTO atk_computeds (id, tenant_id, title) VALUES (7, 'acme', 't')")
 			mine, theirs := load[AtkComputed](t, w.db, 7), load[AtkComputed](t, w.db, 7)
 			ok(t, w.db.Model(&theirs).Update("body", "theirs").Error)
-			t.Log(w.db.Model(&mine).Update("tenant_id", "other").Error)
+			fails(t, w.db.Model(&mine).Update("tenant_id", "other").Error, rowseal.ErrStaleKey)
 			opensAll(t, w.db, &AtkComputed{})
 		})
 		t.Run("another row by OR", func(t *testing.T) {
 			w := open(t, kind, &AtkComputed{})
 			rows := []AtkComputed{{TenantID: "a", Title: "t", Body: new("b")}, {TenantID: "a", Title: "u", Body: new("b")}}
 			ok(t, w.db.Create(&rows).Error)
-			t.Log(w.db.Model(&rows[0]).Where("title = ?", "u").Or("title = ?", "u").Update("tenant_id", "other").Error)
+			fails(t, w.db.Model(&rows[0]).Where("title = ?", "u").Or("title = ?", "u").Update("tenant_id", "other").Error, rowseal.ErrUnsupported)
 			opensAll(t, w.db, &AtkComputed{})
 		})
 	})

@@ -112,7 +112,11 @@ func TestScanningLeavesNoColumnMapping(t *testing.T) {
 		}
 	}).Model(&Chart{}).Where("ward = ?", "w")
 	func() {
-		defer func() { _ = recover() }()
+		defer func() {
+			if got := recover(); got != "of the application" {
+				t.Errorf("recovered %v", got)
+			}
+		}()
 		tx.Find(&all)
 	}()
 	panics = false
