@@ -179,7 +179,7 @@ func (p *Plugin) checkWhere(c clause.Clause, stmt *gorm.Statement) (clause.Expre
 	whole := stmt.DB.Statement == stmt && !isSubQuery(stmt.DB)
 	r, reads := kept[reading](stmt.DB)
 	reads = reads && whole
-	exprs, changed, err := p.searched(stmt, w.Exprs, reads && r.model != nil && r.model.Plan.HasNarrowIndexes() && p.filters(stmt), surroundings{}.and(w.Exprs))
+	exprs, changed, err := p.searched(stmt, w.Exprs, reads && r.model != nil && r.model.Plan.HasNarrowIndexes() && p.filters(stmt), surroundings{outermost: w.Exprs})
 	if err != nil || !changed {
 		return nil, err
 	}

@@ -238,17 +238,6 @@ func (p *Plugin) askIndexKeys(stmt *gorm.Statement, m *row.Model) (row.IndexKeys
 // indexWait bounds what waits for a connection that may never come.
 const indexWait = 5 * time.Second
 
-// poolOf is the connection of a statement, without the last look.
-func poolOf(stmt *gorm.Statement) gorm.ConnPool {
-	switch pool := stmt.ConnPool.(type) {
-	case lookingPool:
-		return pool.ConnPool
-	case lookingTx:
-		return pool.ConnPool
-	}
-	return stmt.ConnPool
-}
-
 // bindings writes ? as the database does.
 func bindings(db *gorm.DB, query string) string {
 	if db.Name() != "postgres" {

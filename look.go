@@ -74,50 +74,61 @@ func (l *look) admit(m *row.Model, column string) {
 	l.columns[strings.ToLower(column)] = true
 }
 
+// watching is how the statements of one of GORM's processors are watched.
+type watching struct {
+	plugin *Plugin
+	result bool
+	opens  scanning
+}
+
 // watch puts the look between GORM and the connection, for one processor.
 func (p *Plugin) watch(result bool) func(*gorm.DB) { return p.watchRows(result, noRows) }
 
 func (p *Plugin) watchRows(result bool, opens scanning) func(*gorm.DB) {
+	w := &watching{p, result, opens}
 	return func(db *gorm.DB) {
 		stmt := db.Statement
 		unmap(stmt)
 		// A callback that starts a statement of its own hands on the pool of the one it runs in; each has its own look.
-		switch outer := stmt.ConnPool.(type) {
-		case lookingPool:
-			stmt.ConnPool = outer.ConnPool
-		case lookingTx:
-			stmt.ConnPool = outer.ConnPool
-		}
+		stmt.ConnPool = poolOf(stmt)
 		if !p.looksAt(stmt) {
 			return
 		}
 		p.learn(stmt)
-		l := &look{ConnPool: stmt.ConnPool, plugin: p, stmt: stmt, raw: stmt.SQL.Len() > 0, result: result}
-		switch l.opens = opens; opens {
-		case byGORM:
-			if r, reads := kept[reading](db); reads {
-				l.opens, l.dest, l.joins = noRows, r.model, len(stmt.Joins) > 0
-				if r.model != nil && len(stmt.ColumnMapping) == 0 {
-					stmt.ColumnMapping = r.model.Plan.Own() // until afterQuery
-				}
-			}
-		case noRows:
-			if m, marks := kept[marked](db); marks && m.epoch != nil {
-				l.dest = p.typed(stmt)
-			}
-		case byHand:
-		}
-		if l.opens != noRows {
-			if hunts, joined := kept[joinHunt](db); joined {
-				l.sought = slices.Clone(*hunts)
-			}
-		}
-		if _, tx := stmt.ConnPool.(gorm.TxCommitter); tx {
-			stmt.ConnPool = lookingTx{lookingPool{l}}
-		} else {
-			stmt.ConnPool = lookingPool{l}
+		if !w.pass(stmt) {
+			w.look(stmt)
 		}
 	}
+}
+
+// look makes it, for one statement.
+func (w *watching) look(stmt *gorm.Statement) *look {
+	l := &look{ConnPool: stmt.ConnPool, plugin: w.plugin, stmt: stmt, raw: stmt.SQL.Len() > 0, result: w.result}
+	switch l.opens = w.opens; w.opens {
+	case byGORM:
+		if r, reads := kept[reading](stmt.DB); reads {
+			l.opens, l.dest, l.joins = noRows, r.model, len(stmt.Joins) > 0
+			if r.model != nil && len(stmt.ColumnMapping) == 0 {
+				stmt.ColumnMapping = r.model.Plan.Own() // until afterQuery
+			}
+		}
+	case noRows:
+		if m, marks := kept[marked](stmt.DB); marks && m.epoch != nil {
+			l.dest = w.plugin.typed(stmt)
+		}
+	case byHand:
+	}
+	if l.opens != noRows {
+		if hunts, joined := kept[joinHunt](stmt.DB); joined {
+			l.sought = slices.Clone(*hunts)
+		}
+	}
+	if inTransaction(stmt) {
+		stmt.ConnPool = lookingTx{lookingPool{l}}
+	} else {
+		stmt.ConnPool = lookingPool{l}
+	}
+	return l
 }
 
 // isSubQuery reports a statement that becomes part of another: GORM builds it by a dry run with this logger.
@@ -126,8 +137,26 @@ func isSubQuery(db *gorm.DB) bool { return db.DryRun && db.Logger == logger.Disc
 // looksAt leaves out the plugin's own statements.
 func (p *Plugin) looksAt(stmt *gorm.Statement) bool { return len(p.tables) > 0 && !isInside(stmt) }
 
+// poolOf is the connection of a statement, without the last look.
+func poolOf(stmt *gorm.Statement) gorm.ConnPool {
+	switch pool := stmt.ConnPool.(type) {
+	case lookingPool:
+		return pool.ConnPool
+	case lookingTx:
+		return pool.ConnPool
+	case *passing:
+		return pool.pool()
+	case passingTx:
+		return pool.pool()
+	}
+	return stmt.ConnPool
+}
+
 // lookOf is the look at a statement; nil for none.
 func lookOf(stmt *gorm.Statement) *look {
+	if s := passes(stmt); s != nil {
+		s.look()
+	}
 	var l *look
 	switch pool := stmt.ConnPool.(type) {
 	case lookingPool:
@@ -144,6 +173,10 @@ func lookOf(stmt *gorm.Statement) *look {
 // unwatch takes it out again. A dry run has no connection, and is looked at here, since its text is logged.
 func (p *Plugin) unwatch(db *gorm.DB) {
 	stmt := db.Statement
+	if s := passes(stmt); s != nil && db.Error == nil && !db.DryRun {
+		s.done()
+		return
+	}
 	l := lookOf(stmt)
 	if l != nil {
 		stmt.ConnPool = l.ConnPool
@@ -273,7 +306,14 @@ func (l *look) check(text string, args []any) error {
 // refusedText is what stands in place of a statement that was refused, or of a sub-query in the text of a larger one.
 const refusedText = "/* refused by rowseal */"
 
+// misplacedEq is in the text where GORM itself wrote an [Eq] out.
+const misplacedEq = "Eq\x00"
+
 func (l *look) verdict(text string, args []any) error {
+	own, _ := l.own()
+	if own == nil && l.plugin.harmless(text, args) {
+		return nil
+	}
 	for _, a := range args {
 		if poison, ok := a.(row.Poison); ok {
 			return poison.Err
@@ -282,12 +322,8 @@ func (l *look) verdict(text string, args []any) error {
 	if strings.Contains(text, refusedText) {
 		return fmt.Errorf("rowseal: %w: in a sub-query", ErrCondition) // its values were written into the text
 	}
-	if strings.Contains(text, "Eq\x00") {
+	if strings.Contains(text, misplacedEq) {
 		return fmt.Errorf("rowseal: query: %w: rowseal.Eq outside of a condition of its own, as in db.Where(rowseal.Eq(…)); it is no part of a text, of Having or of a join's text", ErrCondition)
-	}
-	own, _ := l.own()
-	if own == nil && !l.plugin.mentions(text) {
-		return nil
 	}
 	l.named = true
 	if len(l.written) > 0 {
@@ -489,7 +525,17 @@ func (l *look) readable(m *row.Model, u sqltext.Use, sealed bool) bool {
 	}
 }
 
-// mentions is the short way for the statements of an application's other models.
+// harmless is the short way for the statements of an application's other models.
+func (p *Plugin) harmless(text string, args []any) bool {
+	for _, a := range args {
+		if _, poison := a.(row.Poison); poison {
+			return false
+		}
+	}
+	return !p.mentions(text) && !strings.Contains(text, refusedText) && !strings.Contains(text, misplacedEq)
+}
+
+// mentions reports a text with the name of a table of ours.
 func (p *Plugin) mentions(text string) bool {
 	return p.names.In(text) || strings.Contains(text, `&"`) // Postgres has escapes in U&"…"
 }

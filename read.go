@@ -197,7 +197,7 @@ func (p *Plugin) searchJoins(db *gorm.DB) {
 		}
 		joined := &gorm.Statement{DB: db, Schema: s, Table: aliasOf(names, j.Alias, true), TableExpr: &clause.Expr{SQL: stmt.Quote(s.Table)},
 			Context: stmt.Context, ConnPool: stmt.ConnPool, Clauses: map[string]clause.Clause{}}
-		exprs, changed, err := p.searched(joined, j.On.Exprs, false, surroundings{}.and(j.On.Exprs))
+		exprs, changed, err := p.searched(joined, j.On.Exprs, false, surroundings{outermost: j.On.Exprs})
 		switch {
 		case err != nil:
 			_ = db.AddError(err)

@@ -168,6 +168,9 @@ func (p *Plugin) searchedOne(stmt *gorm.Statement, e clause.Expression, narrow b
 		}
 		return clause.Neq{Column: sums.column, Value: sums.values[0]}, true, nil
 	case clause.IN:
+		if on, err := p.indexedBy(stmt, e.Column, byMain); on == nil || err != nil {
+			return nil, false, err // before the list becomes one value, which costs other models' statements
+		}
 		sums, err := p.sums(stmt, e.Column, e.Values, byMain, narrow, around)
 		if err != nil || sums == nil {
 			return nil, false, err

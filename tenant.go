@@ -16,15 +16,20 @@ import (
 	"github.com/rowseal/rowseal/kmskey"
 )
 
-// surroundings are the conditions that a row must meet along with one: those of its own list, and of each list further out.
-type surroundings [][]clause.Expression
+// surroundings are the conditions that a row must meet along with one: those of its own list, and of each list further out. The outermost has a place of its own, since every statement of every
+// model has one, and most have no other.
+type surroundings struct {
+	outermost []clause.Expression
+	inner     [][]clause.Expression
+}
 
-// and adds a list, unless it has alternatives.
 func (s surroundings) and(exprs []clause.Expression) surroundings {
-	if alternatives(exprs) {
-		return s
-	}
-	return append(slices.Clip(s), exprs)
+	return surroundings{s.outermost, append(slices.Clip(s.inner), exprs)}
+}
+
+// lists gives those that have no alternatives, from the outermost on.
+func (s surroundings) lists() [][]clause.Expression {
+	return slices.DeleteFunc(append([][]clause.Expression{s.outermost}, s.inner...), alternatives)
 }
 
 // tenants gives those whose rows a condition on an index may find, as the conditions beside it say; one that is none where the index has no tenants.
@@ -33,7 +38,7 @@ func (p *Plugin) tenants(stmt *gorm.Statement, on *indexedColumn, around surroun
 	if !x.Tenant {
 		return []string{""}, nil
 	}
-	for _, exprs := range around {
+	for _, exprs := range around.lists() {
 		values, said := p.tenantValues(stmt, on, exprs)
 		if !said {
 			continue

@@ -45,20 +45,8 @@ type Book struct {
 	DeletedAt gorm.DeletedAt
 }
 
-// Admission is at the charts' table without an index: beside a model that has one, each statement of others that has conditions is looked through for them, which costs two or three
-// allocations.
-type Admission struct {
-	ID       uint64
-	Ward     string
-	Name     string `gorm:"serializer:rowseal"`
-	DoctorID *uint64
-	rowseal.RowKey
-}
-
-func (Admission) TableName() string { return "charts" }
-
-// sealedModels are the models that the plugin knows while it meets others.
-var sealedModels = []any{&Doctor{}, &Admission{}, &Consult{}, &Label{}, &File{}, &Hooked{}, &Visit{}}
+// sealedModels are the models that the plugin knows while it meets others. Charts have indexes, so that conditions of all models are looked through for them.
+var sealedModels = []any{&Doctor{}, &Chart{}, &Consult{}, &Label{}, &File{}, &Hooked{}, &Visit{}}
 
 func books(n int) []Book {
 	author := uint64(1)
@@ -336,7 +324,7 @@ func TestOtherModelsSeeNothing(t *testing.T) {
 	})
 }
 
-// TestOtherModelsAllocateNothingMore for their rows, and one object for a statement: what stands between it and its connection.
+// TestOtherModelsAllocateNothingMore but for texts of the application's own: the look that reads them.
 func TestOtherModelsAllocateNothingMore(t *testing.T) {
 	if raceDetector {
 		t.Skip("under the race detector a sync.Pool loses what is put back, by chance: GORM's allocations are different each time")
@@ -354,12 +342,12 @@ func TestOtherModelsAllocateNothingMore(t *testing.T) {
 	}
 	for _, s := range otherStatements {
 		t.Run(s.name, func(t *testing.T) {
-			statements := 1.0
-			if s.name == "preload" {
-				statements = 2
+			looks := 0.0
+			if s.name == "raw" || s.name == "exec" {
+				looks = 1
 			}
-			if n := more(t, s.run); n > statements {
-				t.Errorf("%v more allocations in %v statements", n, statements)
+			if n := more(t, s.run); n > looks {
+				t.Errorf("%v more allocations", n)
 			}
 		})
 	}
@@ -372,11 +360,7 @@ func TestOtherModelsAllocateNothingMore(t *testing.T) {
 				"joins":   func(db *gorm.DB) error { return db.Joins("Author").Limit(rows).Find(&[]Book{}).Error },
 				"update":  func(db *gorm.DB) error { return db.Model(&Book{}).Where("id <= ?", rows).Update("pages", 1).Error },
 			} {
-				statements := 1.0
-				if name == "preload" {
-					statements = 2
-				}
-				if n := more(t, run); n > statements {
+				if n := more(t, run); n > 0 {
 					t.Errorf("%s: %v more allocations", name, n)
 				}
 			}

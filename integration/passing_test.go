@@ -1,0 +1,201 @@
+package integration
+
+// passing_test.go owns statements of other models whose pool other callbacks take, use, keep and lose.
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+	"testing"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/rowseal/rowseal"
+)
+
+// within gives a session whose statements of one processor run f right before GORM's own callback, behind the plugin's.
+func within(t *testing.T, db *gorm.DB, name string, f func(*gorm.DB)) *gorm.DB {
+	t.Helper()
+	type key struct{}
+	cb := db.Callback()
+	intrude := func(tx *gorm.DB) {
+		if do, ok := tx.Statement.Context.Value(key{}).(func(*gorm.DB)); ok {
+			tx.Statement.Context = context.Background()
+			do(tx)
+		}
+	}
+	for _, err := range []error{
+		cb.Create().After("rowseal:watch_create").Before("gorm:create").Register(name, intrude),
+		cb.Query().After("rowseal:watch_query").Before("gorm:query").Register(name, intrude),
+		cb.Row().After("rowseal:watch_row").Before("gorm:row").Register(name, intrude),
+	} {
+		ok(t, err)
+	}
+	return db.WithContext(context.WithValue(context.Background(), key{}, f))
+}
+
+func TestCallbacksWithinOtherModelsStatements(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		c := openClosed(t, kind)
+		ok(t, c.db.AutoMigrate(&Author{}, &Book{}))
+		ok(t, c.db.Create(&Author{Name: "a"}).Error)
+		chart := Chart{Ward: "w", Code: "c", Name: name}
+		ok(t, c.db.Create(&chart).Error)
+		fresh := func(tx *gorm.DB) *gorm.DB {
+			return tx.Session(&gorm.Session{NewDB: true, Context: context.Background()})
+		}
+		for what, f := range map[string]func(tx *gorm.DB) error{
+			"another model": func(tx *gorm.DB) error {
+				a := Author{Name: "inner"}
+				return errors.Join(fresh(tx).Create(&a).Error, fresh(tx).Take(&Author{}, a.ID).Error)
+			},
+			"a transaction": func(tx *gorm.DB) error {
+				return fresh(tx).Transaction(func(tx *gorm.DB) error { return tx.Create(&Author{Name: "in a transaction"}).Error })
+			},
+			"a prepared session": func(tx *gorm.DB) error {
+				return tx.Session(&gorm.Session{NewDB: true, PrepareStmt: true, Context: context.Background()}).Find(&[]Author{}).Error
+			},
+			"a sealed model": func(tx *gorm.DB) error {
+				var got Chart
+				if err := fresh(tx).Take(&got, chart.ID).Error; err != nil {
+					return err
+				}
+				if got.Name != name {
+					t.Errorf("name %q", got.Name)
+				}
+				return fresh(tx).Model(&got).Update("score", 4).Error
+			},
+			"the database": func(tx *gorm.DB) error {
+				if _, err := tx.DB(); !errors.Is(err, gorm.ErrInvalidDB) { // as on a *sql.Conn without the plugin
+					return err
+				}
+				return nil
+			},
+			"the pool": func(tx *gorm.DB) error {
+				ctx, pool := context.Background(), tx.Statement.ConnPool
+				var n int
+				rows, err := pool.QueryContext(ctx, "SELECT id FROM authors")
+				if err == nil {
+					err = rows.Close()
+				}
+				s, prepareErr := pool.PrepareContext(ctx, "SELECT 1")
+				if prepareErr == nil {
+					prepareErr = s.Close()
+				}
+				_, execErr := pool.ExecContext(ctx, "DELETE FROM authors WHERE id < 0")
+				return errors.Join(err, prepareErr, execErr, pool.QueryRowContext(ctx, "SELECT COUNT(*) FROM authors").Scan(&n))
+			},
+		} {
+			for how, run := range map[string]func(*gorm.DB) error{
+				"create": func(db *gorm.DB) error { return db.Create(&books(1)[0]).Error },
+				"create without one": func(db *gorm.DB) error {
+					return db.Session(&gorm.Session{SkipDefaultTransaction: true}).Create(&Author{Name: "z"}).Error
+				},
+				"find": func(db *gorm.DB) error { return db.Find(&[]Book{}).Error },
+				"row":  func(db *gorm.DB) error { return db.Model(&Book{}).Select("COUNT(*)").Row().Scan(new(int)) },
+				"in a transaction": func(db *gorm.DB) error {
+					return db.Transaction(func(tx *gorm.DB) error { return tx.Find(&[]Book{}).Error })
+				},
+				"on one connection": func(db *gorm.DB) error {
+					return db.Connection(func(tx *gorm.DB) error { return tx.Find(&[]Book{}).Error })
+				},
+			} {
+				t.Run(what+" within "+how, func(t *testing.T) {
+					if isSQLite(kind) && strings.HasPrefix(how, "create") && what == "a prepared session" {
+						return // it takes a second connection, which waits for the first one's transaction
+					}
+					ran := false
+					ok(t, run(within(t, c.db, t.Name(), func(tx *gorm.DB) {
+						ran = true
+						_ = tx.AddError(f(tx))
+					})))
+					if !ran {
+						t.Error("the callback did not run")
+					}
+				})
+			}
+		}
+		err := within(t, c.db, "write", func(tx *gorm.DB) {
+			_, err := tx.Statement.ConnPool.ExecContext(context.Background(), "UPDATE charts SET name = '"+name+"'")
+			_ = tx.AddError(err)
+		}).Find(&[]Book{}).Error
+		fails(t, err, rowseal.ErrPlaintext)
+		var stored []string
+		rows, err := c.plain.Query("SELECT name FROM charts")
+		ok(t, err)
+		for rows.Next() {
+			var s sql.RawBytes
+			ok(t, rows.Scan(&s))
+			stored = append(stored, string(s))
+		}
+		ok(t, rows.Err())
+		spotless(t, "the table", strings.Join(stored, " "))
+	})
+}
+
+// A pool that is kept for longer than its statement reaches no other statement's connection.
+func TestAPoolThatIsKeptReachesNothing(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		c := openClosed(t, kind)
+		ok(t, c.db.AutoMigrate(&Author{}))
+		var pool gorm.ConnPool
+		ok(t, within(t, c.db, "keep", func(tx *gorm.DB) { pool = tx.Statement.ConnPool }).Create(&Author{Name: "a"}).Error)
+		ctx, over := context.Background(), "is done"
+		check := func(what string, err error) {
+			t.Helper()
+			if err == nil || !strings.Contains(err.Error(), over) {
+				t.Errorf("%s: error %v", what, err)
+			}
+		}
+		_, err := pool.ExecContext(ctx, "DELETE FROM authors")
+		check("exec", err)
+		_, err = pool.QueryContext(ctx, "SELECT 1")
+		check("query", err)
+		check("query row", pool.QueryRowContext(ctx, "SELECT 1").Err())
+		_, err = pool.PrepareContext(ctx, "SELECT 1")
+		check("prepare", err)
+		tx := pool.(gorm.TxCommitter)
+		check("commit", tx.Commit())
+		check("rollback", tx.Rollback())
+		var n int64
+		ok(t, c.db.Model(&Author{}).Count(&n).Error)
+		if n != 1 {
+			t.Errorf("%d authors", n)
+		}
+	})
+}
+
+// A callback that loses the statement's clauses loses the connection in them: the write fails, and says so.
+func TestAStatementThatLostItsClausesFails(t *testing.T) {
+	c := openClosed(t, postgres)
+	ok(t, c.db.AutoMigrate(&Author{}))
+	err := within(t, c.db, "lose", func(tx *gorm.DB) { tx.Statement.Clauses = map[string]clause.Clause{} }).Create(&Author{Name: "a"}).Error
+	if err == nil || !strings.Contains(err.Error(), "clauses were replaced") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// A callback that panics leaves a statement that can be run again.
+func TestAStatementRunsAgainAfterAPanic(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		c := openClosed(t, kind)
+		ok(t, c.db.AutoMigrate(&Author{}))
+		ok(t, c.db.Create(&Author{Name: "a"}).Error)
+		tx := within(t, c.db, "panic", func(*gorm.DB) { panic("a callback") }).Model(&Author{}).Where("name = ?", "a")
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			tx.Find(&[]Author{})
+		}()
+		var found []Author
+		ok(t, tx.Find(&found).Error)
+		if len(found) != 1 {
+			t.Errorf("found %v", found)
+		}
+	})
+}
