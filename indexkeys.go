@@ -30,6 +30,8 @@ type indexed struct {
 	keys     row.IndexKeys
 	until    time.Time // they serve without another question
 	complete map[indexTable]bool
+	outages  int   // how often somebody who had the turn found the key service away
+	outage   error // the last time
 }
 
 // indexTable is an index in one of the tables that a model may have.
@@ -62,6 +64,23 @@ func (i *indexed) keep(keys row.IndexKeys, age time.Duration) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.keys, i.until = keys, time.Now().Add(age)
+}
+
+// enoughOutages is how often those who wait see others find the key service away before they take it from them. One may have been a moment's; to ask one after the other would have the last of n wait
+// for n timeouts.
+const enoughOutages = 2
+
+// outagesSeen counts them, and gives the last.
+func (i *indexed) outagesSeen() (int, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.outages, i.outage
+}
+
+func (i *indexed) sawOutage(err error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.outages, i.outage = i.outages+1, err
 }
 
 // MakeIndexKeys makes the keys of blind indexes that models lack, and moves those that are not under the keyring's current version to it, so that an old version can be
@@ -175,6 +194,7 @@ func (p *Plugin) indexKeys(stmt *gorm.Statement, m *row.Model) (row.IndexKeys, e
 		return keys, nil
 	}
 	if keys == nil && !inTransaction(stmt) {
+		before, _ := i.outagesSeen()
 		select {
 		case i.turn <- struct{}{}:
 			defer func() { <-i.turn }()
@@ -184,9 +204,18 @@ func (p *Plugin) indexKeys(stmt *gorm.Statement, m *row.Model) (row.IndexKeys, e
 		if keys, old = i.known(age); keys != nil && !old {
 			return keys, nil
 		}
+		if n, err := i.outagesSeen(); keys == nil && n-before >= enoughOutages {
+			return nil, err
+		}
 	}
 	fresh, err := p.askIndexKeys(stmt, m)
+	if err != nil {
+		err = fmt.Errorf("rowseal: index key of model %s: %w", m.Plan.Schema.Name, err)
+	}
 	away := errors.Is(err, kmskey.ErrUnavailable) || errors.Is(err, kmskey.ErrThrottled)
+	if away && stmt.Context.Err() == nil {
+		i.sawOutage(err)
+	}
 	switch {
 	case err == nil:
 		i.keep(fresh, age)
@@ -196,7 +225,7 @@ func (p *Plugin) indexKeys(stmt *gorm.Statement, m *row.Model) (row.IndexKeys, e
 	case keys != nil && stmt.Context.Err() == nil:
 		i.keep(nil, age)
 	}
-	return nil, fmt.Errorf("rowseal: index key of model %s: %w", m.Plan.Schema.Name, err)
+	return nil, err
 }
 
 // askIndexKeys reads the wrapped keys, one for each version, makes those that are missing, and has them unwrapped.

@@ -45,7 +45,7 @@ func TestIndexKeyIsAskedForByOne(t *testing.T) {
 				"and_asked_again_where_that_one_went_away":   {leaves: "the first", failed: 1, as: context.Canceled, calls: 2},
 				"and_who_waits_may_leave":                    {leaves: "the others", failed: searchers - 1, as: context.Canceled, calls: 1},
 				"and_each_is_told_where_all_of_them_are":     {first: denied, later: denied, failed: searchers, as: kmskey.ErrDenied, calls: -1},
-				"and_each_is_told_where_the_service_is_away": {first: away, later: away, failed: searchers, as: kmskey.ErrUnavailable, calls: -1},
+				"and_an_outage_is_told_to_all_who_wait":      {first: away, later: away, failed: searchers, as: kmskey.ErrUnavailable, calls: 2},
 			} {
 				t.Run(name, func(t *testing.T) {
 					type who struct{}
