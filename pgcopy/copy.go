@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -139,9 +140,9 @@ type reader struct {
 	types  *pgtype.Map
 	oids   []uint32
 	text   bool
-	next   int // row
-	buf    []byte
-	at     int // what was read of buf
+	next   int    // row
+	buf    []byte // of a row
+	at     int    // what was read of buf
 	ended  bool
 	err    error
 	field  []byte // scratch
@@ -150,27 +151,37 @@ type reader struct {
 // errGaveUp is what the server, and its log, are told.
 var errGaveUp = errors.New("the client gave up")
 
-func (r *reader) Read(p []byte) (int, error) {
-	if r.at > 0 {
-		r.buf, r.at = r.buf[:copy(r.buf, r.buf[r.at:])], 0
-	}
-	for len(r.buf) < len(p) && r.next < len(r.copied.rows) {
-		if r.err = r.row(r.copied.rows[r.next]); r.err != nil {
-			return 0, errGaveUp
+func (r *reader) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		if r.at == len(r.buf) {
+			if r.at, r.buf = 0, r.buf[:0]; !r.fill() {
+				break
+			}
 		}
-		r.next++
+		read := copy(p[n:], r.buf[r.at:])
+		r.at, n = r.at+read, n+read
 	}
-	if r.next == len(r.copied.rows) && !r.ended {
-		r.ended = true
-		if !r.text {
-			r.buf = append(r.buf, 0xff, 0xff)
-		}
-	}
-	r.at = copy(p, r.buf)
-	if r.at == 0 {
+	switch {
+	case r.err != nil:
+		return 0, errGaveUp
+	case n == 0 && len(p) > 0:
 		return 0, io.EOF
 	}
-	return r.at, nil
+	return n, nil
+}
+
+// fill makes the bytes of the next row, or those of the end. Row by row, since a buffer for many grows by doubling.
+func (r *reader) fill() (more bool) {
+	switch {
+	case r.next < len(r.copied.rows):
+		r.err = r.row(r.copied.rows[r.next])
+		r.next++
+		return r.err == nil
+	case r.ended || r.text:
+		return false
+	}
+	r.ended, r.buf = true, append(r.buf, 0xff, 0xff)
+	return true
 }
 
 func (r *reader) row(values []any) (err error) {
@@ -226,6 +237,16 @@ func (r *reader) appendBinary(i int, v any) error {
 			binary.BigEndian.PutUint32(r.buf[start:], uint32(len(plain)))
 			return nil
 		}
+	case int64:
+		if oid == pgtype.Int8OID {
+			r.appendInt8(start, uint64(plain))
+			return nil
+		}
+	case uint64:
+		if oid == pgtype.Int8OID && plain <= math.MaxInt64 {
+			r.appendInt8(start, plain)
+			return nil
+		}
 	}
 	out, err := r.types.Encode(oid, pgtype.BinaryFormatCode, v, r.buf)
 	if err != nil {
@@ -239,6 +260,11 @@ func (r *reader) appendBinary(i int, v any) error {
 		r.buf = out
 	}
 	return nil
+}
+
+func (r *reader) appendInt8(start int, bits uint64) {
+	binary.BigEndian.PutUint32(r.buf[start:], 8)
+	r.buf = binary.BigEndian.AppendUint64(r.buf, bits)
 }
 
 // throughText is for what speaks to drivers in text, as decimals do: the text is read as the column's type.
