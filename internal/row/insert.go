@@ -121,7 +121,9 @@ func (s *State) named(err error) error {
 
 // collect gives the rows their states, and lists those whose keys must be wrapped or unwrapped now.
 func (in *Insert) collect(values []reflect.Value, last bool) (fresh, closed []*State, err error) {
-	in.undo = slices.Grow(in.undo, len(values))
+	if in.undo == nil { // the second time, few rows get another state
+		in.undo = make([]undo, 0, len(values))
+	}
 	for _, v := range values {
 		id, known := in.Model.identityLike(v, in.Model.Plan.Groups[0].State(v).identity())
 		for _, g := range in.Model.Plan.Groups {
