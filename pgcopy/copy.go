@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -76,10 +77,10 @@ func (c *copied) run(ctx context.Context, conn *pgx.Conn, query string) error {
 		query += " WITH (FORMAT binary)"
 	}
 	tag, err := conn.PgConn().CopyFrom(ctx, r, query)
-	switch {
-	case r.err != nil:
-		return r.err
-	case err != nil:
+	if err := r.stop(); err != nil {
+		return err
+	}
+	if err != nil {
 		return c.withoutValue(err)
 	}
 	c.stored = tag.RowsAffected()
@@ -134,8 +135,9 @@ func withoutRow(err error) error {
 	return &stripped
 }
 
-// reader makes the bytes as they are sent.
+// reader makes the bytes as they are sent, in a goroutine of pgx's.
 type reader struct {
+	mu     sync.Mutex
 	copied *copied
 	types  *pgtype.Map
 	oids   []uint32
@@ -151,7 +153,23 @@ type reader struct {
 // errGaveUp is what the server, and its log, are told.
 var errGaveUp = errors.New("the client gave up")
 
+// stop ends it, and gives what stopped it before. Where the connection breaks or the context ends, pgx does not wait for its goroutine, and the rows are the caller's again.
+func (r *reader) stop() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	err := r.err
+	if err == nil {
+		r.err = errGaveUp
+	}
+	return err
+}
+
 func (r *reader) Read(p []byte) (n int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err != nil {
+		return 0, errGaveUp
+	}
 	for n < len(p) {
 		if r.at == len(r.buf) {
 			if r.at, r.buf = 0, r.buf[:0]; !r.fill() {
