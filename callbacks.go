@@ -3,12 +3,13 @@
 package rowseal
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 	"gorm.io/gorm/schema"
 
 	"github.com/rowseal/rowseal/internal/row"
@@ -42,7 +43,7 @@ func (p *Plugin) hook(db *gorm.DB) error {
 		update.After("gorm:update").Before("gorm:save_after_associations").Register("rowseal:after_update", p.afterUpdate),
 
 		query.Before("gorm:query").Register("rowseal:before_query", p.beforeQuery),
-		cb.Row().Before("gorm:row").Register("rowseal:before_row", p.searchJoins),
+		cb.Row().Before("gorm:row").Register("rowseal:before_row", p.beforeRow),
 		query.After("gorm:query").Before("gorm:preload").Register("rowseal:after_query", p.afterQuery),
 
 		del.Before(firstDelete).Register("rowseal:prepare_delete", p.tryIndexKeys),
@@ -51,51 +52,92 @@ func (p *Plugin) hook(db *gorm.DB) error {
 	)
 }
 
-// keep and kept carry a value from one callback of a statement to a later one. The key holds the statement, since GORM copies settings
-// into the statements of associations; it is what InstanceSet does, without building a string each time.
-//
-// What is kept belongs to a statement on a model of the plugin's, or to one that joins such a model.
-func keep[T any](db *gorm.DB, v *T) { db.Statement.Settings.Store(slot[T]{db.Statement}, v) }
+// running is what the callbacks of one statement keep for later ones. It stands among the statement's clauses, as GORM's own mark of a soft delete does, under a
+// name that nothing builds: settings would be for this, and cost each statement two allocations and a look-up in a map for many goroutines each time.
+type running struct {
+	stmt *gorm.Statement // whose it is: GORM copies clauses into sessions that begin in mid-statement
+	kept []any
+	room [2]any // for kept, as most need it
+}
+
+const runningClause = "rowseal:running"
+
+// Build is what makes it an expression; it is never called.
+func (*running) Build(clause.Builder) {}
+
+func runningOf(stmt *gorm.Statement) *running {
+	r, ok := stmt.Clauses[runningClause].Expression.(*running)
+	if !ok || r.stmt != stmt {
+		return nil
+	}
+	return r
+}
+
+// keep and kept carry a value from one callback of a statement to a later one.
+func keep[T any](db *gorm.DB, v *T) {
+	r := runningOf(db.Statement)
+	if r == nil {
+		if own, ok := any(v).(interface{ list() *running }); ok {
+			r = own.list()
+		} else {
+			r = new(running)
+		}
+		*r = running{stmt: db.Statement}
+		r.kept = r.room[:0]
+		db.Statement.Clauses[runningClause] = clause.Clause{Expression: r}
+	}
+	r.kept = append(r.kept, v)
+}
 
 func kept[T any](db *gorm.DB) (*T, bool) {
-	if bare(db.Statement) {
+	r := runningOf(db.Statement)
+	if r == nil {
 		return nil, false
 	}
-	a, ok := db.Statement.Settings.Load(slot[T]{db.Statement})
-	if !ok {
-		return nil, false
+	for _, k := range r.kept {
+		if v, ok := k.(*T); ok {
+			return v, true
+		}
 	}
-	v, ok := a.(*T)
-	return v, ok && v != nil
+	return nil, false
 }
 
-type slot[T any] struct{ stmt *gorm.Statement }
-
-// forget drops what was kept: at the end, so that rows do not live on in a *gorm.DB that is used again, and at the beginning, since an
-// end may have been left out by a panic.
+// forget drops what was kept, so that rows do not live on in a *gorm.DB that is used again.
 func forget[T any](db *gorm.DB) {
-	if !bare(db.Statement) {
-		db.Statement.Settings.Delete(slot[T]{db.Statement})
+	r := runningOf(db.Statement)
+	if r == nil {
+		return
+	}
+	r.kept = slices.DeleteFunc(r.kept, func(k any) bool { _, ok := k.(*T); return ok })
+	if len(r.kept) == 0 {
+		delete(db.Statement.Clauses, runningClause)
 	}
 }
 
-// bare reports a statement in which nothing is kept. Its settings are left alone: the first question to a sync.Map allocates.
+// bare reports a statement on none of our models that joins none either: nothing is kept in it.
 func bare(stmt *gorm.Statement) bool {
 	return row.PlanOf(stmt.Schema) == nil && !joinsAny(stmt, func(s *schema.Schema) bool { return row.PlanOf(s) != nil })
 }
 
+// begin drops what a statement that ran before has left, whose end was left out by a panic.
+func begin(db *gorm.DB) { delete(db.Statement.Clauses, runningClause) }
+
 // marked is a statement while GORM runs it.
 type marked struct {
-	epoch *row.Epoch
-	outer context.Context
+	running
+	epoch *row.Epoch // nil before it is marked
+	place row.Epoch
 }
+
+// list is where keep finds room.
+func (m *marked) list() *running { return &m.running }
 
 // mark puts an epoch into the statement's context; unmark must follow before anything of the application runs. GORM runs
 // every callback even after an error, so it does.
 func mark(db *gorm.DB, returning bool) {
 	m := new(marked)
-	m.begin(db, returning)
 	keep(db, m)
+	m.begin(db, returning)
 }
 
 func unmark(db *gorm.DB) *row.Epoch {
@@ -108,14 +150,15 @@ func unmark(db *gorm.DB) *row.Epoch {
 }
 
 func (m *marked) begin(db *gorm.DB, returning bool) {
-	m.outer = db.Statement.Context
-	db.Statement.Context, m.epoch = row.NewEpoch(m.outer, returning)
+	m.epoch = &m.place
+	m.epoch.Context, m.epoch.Returning = db.Statement.Context, returning
+	db.Statement.Context = m.epoch
 }
 
 // end gives the epoch, nil where there is none.
 func (m *marked) end(db *gorm.DB) *row.Epoch {
 	if m.epoch != nil {
-		db.Statement.Context = m.outer
+		db.Statement.Context = m.epoch.Context
 	}
 	return m.epoch
 }

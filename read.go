@@ -5,6 +5,7 @@ package rowseal
 import (
 	"context"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -28,8 +29,7 @@ type reading struct {
 
 func (p *Plugin) beforeQuery(db *gorm.DB) {
 	stmt := db.Statement
-	forget[reading](db)
-	forget[hunt](db)
+	begin(db)
 	unmap(stmt)
 	if p.searchJoins(db); db.Error != nil {
 		return
@@ -38,8 +38,8 @@ func (p *Plugin) beforeQuery(db *gorm.DB) {
 	if m == nil || destType(stmt.ReflectValue) != m.Plan.Schema.ModelType {
 		if p.joinsSealed(stmt) && destType(stmt.ReflectValue) == stmt.Schema.ModelType {
 			r := &reading{}
-			r.begin(db, false)
 			keep(db, r)
+			r.begin(db, false)
 			p.extendJoins(stmt)
 		}
 		return
@@ -179,10 +179,15 @@ func (p *Plugin) extendJoins(stmt *gorm.Statement) {
 	}
 }
 
+// beforeRow stands before statements whose rows the application scans.
+func (p *Plugin) beforeRow(db *gorm.DB) {
+	begin(db)
+	p.searchJoins(db)
+}
+
 // searchJoins has the conditions of joined relations look at indexes: GORM builds them past its clause builders.
 func (p *Plugin) searchJoins(db *gorm.DB) {
 	stmt := db.Statement
-	forget[joinHunt](db)
 	if db.Error != nil || stmt.Schema == nil {
 		return
 	}
@@ -271,7 +276,8 @@ func (p *Plugin) afterQuery(db *gorm.DB) {
 		_ = db.AddError(epoch.End())
 		return
 	}
-	if err := p.reveal(stmt, epoch, false, p.targets(stmt)); err != nil {
+	p.eachTarget(stmt, epoch.Claim)
+	if err := p.open(stmt, epoch); err != nil {
 		_ = db.AddError(err)
 		return
 	}
@@ -279,7 +285,7 @@ func (p *Plugin) afterQuery(db *gorm.DB) {
 		_ = db.AddError(err)
 		return
 	}
-	_ = db.AddError(p.confirm(db, structs(stmt.ReflectValue, r.model.Plan.Schema.ModelType)))
+	_ = db.AddError(p.confirm(db, r.model, math.MaxInt))
 }
 
 // reveal opens what a statement scanned, or leaves it sealed.
@@ -287,11 +293,19 @@ func (p *Plugin) reveal(stmt *gorm.Statement, epoch *row.Epoch, leave bool, targ
 	if leave {
 		return epoch.Leave(targets)
 	}
+	for _, t := range targets {
+		epoch.Claim(t)
+	}
+	return p.open(stmt, epoch)
+}
+
+// open opens what was claimed of it.
+func (p *Plugin) open(stmt *gorm.Statement, epoch *row.Epoch) error {
 	ctx := stmt.Context
-	if epoch.Awaits() {
+	if epoch.Claimed() {
 		ctx = lend(ctx, stmt)
 	}
-	return epoch.Reveal(ctx, p.config.MaxCalls, targets)
+	return epoch.Open(ctx, p.config.MaxCalls)
 }
 
 // leaves reports a statement under Sealed, or a program that opens nothing.
@@ -349,7 +363,7 @@ func (p *Plugin) eachTarget(stmt *gorm.Statement, do func(row.Target)) {
 
 // beforeDelete and afterDelete open what DELETE … RETURNING gives back.
 func (p *Plugin) beforeDelete(db *gorm.DB) {
-	forget[hunt](db)
+	begin(db)
 	if db.Error == nil && p.typed(db.Statement) != nil {
 		mark(db, true)
 	}

@@ -203,13 +203,12 @@ func (o *opening) fill(limit int, last bool) error {
 
 // read reads up to limit rows, and closes the result set behind the last one.
 func (o *opening) read(limit int) (*page, error) {
-	ctx, epoch := row.NewEpoch(o.ctx, false)
-	p := &page{epoch: epoch}
+	p := &page{epoch: &row.Epoch{Context: o.ctx}}
 	for limit == 0 || len(p.values) < limit {
 		if !o.rows.Next() {
 			return p, errors.Join(o.look.checked(o.text, o.rows.Err()), o.Close())
 		}
-		values, targets, err := o.scan(ctx)
+		values, targets, err := o.scan(p.epoch)
 		if err != nil {
 			return nil, err
 		}

@@ -379,13 +379,15 @@ func (h *hunt) holds(v reflect.Value) (bool, error) {
 	return sought, nil
 }
 
-// confirm holds the rows of a result that were opened to what was sought, and takes those out that only share an entry of a narrow index.
-func (p *Plugin) confirm(db *gorm.DB, rows []reflect.Value) error {
+// confirm holds the rows of a result that were opened, the first so many, to what was sought, and takes those out that only share an entry of a narrow index.
+func (p *Plugin) confirm(db *gorm.DB, m *row.Model, most int) error {
 	h, ok := kept[hunt](db)
 	if !ok || db.RowsAffected == 0 {
 		return nil
 	}
 	forget[hunt](db)
+	rows := structs(db.Statement.ReflectValue, m.Plan.Schema.ModelType)
+	rows = rows[:min(len(rows), most)]
 	others := map[int]bool{}
 	for i, v := range rows {
 		sought, err := h.holds(v)
@@ -420,8 +422,7 @@ func returned(stmt *gorm.Statement, h *hunt) {
 // confirmReturned holds the rows that an UPDATE or DELETE gave back to what it sought. They are the first: GORM puts them over those that were in a list.
 func (p *Plugin) confirmReturned(db *gorm.DB, m *row.Model) error {
 	defer forget[hunt](db)
-	rows := structs(db.Statement.ReflectValue, m.Plan.Schema.ModelType)
-	return p.confirm(db, rows[:min(len(rows), int(db.RowsAffected))])
+	return p.confirm(db, m, int(db.RowsAffected))
 }
 
 // joinHunt is what is sought in joined relations.

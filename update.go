@@ -22,6 +22,7 @@ import (
 
 // change is one Update while it runs.
 type change struct {
+	marked
 	model   *row.Model
 	value   reflect.Value // the model's row
 	before  reflect.Value // a copy of it as it came: GORM puts the new values into the row while it collects them
@@ -126,8 +127,7 @@ func (c *change) writesColumn(name string) bool {
 // beforeUpdate builds the SET itself, with GORM's own rules, and then sees to the sealed columns in it.
 func (p *Plugin) beforeUpdate(db *gorm.DB) {
 	stmt := db.Statement
-	forget[change](db)
-	forget[hunt](db)
+	begin(db)
 	if db.Error != nil || stmt.Schema == nil || stmt.SQL.Len() > 0 {
 		return
 	}
@@ -154,7 +154,8 @@ func (p *Plugin) beforeUpdate(db *gorm.DB) {
 		stmt.AddClause(c.set)
 	}
 	keep(db, c)
-	mark(db, true)
+	keep(db, &c.marked)
+	c.begin(db, true)
 }
 
 // outcome is after, which most changes do not ask for.

@@ -60,12 +60,37 @@ type job struct {
 //
 // It must run when the result set is closed, so that no connection waits for the key service.
 func (e *Epoch) Reveal(ctx context.Context, limit int, targets []Target) error {
-	if e.awaiting == 0 {
-		e.over = true
-		return nil
+	for _, t := range targets {
+		e.Claim(t)
 	}
-	jobs, lost := e.jobs(targets)
-	if err := run(ctx, limit, jobs, false); err != nil {
+	return e.Open(ctx, limit)
+}
+
+// Claim ties what the statement scanned of one row to it. [Epoch.Open] follows the last.
+func (e *Epoch) Claim(t Target) {
+	if e.awaiting == 0 {
+		return
+	}
+	if e.jobs == nil {
+		e.jobs = e.room[:0]
+		if e.awaiting > 1 {
+			e.jobs = make([]job, 0, e.awaiting)
+		}
+	}
+	for _, g := range t.Model.Plan.Groups {
+		if j, ok := e.claim(t, g, false); ok {
+			e.jobs = append(e.jobs, j)
+		}
+	}
+}
+
+// Claimed reports that something was.
+func (e *Epoch) Claimed() bool { return len(e.jobs) > 0 }
+
+// Open is [Epoch.Reveal] for rows that were claimed.
+func (e *Epoch) Open(ctx context.Context, limit int) error {
+	lost := e.End()
+	if err := run(ctx, limit, e.jobs, false); err != nil {
 		return err
 	}
 	return lost
@@ -95,26 +120,12 @@ func (e *Epoch) LeaveRow(t Target) {
 	}
 }
 
-// jobs ties every state that the statement scanned to its row.
-func (e *Epoch) jobs(targets []Target) (jobs []job, lost error) {
-	jobs = make([]job, 0, e.awaiting)
-	for _, t := range targets {
-		for _, g := range t.Model.Plan.Groups {
-			if j, ok := e.claim(t, g, false); ok {
-				jobs = append(jobs, j)
-			}
-		}
-	}
-	return jobs, e.End()
-}
-
 // claim ties the state of one group that the statement scanned to its row; ok is false where there is none.
 func (e *Epoch) claim(t Target, g *Group, leave bool) (j job, ok bool) {
 	s := g.State(t.Value)
 	if !e.Scanned(s) {
 		return j, false // or the same struct, reached twice
 	}
-	s.fresh = false
 	e.awaiting--
 	j = job{model: t.Model, group: g, state: s, value: t.Value}
 	j.adopt(e, leave)
@@ -162,6 +173,7 @@ func (j *job) adopt(e *Epoch, leave bool) {
 	s := j.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.epoch, s.fresh = accounted, false
 	s.left = s.left || leave
 	s.model, s.row, s.rowErr, s.id = j.model, row, err, row.id
 	s.bury()
@@ -175,6 +187,35 @@ func (j *job) adopt(e *Epoch, leave bool) {
 
 // run unwraps the keys of jobs that have something to open, then opens it.
 func run(ctx context.Context, limit int, jobs []job, secrets bool) error {
+	switch {
+	case len(jobs) > 1:
+		unwrap(ctx, limit, jobs)
+	case len(jobs) == 1 && jobs[0].open && jobs[0].err == nil: // as most statements have it, without what several need
+		j := &jobs[0]
+		if j.err = ctx.Err(); j.err == nil {
+			j.err = j.state.unwrap(ctx, j.model)
+		}
+	}
+	var failed *OpenError
+	for i := range jobs {
+		errs := jobs[i].reveal(ctx, secrets)
+		if len(errs) == 0 {
+			continue
+		}
+		if failed == nil {
+			failed = &OpenError{}
+		}
+		failed.Failed++
+		failed.Errs = append(failed.Errs, errs...)
+	}
+	if failed != nil {
+		return failed
+	}
+	return nil
+}
+
+// unwrap unwraps the keys of jobs that have something to open, several at a time.
+func unwrap(ctx context.Context, limit int, jobs []job) {
 	opening := make([]*job, 0, len(jobs))
 	for i := range jobs {
 		j := &jobs[i]
@@ -187,18 +228,6 @@ func run(ctx context.Context, limit int, jobs []job, secrets bool) error {
 	}) {
 		opening[i].err = err
 	}
-	var failed OpenError
-	for i := range jobs {
-		n := len(failed.Errs)
-		failed.Errs = append(failed.Errs, jobs[i].reveal(ctx, secrets)...)
-		if len(failed.Errs) > n {
-			failed.Failed++
-		}
-	}
-	if failed.Failed > 0 {
-		return &failed
-	}
-	return nil
 }
 
 // reveal fills the Go fields of one job, as far as they open.

@@ -23,7 +23,7 @@ import (
 // State is one key group of one row. Its methods are safe for concurrent use, so that copies of a struct may share it.
 type State struct {
 	group *Group
-	epoch *Epoch // the statement that scanned it; nil for a row made in memory
+	epoch *Epoch // the statement that scanned it, until that has accounted for it; nil for a row made in memory
 	maker *maker // who made it for an INSERT
 
 	mu     sync.Mutex
@@ -92,7 +92,25 @@ const (
 	opened               // ciphertext is here, and the Go field had its value
 )
 
-func newState(g *Group) *State { return &State{group: g, cells: make([]cell, len(g.Fields))} }
+func newState(g *Group) *State {
+	s := stateFor(len(g.Fields))
+	s.group = g
+	return s
+}
+
+// stateFor makes a state with so many cells, in one allocation where they are few.
+func stateFor(cells int) *State {
+	const few = 4
+	if cells > few {
+		return &State{cells: make([]cell, cells)}
+	}
+	both := &struct {
+		state State
+		cells [few]cell
+	}{}
+	both.state.cells = both.cells[:cells:cells]
+	return &both.state
+}
 
 // Text is the key column, "" for none.
 func (s *State) Text() string {
@@ -171,8 +189,10 @@ func (s *State) LeftNull(f *Field) bool {
 func (s *State) Clone() *State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &State{group: s.group, epoch: s.epoch, left: s.left, model: s.model, row: s.row, rowErr: s.rowErr, id: s.id, text: s.text, token: s.token, dek: s.dek, ring: s.ring, others: s.others}
-	c.cells = append([]cell(nil), s.cells...)
+	c := stateFor(len(s.cells))
+	copy(c.cells, s.cells)
+	c.group, c.epoch, c.left, c.model, c.row, c.rowErr, c.id = s.group, s.epoch, s.left, s.model, s.row, s.rowErr, s.id
+	c.text, c.token, c.dek, c.ring, c.others = s.text, s.token, s.dek, s.ring, s.others
 	return c
 }
 

@@ -244,14 +244,19 @@ var (
 	ownTargets    = newTargets[scanned]()
 )
 
-// Epoch marks one statement that reads rows: states that it scans are its own, and it must open or account for each.
+// Epoch marks one statement that reads rows: states that it scans are its own, and it must open or account for each. It is the statement's context while
+// GORM runs it, and not a moment longer: a statement that a hook of the application starts would take the mark for its own.
 type Epoch struct {
+	context.Context // the statement's own, without the mark
+
 	// Returning says that the statement gives back part of rows that are in memory, so that states begin as copies.
 	Returning bool
 
 	over     bool // its states were accounted for
 	awaiting int  // states that were not
 	memory   memory
+	jobs     []job  // what was claimed, and may have something to open
+	room     [1]job // for them: most statements read one row
 }
 
 // memory is where an epoch's rows lie, several in one allocation. A row that is kept keeps what is known of its neighbours with it, ciphertext and keys, so
@@ -271,11 +276,15 @@ const (
 
 // state is [newState]. Each allocation is for twice as many rows as the last, since most statements read one.
 func (m *memory) state(g *Group) *State {
+	n := len(g.Fields)
+	if m.rows == 0 {
+		m.rows = 1
+		return newState(g)
+	}
 	if len(m.states) == 0 {
-		m.rows = min(max(2*m.rows, 1), slabRows)
+		m.rows = min(2*m.rows, slabRows)
 		m.states = make([]State, m.rows)
 	}
-	n := len(g.Fields)
 	if len(m.cells) < n {
 		m.cells = make([]cell, n*m.rows)
 	}
@@ -320,11 +329,22 @@ func (m *memory) room(n int) []byte {
 
 type epochKey struct{}
 
-// NewEpoch marks a context. The caller restores the old context before any hook of the application runs.
-func NewEpoch(ctx context.Context, returning bool) (context.Context, *Epoch) {
-	e := &Epoch{Returning: returning}
-	return context.WithValue(ctx, epochKey{}, e), e
+// Value gives the mark to what scans rows.
+func (e *Epoch) Value(key any) any {
+	if key == (epochKey{}) {
+		return e
+	}
+	return e.Context.Value(key)
 }
+
+// Format prints a name for every verb: a context may be printed by anybody, and this one knows rows.
+func (e *Epoch) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, e.String()) }
+
+// String is the name.
+func (e *Epoch) String() string { return "rowseal.Epoch" }
+
+// accounted takes the place of an epoch in the states that it accounted for: a row that stays in memory holds no statement and no context.
+var accounted = &Epoch{}
 
 // reading reports that a statement opens what it scans.
 func reading(ctx context.Context) bool { _, ok := ctx.Value(epochKey{}).(*Epoch); return ok }
