@@ -156,7 +156,7 @@ func (p *Plugin) checkSet(c clause.Clause, stmt *gorm.Statement) (clause.Express
 			if k, ok := a.Value.(*row.KeyValue); !ok || k.Group() != g || !k.Armed() {
 				return nil, fmt.Errorf("rowseal: update %s, column %s: %w", m.Plan.Schema.Name, name, ErrKeyColumn)
 			}
-		case slices.Contains(folded(m.Needed()), columnName(name)):
+		case m.Needs(name):
 			c, ok := kept[change](stmt.DB)
 			if !ok || c.model != m || !c.bound(stmt, a) {
 				return nil, fmt.Errorf("rowseal: update %s, column %s: %w; create the row anew under the new one, and delete this one", m.Plan.Schema.Name, name, ErrIdentity)
@@ -214,6 +214,9 @@ func folded(names []string) []string {
 
 // column is the field behind a column's name, as a caller may have written it.
 func column(s *schema.Schema, name string) *schema.Field {
+	if f := s.FieldsByDBName[name]; f != nil {
+		return f
+	}
 	for _, f := range s.FieldsByDBName {
 		if columnName(f.DBName) == columnName(name) {
 			return f

@@ -43,7 +43,7 @@ type look struct {
 	// What the gate sealed or admitted, for which model.
 	inserted *row.Model
 	assigned *row.Model
-	columns  map[string]bool
+	columns  []string
 	written  []string // texts that the plugin itself wrote, each followed by what it stands for
 }
 
@@ -69,9 +69,9 @@ func (l *look) admit(m *row.Model, column string) {
 		return
 	}
 	if l.assigned != m {
-		l.assigned, l.columns = m, map[string]bool{}
+		l.assigned, l.columns = m, nil
 	}
-	l.columns[strings.ToLower(column)] = true
+	l.columns = append(l.columns, strings.ToLower(column))
 }
 
 // watching is how the statements of one of GORM's processors are watched.
@@ -457,7 +457,7 @@ func (l *look) judge(u sqltext.Use) error {
 		}
 	case sqltext.Set:
 		switch {
-		case l.assigned == m && l.columns[u.Column]:
+		case l.assigned == m && slices.Contains(l.columns, u.Column):
 		case sealed:
 			return refuse("update", ErrPlaintext, "use db.Model(&row) with the row's primary key")
 		case key:

@@ -402,7 +402,7 @@ func (a *many) named(stmt *gorm.Statement, page []*member) clause.Expression {
 // keyed is the condition that these rows have the keys that they were read with.
 func (a *many) keyed(stmt *gorm.Statement, g *row.Group, at int, page []*member) clause.Expression {
 	if page[0].keys[at].text == "" {
-		return &keyCondition{column: g.Column.DBName}
+		return &keyCondition{group: g}
 	}
 	column := exact(stmt.DB, stmt.Quote(clause.Column{Table: clause.CurrentTable, Name: g.Column.DBName}))
 	return clause.Expr{SQL: column + " IN ?", Vars: []any{textsAt(page, at)}}

@@ -289,7 +289,7 @@ func statementTable(stmt *gorm.Statement) string {
 }
 
 // tableName is the last part of a table's name, without quotes, in lower case: what databases compare.
-func tableName(s string) string { return strings.ToLower(bareName(s)) }
+func tableName(s string) string { return row.Fold(s) }
 
 func bareName(s string) string {
 	return strings.Trim(s[strings.LastIndexByte(s, '.')+1:], "`\"[]")

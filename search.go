@@ -67,26 +67,25 @@ func (p *Plugin) resolved(stmt *gorm.Statement, c clause.Column) (clause.Column,
 
 // holdsEq reports an [Eq] among conditions, which is all that there is to see to where no model has an index.
 func holdsEq(exprs []clause.Expression) bool {
-	for _, e := range exprs {
-		found := false
-		switch e := e.(type) {
-		case clause.Eq:
-			c, ok := e.Column.(clause.Column)
-			found = ok && strings.HasPrefix(c.Alias, eqMark)
-		case clause.AndConditions:
-			found = holdsEq(e.Exprs)
-		case clause.OrConditions:
-			found = holdsEq(e.Exprs)
-		case clause.NotConditions:
-			found = holdsEq(e.Exprs)
-		case clause.Where:
-			found = holdsEq(e.Exprs)
-		case bracketed: // around each condition of an update
-			found = holdsEq([]clause.Expression{e.Expression})
-		}
-		if found {
-			return true
-		}
+	return slices.ContainsFunc(exprs, isEq)
+}
+
+// isEq reports that a condition is an [Eq], or has one in it.
+func isEq(e clause.Expression) bool {
+	switch e := e.(type) {
+	case clause.Eq:
+		c, ok := e.Column.(clause.Column)
+		return ok && strings.HasPrefix(c.Alias, eqMark)
+	case clause.AndConditions:
+		return holdsEq(e.Exprs)
+	case clause.OrConditions:
+		return holdsEq(e.Exprs)
+	case clause.NotConditions:
+		return holdsEq(e.Exprs)
+	case clause.Where:
+		return holdsEq(e.Exprs)
+	case bracketed: // around each condition of an update
+		return isEq(e.Expression)
 	}
 	return false
 }

@@ -38,6 +38,16 @@ type change struct {
 	retried bool
 	pinned  bool // the SET writes context columns
 	many    *many
+
+	where    clause.Expression   // the condition that the statement came with
+	narrowed []clause.Expression // and what became of it; nil for nothing
+
+	// Room for what most changes have: one group, and a few conditions.
+	first struct {
+		regroup  regroup
+		groups   [1]*regroup
+		narrowed [4]clause.Expression
+	}
 }
 
 // regroup is what the statement does to one key group.
@@ -51,32 +61,41 @@ type regroup struct {
 	added  bool          // state has a data key more than the row had, which nobody opened
 	pin    *pin          // the context that the row must still have; nil where the key is not written
 	expect *keyCondition // the key that the row must still have; nil for none
-	values []*row.Value  // sealed in this statement
+	seals  bool          // values are sealed under state in this statement
 
 	carried []*carried // not sealed in it, and with indexes of the tenant that the row leaves
+
+	condition keyCondition // for expect
+}
+
+// expects sets the key that the row must still have, "" for none.
+func (r *regroup) expects(text string) {
+	r.condition = keyCondition{group: r.group, text: text}
+	r.expect = &r.condition
 }
 
 // keyCondition is "key column = what we hold" or "key column IS NULL". It is part of WHERE, so that a row that another writer gave a
 // new key is not touched: its other fields are sealed under that key.
 type keyCondition struct {
-	column string
-	text   string // "" is NULL
+	group *row.Group
+	text  string // "" is NULL
+	vars  [1]any // text, as it is written
 }
 
 func (k *keyCondition) Build(b clause.Builder) {
-	column := clause.Column{Table: clause.CurrentTable, Name: k.column}
 	if k.text == "" {
-		b.WriteQuoted(column)
+		b.WriteQuoted(k.group.Own)
 		_, _ = b.WriteString(" IS NULL")
 		return
 	}
 	if stmt, ok := b.(*gorm.Statement); ok && isMySQL(stmt.DB) {
-		_, _ = b.WriteString(exact(stmt.DB, stmt.Quote(column)))
+		_, _ = b.WriteString(exact(stmt.DB, stmt.Quote(k.group.Own)))
 	} else {
-		b.WriteQuoted(column)
+		b.WriteQuoted(k.group.Own)
 	}
 	_, _ = b.WriteString(" = ")
-	b.AddVar(b, k.text)
+	k.vars[0] = k.text
+	b.AddVar(b, k.vars[:]...)
 }
 
 // pin is the condition that a row's context columns, but for those that the statement writes, are what its new key was wrapped for. The key alone does not tell: a
@@ -137,7 +156,7 @@ func (p *Plugin) beforeUpdate(db *gorm.DB) {
 	}
 	c := &change{model: m, value: reflect.Indirect(stmt.ReflectValue)}
 	if c.value.IsValid() && c.value.Type() == m.Plan.Schema.ModelType {
-		c.id, _ = m.Identity(c.value)
+		c.id = m.KnownIdentity(c.value)
 		c.before = m.Plan.Copy(c.value)
 	} else {
 		c.before, c.after = reflect.New(m.Plan.Schema.ModelType).Elem(), reflect.New(m.Plan.Schema.ModelType).Elem()
@@ -177,15 +196,14 @@ func (c *change) build(stmt *gorm.Statement, maxRows int) error {
 			return nil
 		}
 	}
-	touched, err := c.sort(stmt)
-	if err != nil || stmt.DB.DryRun {
+	if err := c.sort(stmt); err != nil || stmt.DB.DryRun {
 		return err
 	}
 	moved, err := c.contextMoved(stmt)
 	if err != nil {
 		return err
 	}
-	if len(touched) == 0 && !moved && !c.pinned && !(m.Computed() && c.plainColumns()) {
+	if !slices.ContainsFunc(m.Plan.Groups, c.touches) && !moved && !c.pinned && !(m.Computed() && c.plainColumns()) {
 		return nil
 	}
 	switch {
@@ -193,12 +211,30 @@ func (c *change) build(stmt *gorm.Statement, maxRows int) error {
 		return fmt.Errorf("rowseal: update %s: %w: it would write %s of many rows, whose keys are bound to it; load the rows and save each",
 			m.Plan.Schema.Name, ErrUnsupported, strings.Join(m.ContextColumns(), ", "))
 	case c.id == "":
-		return c.spread(stmt, touched, maxRows)
+		return c.spread(stmt, c.touched(), maxRows)
 	}
 	if err := refuseOr(stmt); err != nil {
 		return fmt.Errorf("rowseal: update %s: %w", m.Describe(c.value), err)
 	}
-	return c.rekey(stmt, touched, moved)
+	return c.rekey(stmt, moved)
+}
+
+// touches reports that the SET has a value of the group that needs a key: NULL needs none.
+func (c *change) touches(g *row.Group) bool {
+	return slices.ContainsFunc(c.set, func(a clause.Assignment) bool {
+		v, ok := a.Value.(*row.Value)
+		return ok && v.Field().Group == g && !v.Null()
+	})
+}
+
+// touched lists the groups with such values, in the order of the SET.
+func (c *change) touched() (groups []*row.Group) {
+	for _, a := range c.set {
+		if v, ok := a.Value.(*row.Value); ok && !v.Null() && !slices.Contains(groups, v.Field().Group) {
+			groups = append(groups, v.Field().Group)
+		}
+	}
+	return groups
 }
 
 // bound reports whether an assignment to a primary key or context column leaves the row where its keys are bound to: the same primary
@@ -219,44 +255,40 @@ func (c *change) bound(stmt *gorm.Statement, a clause.Assignment) bool {
 	return c.model.SameColumn(f, scratch, want)
 }
 
-// sort takes key columns out of the SET and makes every sealed value one of ours. touched lists the groups with sealed columns in it.
-func (c *change) sort(stmt *gorm.Statement) (touched []*row.Group, err error) {
+// sort takes key columns out of the SET and makes every sealed value one of ours.
+func (c *change) sort(stmt *gorm.Statement) error {
 	plan := c.model.Plan
 	set := c.set[:0] // it is ours
 	for _, a := range c.set {
 		if plan.LookupKey(a.Column.Name) != nil {
 			if _, ours := a.Value.(*row.KeyValue); !ours {
-				return nil, fmt.Errorf("rowseal: update %s, column %s: %w", plan.Schema.Name, a.Column.Name, ErrKeyColumn)
+				return fmt.Errorf("rowseal: update %s, column %s: %w", plan.Schema.Name, a.Column.Name, ErrKeyColumn)
 			}
 			continue // an unchanged key is never written: it would undo a rotation that ran since the row was read
 		}
 		f := plan.Lookup(a.Column.Name)
 		if f == nil {
 			if err := c.leave(stmt, a); err != nil {
-				return nil, err
+				return err
 			}
 			set = append(set, a)
 			continue
 		}
 		if a.Column.Name != f.Column.DBName {
-			return nil, fmt.Errorf("rowseal: update %s: %w: it is written as %q; write %q", f.Place(), ErrUnsupported, a.Column.Name, f.Column.DBName)
+			return fmt.Errorf("rowseal: update %s: %w: it is written as %q; write %q", f.Place(), ErrUnsupported, a.Column.Name, f.Column.DBName)
 		}
 		v, err := c.valueFor(stmt, f, a.Value)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if c.model.Computed() {
 			_ = f.Assign(stmt.Context, c.outcome(), v.Plain())
 		}
 		a.Value = v
 		set = append(set, a)
-		// NULL needs no key.
-		if !v.Null() && !slices.Contains(touched, f.Group) {
-			touched = append(touched, f.Group)
-		}
 	}
 	c.set = set
-	return touched, nil
+	return nil
 }
 
 // leave notes in the copy of the row what an assignment to a column that is not sealed makes of it.
@@ -383,16 +415,18 @@ func refuseOr(stmt *gorm.Statement) error {
 }
 
 // rekey finds the key for every touched group, and for every group where the context moved.
-func (c *change) rekey(stmt *gorm.Statement, touched []*row.Group, moved bool) error {
+func (c *change) rekey(stmt *gorm.Statement, moved bool) error {
 	known := func(g *row.Group) bool { return g.State(c.value).Serves(c.model, c.id) }
 	serves := slices.ContainsFunc(c.model.Plan.Groups, known)
 	// It writes the context, be it the one that the row had when it was read: another writer may have moved the row since. Any column may be part of one that is computed.
 	computed := c.model.Computed() && c.plainColumns()
 	given := c.pinned || computed && c.contextGiven()
 	for _, g := range c.model.Plan.Groups {
-		present, seals := g.Present(c.before), slices.Contains(touched, g)
+		present, seals := g.Present(c.before), c.touches(g)
 		if !present && (moved || given && !serves) {
-			c.groups = append(c.groups, &regroup{group: g, absent: true, expect: &keyCondition{column: g.Column.DBName}})
+			r := c.regroup(g)
+			r.absent = true
+			r.expects("")
 			continue
 		}
 		// Also one that nothing is sealed under now: its key would be left behind, or another writer's first one.
@@ -400,11 +434,11 @@ func (c *change) rekey(stmt *gorm.Statement, touched []*row.Group, moved bool) e
 		if !moved && !seals && !(bound && present) {
 			continue
 		}
-		r := &regroup{group: g, origin: g.State(c.value), moved: moved}
+		r := c.regroup(g)
+		r.origin, r.moved = g.State(c.value), moved
 		if err := c.chooseKey(stmt, r, moved, seals); err != nil {
 			return err
 		}
-		c.groups = append(c.groups, r)
 	}
 	for _, f := range stmt.Schema.PrimaryFields {
 		// GORM leaves the zero parts of a composite key out of its condition, and the whole key with a SET clause of the
@@ -420,6 +454,19 @@ func (c *change) rekey(stmt *gorm.Statement, touched []*row.Group, moved bool) e
 	return c.bind(stmt)
 }
 
+// regroup adds what the statement does to a group.
+func (c *change) regroup(g *row.Group) *regroup {
+	r := &c.first.regroup
+	if len(c.groups) == 0 {
+		c.groups = c.first.groups[:0]
+	} else {
+		r = new(regroup)
+	}
+	r.group = g
+	c.groups = append(c.groups, r)
+	return r
+}
+
 // chooseKey decides under which key a group's values are sealed:
 //
 //   - The row was loaded: under its own key, as long as the database still has that one.
@@ -432,7 +479,8 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved, seals bool) 
 	s := r.group.State(c.value)
 	if s.Serves(m, c.id) {
 		c.keepUnread(r.group, s)
-		r.state, r.expect = s.Clone(), &keyCondition{r.group.Column.DBName, s.Text()}
+		r.state = s.Clone()
+		r.expects(r.state.Text())
 		if c.count(r.group) > 0 {
 			if err := c.refuseForeign(r.group, nil); err != nil {
 				return err
@@ -457,7 +505,8 @@ func (c *change) chooseKey(stmt *gorm.Statement, r *regroup, moved, seals bool) 
 	if s.Keyless(m, c.id) {
 		// First keys are stored only where none is.
 		c.keepUnread(r.group, s)
-		r.expect, r.state = &keyCondition{column: r.group.Column.DBName}, s.Clone()
+		r.state = s.Clone()
+		r.expects("")
 		if seals && c.count(r.group) > 0 {
 			fresh, err := m.Fresh(lend(stmt.Context, stmt), r.group, c.outcome())
 			r.state, r.writes, r.pin = fresh, true, &pin{c, c.outcome()}
@@ -560,14 +609,15 @@ func (c *change) readKey(stmt *gorm.Statement, r *regroup) error {
 	case (text == "" || c.model.WriteOnly()) && c.model.Computed(): // nothing is opened that would tell a wrong context
 		return fmt.Errorf("rowseal: update %s: %w: the model computes it, and the row was not loaded", c.model.Describe(c.value), ErrContext)
 	case text == "":
-		r.writes, r.expect, r.pin = true, &keyCondition{column: r.group.Column.DBName}, &pin{c, stored}
+		r.writes, r.pin = true, &pin{c, stored}
+		r.expects("")
 		if c.pinned && !c.sameContext(r, stored) {
 			return fmt.Errorf("rowseal: update %s: %w; load the row and try again", c.model.Describe(c.value), ErrStaleKey)
 		}
 		r.state, err = c.model.Fresh(lend(stmt.Context, stmt), r.group, stored)
 		return err
 	}
-	r.expect = &keyCondition{r.group.Column.DBName, text}
+	r.expects(text)
 	r.state, err = c.sealable(stmt, r, stored, text, false)
 	return err
 }
@@ -727,12 +777,12 @@ func (c *change) storedKey(stmt *gorm.Statement, g *row.Group, now bool, cells *
 // bind gives every value its key, and the statement its key columns and conditions.
 func (c *change) bind(stmt *gorm.Statement) error {
 	for _, r := range c.groups {
-		r.values = nil
+		r.seals = false
 		for i, a := range c.set {
 			if v, ok := a.Value.(*row.Value); ok && v.Field().Group == r.group && !v.Null() {
 				v = v.Under(r.state)
 				c.set[i].Value = v
-				r.values = append(r.values, v)
+				r.seals = true
 			}
 		}
 		if r.writes {
@@ -751,8 +801,9 @@ func (c *change) bind(stmt *gorm.Statement) error {
 // narrow makes the statement's condition one that only this row with these keys can meet. GORM puts brackets around text with " OR " in
 // it, and only so spelt; each condition gets its own here, since one row's ciphertext must not reach another.
 func (c *change) narrow(stmt *gorm.Statement) {
-	w, _ := stmt.Clauses["WHERE"].Expression.(clause.Where)
-	exprs := make([]clause.Expression, 0, len(w.Exprs)+len(c.groups))
+	where := stmt.Clauses["WHERE"]
+	w, _ := where.Expression.(clause.Where)
+	exprs := c.first.narrowed[:0]
 	for _, e := range w.Exprs {
 		exprs = append(exprs, bracketed{e})
 	}
@@ -770,7 +821,7 @@ func (c *change) narrow(stmt *gorm.Statement) {
 			exprs = append(exprs, k)
 		}
 	}
-	where := stmt.Clauses["WHERE"]
+	c.where, c.narrowed = where.Expression, exprs
 	where.Name, where.Expression = "WHERE", clause.Where{Exprs: exprs}
 	stmt.Clauses["WHERE"] = where
 }
@@ -780,6 +831,11 @@ func (c *change) widen(stmt *gorm.Statement) {
 	where := stmt.Clauses["WHERE"]
 	w, ok := where.Expression.(clause.Where)
 	if !ok {
+		return
+	}
+	if n := len(c.narrowed); c.where != nil && n > 0 && n == len(w.Exprs) && &c.narrowed[0] == &w.Exprs[0] { // nobody added one since
+		where.Expression = c.where
+		stmt.Clauses["WHERE"] = where
 		return
 	}
 	exprs := make([]clause.Expression, 0, len(w.Exprs))
@@ -904,7 +960,7 @@ func (c *change) store(stmt *gorm.Statement) {
 		return
 	}
 	for _, r := range c.groups {
-		if len(r.values) == 0 && !r.writes {
+		if !r.seals && !r.writes {
 			continue // only compared
 		}
 		switch s := r.group.State(c.value); {
@@ -934,7 +990,7 @@ func (p *Plugin) retry(db *gorm.DB, c *change) error {
 		if err != nil {
 			return fmt.Errorf("rowseal: update %s: read the key again: %w", c.model.Describe(c.value), err)
 		}
-		if err := buried(text); err != nil && stored.IsValid() && (r.writes || len(r.values) > 0) {
+		if err := buried(text); err != nil && stored.IsValid() && (r.writes || r.seals) {
 			return fmt.Errorf("rowseal: update %s: key %s: %w", c.model.Describe(c.value), r.group.Column.DBName, err)
 		}
 		if r.expect == nil {

@@ -173,7 +173,7 @@ func blank(s *schema.Schema, f *schema.Field) {
 }
 
 func (g *Group) adopt() {
-	c := g.Column
+	c, none := g.Column, &KeyValue{group: g}
 	c.Serializer = nil
 	c.NewValuePool = sealedTargets
 	c.ValueOf = func(_ context.Context, v reflect.Value) (any, bool) {
@@ -181,6 +181,9 @@ func (g *Group) adopt() {
 			return nil, true
 		}
 		s := g.State(v)
+		if s == nil {
+			return none, true // for everybody: nobody arms it, since it has no key
+		}
 		return &KeyValue{group: g, state: s}, s.Text() == ""
 	}
 	c.Set = func(ctx context.Context, v reflect.Value, value any) error {
@@ -201,17 +204,21 @@ func (g *Group) adopt() {
 func (f *Field) adopt() {
 	c := f.Column
 	f.assign = c.Set
-	f.zero = reflect.Zero(c.FieldType).Interface()
+	f.none = &Value{field: f, plain: reflect.Zero(c.FieldType).Interface()}
 	c.NewValuePool = sealedTargets
 	c.ValueOf = func(ctx context.Context, v reflect.Value) (any, bool) {
 		target, ok := follow(v, f.path)
 		if !ok {
 			return nil, true
 		}
-		if target.Kind() == reflect.String && target.Len() == 0 {
-			return &Value{field: f, state: f.Group.State(v), plain: f.zero}, true
+		s := f.Group.State(v)
+		switch {
+		case !target.IsZero():
+			return &Value{field: f, state: s, plain: target.Interface()}, false
+		case s == nil:
+			return f.none, true
 		}
-		return &Value{field: f, state: f.Group.State(v), plain: target.Interface()}, target.IsZero()
+		return &Value{field: f, state: s, plain: f.none.plain}, true
 	}
 	c.Set = func(ctx context.Context, v reflect.Value, value any) error {
 		switch value := value.(type) {

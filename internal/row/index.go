@@ -88,7 +88,7 @@ func indexColumn(f *Field, t indexTag) string {
 const longestColumn = 63
 
 // LookupIndex finds an index by the name of its column, as [Plan.Lookup] does.
-func (p *Plan) LookupIndex(column string) *Index { return p.indexes[fold(column)] }
+func (p *Plan) LookupIndex(column string) *Index { return p.indexes[Fold(column)] }
 
 // HasIndexes reports whether any field has one.
 func (p *Plan) HasIndexes() bool { return len(p.indexes) > 0 }
@@ -136,13 +136,13 @@ func (p *Plan) addIndex(f *Field, t indexTag) error {
 	if len(x.Column) > longestColumn {
 		return fmt.Errorf("its index has the column %q, of %d bytes, and databases take %d; give the field a shorter column, or the index fewer steps", x.Column, len(x.Column), longestColumn)
 	}
-	if p.indexes[fold(x.Column)] != nil {
+	if p.indexes[Fold(x.Column)] != nil {
 		return fmt.Errorf("two indexes have the column %q", x.Column)
 	}
 	if declared := p.Schema.FieldsByDBName[x.Column]; declared != nil && (declared.FieldType != reflect.TypeFor[[]byte]() || declared.PrimaryKey || declared.HasDefaultValue || declared.Serializer != nil) {
 		return fmt.Errorf("its index has the column %q, which is that of %s; make that a []byte without settings, or leave it to the plugin", x.Column, declared.BindName())
 	}
-	f.Indexes, p.indexes[fold(x.Column)] = append(f.Indexes, x), x
+	f.Indexes, p.indexes[Fold(x.Column)] = append(f.Indexes, x), x
 	p.narrow = p.narrow || x.Narrow()
 	return nil
 }

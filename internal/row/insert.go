@@ -454,7 +454,7 @@ func (m *Model) InsertColumns(names []string) *InsertColumns {
 		c.keyAt = append(c.keyAt, -1)
 	}
 	for _, p := range m.ids {
-		c.idAt = append(c.idAt, slices.IndexFunc(names, func(name string) bool { return fold(name) == fold(p.column.DBName) }))
+		c.idAt = append(c.idAt, slices.IndexFunc(names, func(name string) bool { return Fold(name) == Fold(p.column.DBName) }))
 	}
 	for i, name := range names {
 		c.fields[i] = m.Plan.Lookup(name)

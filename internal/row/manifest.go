@@ -427,10 +427,10 @@ func (m *ManifestModel) check() error {
 		return nil
 	}
 	unique := func(place, name string) error {
-		if seen[fold(name)] {
+		if seen[Fold(name)] {
 			return fmt.Errorf("%s: column %q is there twice", place, name)
 		}
-		seen[fold(name)] = true
+		seen[Fold(name)] = true
 		return nil
 	}
 	for _, c := range m.PrimaryKey {
@@ -468,7 +468,7 @@ func (m *ManifestModel) check() error {
 			if err := column(place, c); err != nil {
 				return err
 			}
-			if seen[fold(c.Column)] {
+			if seen[Fold(c.Column)] {
 				return fmt.Errorf("%s: column %q is a primary key, key column or sealed column", place, c.Column)
 			}
 			if was, ok := columns[c.Column]; ok && was != c.Kind {

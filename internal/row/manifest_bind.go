@@ -134,11 +134,11 @@ func (m *ManifestModel) plan() (*Plan, error) {
 	for _, k := range m.Keys {
 		g := &Group{Plan: p, Name: k.Name, Column: add(k.Column, reflect.TypeFor[Key]()), pos: len(p.Groups)}
 		p.Groups = append(p.Groups, g)
-		p.keys[fold(k.Column)] = g
+		p.keys[Fold(k.Column)] = g
 		for _, f := range k.Fields {
 			sealed := &Field{Group: g, Name: f.Name, Column: add(f.Column, reflect.TypeFor[[]byte]()), Text: f.Text, pos: len(g.Fields)}
 			g.Fields = append(g.Fields, sealed)
-			p.byColumn[fold(f.Column)] = sealed
+			p.byColumn[Fold(f.Column)] = sealed
 		}
 	}
 	s.ModelType = reflect.StructOf(fields)

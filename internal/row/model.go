@@ -79,8 +79,10 @@ type Model struct {
 	contexts map[int]declared
 	tenant   *part // the column that tells tenants apart, where an index does; nil for none
 	method   bool
-	places   [][]*field.Place // by group and field
-	assigned bool             // the database may assign the primary key
+
+	contextColumns, needed, bound []string         // see the methods
+	places                        [][]*field.Place // by group and field
+	assigned                      bool             // the database may assign the primary key
 	// admitUnbound: some version was declared so that rows were written before their id was known.
 	admitUnbound bool
 	needsID      bool // a new row's key can be wrapped only when its primary key is known
@@ -148,6 +150,7 @@ func Bind(p *Plan, o Options) (*Model, error) {
 	if m.method && (len(o.Context.Columns) > 0 || len(o.Context.Constants) > 0 || o.Context.OmitID || len(o.Contexts) > 0) {
 		return nil, fail("both a KMSContext method and a declared context; keep one")
 	}
+	m.needColumns()
 	if err := m.tenanted(o.Tenant); err != nil {
 		return nil, fail("%w", err)
 	}
@@ -293,6 +296,12 @@ func (p part) convert(f reflect.Value) (kmskey.Value, error) {
 // one. A primary key column is never legitimately zero under GORM, which takes zero for "not set".
 func (m *Model) Identity(v reflect.Value) (id string, ok bool) { return m.identityLike(v, "") }
 
+// KnownIdentity is Identity without another copy of it, where the row's state knows it; "" for none.
+func (m *Model) KnownIdentity(v reflect.Value) string {
+	id, _ := m.identityLike(v, m.Plan.Groups[0].State(v).identity())
+	return id
+}
+
 // identityLike is Identity without another copy of it, where it is what is known.
 func (m *Model) identityLike(v reflect.Value, known string) (id string, ok bool) {
 	var room [64]byte // on the stack: the text is the one allocation
@@ -419,35 +428,37 @@ func (m *Model) declaredFor(version int) declared {
 	return m.context
 }
 
-// Needed lists the columns that must be read and written together with any key: primary key and context.
-func (m *Model) Needed() []string {
-	var names []string
-	for _, p := range m.ids {
-		names = append(names, p.column.DBName)
-	}
-	for _, name := range m.ContextColumns() {
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names
-}
+// Needed lists the columns that must be read and written together with any key: primary key and context. Nobody may change it in place.
+func (m *Model) Needed() []string { return m.needed }
 
-// ContextColumns lists the columns that any declared context needs.
-func (m *Model) ContextColumns() []string {
-	var names []string
-	add := func(d declared) {
-		for _, p := range d.columns {
-			if !slices.Contains(names, p.column.DBName) {
-				names = append(names, p.column.DBName)
-			}
+// Needs reports one of these columns, by a name as [Plan.Lookup] takes it.
+func (m *Model) Needs(column string) bool { return slices.Contains(m.bound, Fold(column)) }
+
+// ContextColumns lists the columns that any declared context needs. Nobody may change it in place.
+func (m *Model) ContextColumns() []string { return m.contextColumns }
+
+// needColumns makes these lists.
+func (m *Model) needColumns() {
+	add := func(names *[]string, name string) {
+		if !slices.Contains(*names, name) {
+			*names = append(*names, name)
 		}
 	}
-	add(m.context)
-	for _, d := range m.contexts {
-		add(d)
+	for _, version := range slices.Concat([]int{0}, m.versions) { // 0 is none, and has the context of most
+		for _, p := range m.declaredFor(version).columns {
+			add(&m.contextColumns, p.column.DBName)
+		}
 	}
-	return names
+	for _, p := range m.ids {
+		m.needed = append(m.needed, p.column.DBName)
+	}
+	for _, name := range m.contextColumns {
+		add(&m.needed, name)
+	}
+	m.contextColumns, m.needed = slices.Clip(m.contextColumns), slices.Clip(m.needed)
+	for _, name := range m.needed {
+		m.bound = append(m.bound, Fold(name))
+	}
 }
 
 // Row reads from the row in v what the group's envelope is bound to. The result keeps copies, so that it still names the row as it

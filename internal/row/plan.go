@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"gorm.io/gorm/clause"
 	"gorm.io/gorm/schema"
 
 	"github.com/rowseal/rowseal/field"
@@ -41,6 +42,7 @@ type Group struct {
 	Plan   *Plan
 	Name   string // logical, in the commitment
 	Column *schema.Field
+	Own    any // the column in a statement's own table, as GORM is asked to write it
 	Fields []*Field
 	path   []step
 	pos    int // in Plan.Groups
@@ -61,7 +63,7 @@ type Field struct {
 	path   []step
 	pos    int    // in Group.Fields
 	assign setter // GORM's own setter of the Go value
-	zero   any    // the zero value of its Go type
+	none   *Value // the zero value of its Go type, of any row that has no key: most of what GORM asks a struct of changes for. It is never sealed
 }
 
 type setter = func(ctx context.Context, v reflect.Value, value any) error
@@ -70,13 +72,19 @@ type setter = func(ctx context.Context, v reflect.Value, value any) error
 func (f *Field) Place() string { return f.Column.Schema.Name + "." + f.Column.BindName() }
 
 // Lookup finds a sealed field by the name of its column, in any case, quoted or behind its table: databases take all of these.
-func (p *Plan) Lookup(column string) *Field { return p.byColumn[fold(column)] }
+func (p *Plan) Lookup(column string) *Field { return p.byColumn[Fold(column)] }
 
 // LookupKey finds a group by the name of its key column, as [Plan.Lookup] does.
-func (p *Plan) LookupKey(column string) *Group { return p.keys[fold(column)] }
+func (p *Plan) LookupKey(column string) *Group { return p.keys[Fold(column)] }
 
-func fold(column string) string {
-	return strings.ToLower(strings.Trim(column[strings.LastIndexByte(column, '.')+1:], "`\"[]"))
+// Fold is the last part of a column's or a table's name, without quotes, in lower case: what databases compare.
+func Fold(name string) string {
+	for i := range len(name) {
+		if c := name[i]; c != '_' && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return strings.ToLower(strings.Trim(name[strings.LastIndexByte(name, '.')+1:], "`\"[]"))
+		}
+	}
+	return name // as nearly all are written
 }
 
 // Sealed lists the sealed columns in the order of the schema.
@@ -154,12 +162,13 @@ func (p *Plan) addKey(f *schema.Field, fail failFunc) {
 		fail(f, "tag rowseal: %w", err)
 	case t.key != "" || t.json || t.text || len(t.indexes) > 0:
 		fail(f, "tag rowseal: a key column takes only name=logical")
-	case p.Schema.FieldsByDBName[f.DBName] != f || p.keys[fold(f.DBName)] != nil:
+	case p.Schema.FieldsByDBName[f.DBName] != f || p.keys[Fold(f.DBName)] != nil:
 		fail(f, "two fields have the column %q, and GORM keeps only one; give each key a column of its own, as in gorm:\"column:encrypted_kms_key_phone\"", f.DBName)
 	case f.PrimaryKey || f.Unique || f.HasDefaultValue || !f.Creatable || !f.Updatable || !f.Readable:
 		fail(f, "a key column can have no default, permission, unique or primaryKey setting")
 	default:
 		g := &Group{Plan: p, Name: f.DBName, Column: f, path: pathOf(f), pos: len(p.Groups)}
+		g.Own = clause.Column{Table: clause.CurrentTable, Name: f.DBName}
 		if t.name != "" {
 			g.Name = t.name
 		}
@@ -169,7 +178,7 @@ func (p *Plan) addKey(f *schema.Field, fail failFunc) {
 			}
 		}
 		p.Groups = append(p.Groups, g)
-		p.keys[fold(f.DBName)] = g
+		p.keys[Fold(f.DBName)] = g
 	}
 }
 
@@ -212,7 +221,7 @@ func (p *Plan) addField(f *schema.Field, fail failFunc) {
 		}
 	}
 	g.Fields = append(g.Fields, sealed)
-	p.byColumn[fold(f.DBName)] = sealed
+	p.byColumn[Fold(f.DBName)] = sealed
 	for _, x := range t.indexes {
 		if err := p.addIndex(sealed, x); err != nil {
 			fail(f, "%w", err)

@@ -255,7 +255,7 @@ func (s *State) holds(f *Field, newest *field.Key, sealed, plaintext []byte) boo
 	if id, err := field.KeyID(sealed); err != nil || id != newest.ID() {
 		return false
 	}
-	old, err := newest.Open(nil, s.model.place(f), sealed)
+	old, err := newest.Open(plaintext[len(plaintext):], s.model.place(f), sealed) // in the same buffer, where it has room
 	defer clear(old)
 	return err == nil && bytes.Equal(old, plaintext)
 }

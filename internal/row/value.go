@@ -37,7 +37,7 @@ func NewValue(f *Field, s *State, plain any) *Value { return &Value{field: f, st
 
 // Under is the value to be sealed under s: v itself where nothing was to become of it yet.
 func (v *Value) Under(s *State) *Value {
-	if v.state == nil && !v.done {
+	if v.state == nil && !v.done && v != v.field.none {
 		v.state = s
 		return v
 	}
