@@ -21,9 +21,18 @@ import (
 // does: that is how the server is stopped, and what the kernel does when the test binary dies of a panic, a timeout or
 // SIGKILL. So the end that must not fail is the end that every run takes. (A parent-death signal on the server would
 // do on Linux only, would tie it to one OS thread, and would leave the folder.)
+//
+// The folder is in memory where there is room for it: a database for each test is hundreds of files that come and go, which is most of
+// what a server does here on a disk. TMPDIR says otherwise.
 const keeper = `
 set -eu
-dir=$(mktemp -d "${TMPDIR:-/tmp}/$KEEPER_NAME.XXXXXXXX")
+room() { # in KiB, in /dev/shm and in memory: the former may be as large as half of the latter, taken or not
+  { df -Pk /dev/shm | awk 'NR == 2 { print $4 }'; awk '$1 == "MemAvailable:" { print $2 }' /proc/meminfo; } 2>/dev/null |
+    awk -v least="$1" '$1 >= least { n++ } END { exit n < 2 }'
+}
+where=${TMPDIR:-/tmp}
+[ -n "${TMPDIR:-}" ] || [ ! -w /dev/shm ] || ! room 2097152 || where=/dev/shm
+dir=$(mktemp -d "$where/$KEEPER_NAME.XXXXXXXX")
 trap '{ eval "$KEEPER_STOP"; } >&2 2>/dev/null || :; rm -rf "$dir"' EXIT
 { eval "$KEEPER_START"; } >"$dir/out" 2>&1 </dev/null || { cat "$dir/out" "$dir/log" >&2 2>/dev/null; exit 1; }
 echo "$dir"

@@ -47,6 +47,8 @@ func startDocker(cfg config) (*server, error) {
 		testcontainers.WithWaitStrategyAndDeadline(dockerTimeout,
 			wait.ForLog("database system is ready to accept connections").WithOccurrence(2)),
 		testcontainers.WithCmdArgs(throwAway...),
+		// In memory, see [ephemeral.Program]; what an engine has under its containers may be slower than a disk.
+		testcontainers.WithTmpfs(map[string]string{"/var/lib/postgresql/data": "rw"}),
 		testcontainers.WithLogger(log.New(io.Discard, "", 0)), // a failure says it all in its error
 	)
 	stop := func() error {
