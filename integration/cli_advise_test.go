@@ -86,8 +86,8 @@ func tap(t *testing.T, network, address string) *wire {
 
 // TestCommandLineAdvises: a change of the tool's source alone does not reach the cache of test results: use -count=1.
 func TestCommandLineAdvises(t *testing.T) {
-	program := buildTool(t)
 	on(t, func(t *testing.T, kind string) {
+		program := buildTool(t)
 		var url string
 		var dialector gorm.Dialector
 		var w *wire

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"gorm.io/gorm"
@@ -21,6 +22,7 @@ import (
 	postgresdriver "gorm.io/driver/postgres"
 
 	"github.com/rowseal/rowseal"
+	"github.com/rowseal/rowseal/integration/internal/ephemeral"
 	"github.com/rowseal/rowseal/integration/internal/mariatest"
 	"github.com/rowseal/rowseal/integration/internal/pgtest"
 	"github.com/rowseal/rowseal/kmskey"
@@ -29,25 +31,37 @@ import (
 	"github.com/rowseal/rowseal/rotation"
 )
 
+// buildTool is the program that operators run. It is built once for all tests.
 func buildTool(t *testing.T) string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "rowseal")
+	program, err := builtTool()
+	ok(t, err)
+	return program
+}
+
+var builtTool = sync.OnceValues(func() (program string, err error) {
+	dir, err := os.MkdirTemp("", "rowseal-tool-")
+	if err != nil {
+		return "", err
+	}
+	ephemeral.AtExit(func() error { return os.RemoveAll(dir) })
+	program = filepath.Join(dir, "rowseal")
 	if runtime.GOOS == "windows" {
 		program += ".exe"
 	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
+	build := exec.Command("go", "build", "-o", program, ".")
 	build.Dir = "../cmd/rowseal" // which has a workspace of its own
 	if text, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, text)
+		return "", fmt.Errorf("%w\n%s", err, text)
 	}
-	return program
-}
+	return program, nil
+})
 
 // TestCommandLineRotates: rows of a running application's database move to another key of AWS by a rotator that may only re-encrypt. A change of the
 // tool's source alone does not reach the cache of test results: use -count=1.
 func TestCommandLineRotates(t *testing.T) {
-	program := buildTool(t)
 	on(t, func(t *testing.T, kind string) {
+		program := buildTool(t)
 		var url string
 		var dialector gorm.Dialector
 		switch kind {
