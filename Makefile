@@ -47,10 +47,13 @@ lint: ## gofmt, go vet and staticcheck
 bench: ## docs/performance.md, written anew: Rowseal beside plain GORM and others (ROUNDS=15, OPS=regexp to look at some and write nothing)
 	go run ./integration/bench -rounds '$(ROUNDS)' $(if $(OPS),-ops '$(OPS)',-out docs/performance.md)
 
+# Of the packages that have benchmarks alone: go test would link the tests of all others too.
+measure = having=$$($(CURDIR)/scripts/packages-with.sh Benchmark $(1)); [ -z "$$having" ] || go test -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -benchmem $$having
+
 microbench: ## every Go benchmark (BENCH=regexp, BENCHTIME=1s)
-	go test -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -benchmem $(packages)
-	$(outside) go test -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -benchmem ./...
-	@$(each) go test -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -benchmem ./...; done
+	@set -e; $(call measure,$(packages))
+	@set -e; cd integration/transit; export GOWORK=off; $(call measure,./...)
+	@$(each) $(call measure,./...); done
 
 fuzz: ## every fuzz target, one after the other (INPUTS=200000 for each)
 	scripts/fuzz.sh $(INPUTS)

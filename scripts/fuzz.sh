@@ -4,12 +4,17 @@
 # than a time, because up to Go 1.26 a time that ends while a worker runs may fail a target that found nothing
 # ("context deadline exceeded", https://go.dev/issue/75804).
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$here/.."
 inputs=${1:?usage: fuzz.sh INPUTS, e.g. fuzz.sh 200000}
 
 targets=()
 collect() { # DIR PACKAGES...
-  local dir=$1 listed found
+  local dir=$1 having listed found
+  having=$(cd "$dir" && "$here"/packages-with.sh Fuzz "${@:2}")
+  [ -n "$having" ] || { echo "fuzz: no fuzz target found in $dir" >&2; exit 1; }
+  # shellcheck disable=SC2086 # words
+  set -- "$dir" $having
   # `go test -list` prints a package's targets and then "ok <package> <seconds>".
   listed=$(cd "$dir" && go test -list '^Fuzz' "${@:2}")
   mapfile -t found < <(awk -v dir="$dir" '/^Fuzz/ { names[n++] = $1 } /^ok/ { for (i = 0; i < n; i++) print dir, $2, names[i]; n = 0 }' <<<"$listed")
