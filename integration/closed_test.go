@@ -471,14 +471,14 @@ func (c *closed) try(t *testing.T, p path) (f fate) {
 		return c.leaks(t, p)
 	}
 	c.seed(t)
-	before, logged := c.look(t), len(c.log.String())
+	before, logged := c.look(t), c.log.len()
 	c.spy.Reset()
 	c.kms.Reset()
 	c.shown, c.loads = nil, kmsCalls{}
 	c.read.Store(0)
 	err := guarded(c, p.run)
 	read := c.read.Load()
-	events, log := c.spy.Events(), c.log.String()[logged:]
+	events, log := c.spy.Events(), c.log.since(logged)
 	f = fate{Calls: callsOf(c.kms).minus(c.loads)}
 	after := c.look(t)
 

@@ -69,6 +69,7 @@ type controlLine struct {
 // TestClosedControl runs the tables against internal/control, which the go command compiles in place of the real package. That is done on
 // SQLite alone: GORM decides what passes a serializer by, before it knows the database.
 func TestClosedControl(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it builds a second test binary")
 	}
@@ -233,7 +234,7 @@ func (c *closed) leaks(t *testing.T, p path) (f fate) {
 		t.Fatal("-control is for a binary with internal/control in it")
 	}
 	c.seed(t)
-	logged := len(c.log.String())
+	logged := c.log.len()
 	c.spy.Reset()
 	given := c.watchCiphertext(t, plain)
 	err := guarded(c, p.run)
@@ -241,7 +242,7 @@ func (c *closed) leaks(t *testing.T, p path) (f fate) {
 	events := c.spy.Events()
 	sent := slices.ContainsFunc(events, func(e sqlspy.Event) bool { return e.SQL != "" })
 
-	switch shown := fmt.Sprintf("%s\n%s\n%v\n%+v", c.log.String()[logged:], strings.Join(c.shown, "\n"), err, err); {
+	switch shown := fmt.Sprintf("%s\n%s\n%v\n%+v", c.log.since(logged), strings.Join(c.shown, "\n"), err, err); {
 	case stain(c.whole(t)) >= 0:
 		f.Leaks = append(f.Leaks, leakStored)
 	case slices.ContainsFunc(events, func(e sqlspy.Event) bool { return stain(driverText(e)) >= 0 }):

@@ -12,7 +12,7 @@ import (
 
 func init() {
 	cgoSQLite = func(file string) driver.Connector {
-		return dsnConnector{"file:" + file + "?_busy_timeout=10000&_journal_mode=WAL&_txlock=immediate", &sqlite3.SQLiteDriver{}}
+		return dsnConnector{"file:" + file + "?_busy_timeout=10000&_journal_mode=WAL&_synchronous=OFF&_txlock=immediate", &sqlite3.SQLiteDriver{}}
 	}
 	cgoDialector = func(pool gorm.ConnPool) gorm.Dialector { return sqlite.New(sqlite.Config{Conn: pool}) }
 }

@@ -776,7 +776,7 @@ func TestProjection(t *testing.T) {
 			}
 			t.Run(v.name, func(t *testing.T) {
 				d.kms.Reset()
-				logged := len(d.log.String())
+				logged := d.log.len()
 				got, err := v.run(&desk{d.world, t})
 				switch {
 				case len(v.errs) == 0 && err != nil:
@@ -802,7 +802,7 @@ func TestProjection(t *testing.T) {
 				if n := d.kms.Count("unwrap"); n != v.calls {
 					t.Errorf("%d calls, want %d", n, v.calls)
 				}
-				spotless(t, "the SQL log", d.log.String()[logged:])
+				spotless(t, "the SQL log", d.log.since(logged))
 			})
 		}
 		var all []Guest
