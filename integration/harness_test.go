@@ -101,6 +101,10 @@ func (l *lockedBuffer) since(n int) string {
 	return string(l.b.Bytes()[n:])
 }
 
+// idleConns is how many connections a pool keeps. Of the two that are usual, those that work at once would close and open theirs all the time, which
+// costs a server, and a client that proves it knows the password, more than most statements.
+const idleConns = 16
+
 // connect opens a fresh database of one kind.
 func connect(t testing.TB, kind string, r *sqlspy.Recorder, config *gorm.Config) (db *gorm.DB, plain *sql.DB) {
 	t.Helper()
@@ -132,6 +136,9 @@ func connect(t testing.TB, kind string, r *sqlspy.Recorder, config *gorm.Config)
 	pool := sql.OpenDB(r.Connector(spied))
 	plain = sql.OpenDB(own)
 	t.Cleanup(func() { _, _ = pool.Close(), plain.Close() })
+	for _, p := range []*sql.DB{pool, plain} {
+		p.SetMaxIdleConns(idleConns)
+	}
 	db, err := gorm.Open(dialector(kind, pool), config)
 	if err != nil {
 		t.Fatal(err)

@@ -85,7 +85,9 @@ func killPool(dsn, who string, tracer pgx.QueryTracer) (*sql.DB, error) {
 	}
 	config.RuntimeParams["application_name"] = who
 	config.Tracer = tracer
-	return stdlib.OpenDB(*config), nil
+	pool := stdlib.OpenDB(*config)
+	pool.SetMaxIdleConns(idleConns)
+	return pool, nil
 }
 
 // killSwitch ends its own process at one statement.
@@ -344,6 +346,7 @@ func TestRotationKilled(t *testing.T) {
 	ok(t, err)
 	t.Cleanup(func() { _ = pool.Close() })
 	pool.SetMaxOpenConns(20)
+	pool.SetMaxIdleConns(idleConns)
 	k := &killTable{acked: make([]atomic.Int64, 2*rows), dsn: dsn, dbs: map[int]*gorm.DB{}}
 	first := k.at(t, pool, 1)
 	ok(t, first.AutoMigrate(&KillDoc{}))
