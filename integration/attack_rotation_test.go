@@ -92,9 +92,10 @@ func TestAttackRotationContextMoves(t *testing.T) {
 		if report.Seen != 120 || report.Rewrapped != 120 {
 			t.Errorf("%+v", report)
 		}
+		only := r.only(t)
 		for i, row := range rows {
 			got := RotTenant{ID: row.ID}
-			if err := r.only(t).Take(&got).Error; err != nil || got.Name != row.Name {
+			if err := only.Take(&got).Error; err != nil || got.Name != row.Name {
 				t.Errorf("row %d: %q %v", i, got.Name, err)
 			}
 		}
@@ -128,9 +129,10 @@ func TestAttackRotationComputedContextMoves(t *testing.T) {
 		if report.Seen != 120 || report.Rewrapped != 120 {
 			t.Errorf("%+v", report)
 		}
+		only := r.only(t)
 		for i, row := range rows {
 			got := RotComputed{ID: row.ID}
-			if err := r.only(t).Take(&got).Error; err != nil || got.Name != row.Name {
+			if err := only.Take(&got).Error; err != nil || got.Name != row.Name {
 				t.Errorf("row %d: %q %v", i, got.Name, err)
 			}
 		}

@@ -346,7 +346,6 @@ func TestRotationKilled(t *testing.T) {
 	ok(t, err)
 	t.Cleanup(func() { _ = pool.Close() })
 	pool.SetMaxOpenConns(20)
-	pool.SetMaxIdleConns(idleConns)
 	k := &killTable{acked: make([]atomic.Int64, 2*rows), dsn: dsn, dbs: map[int]*gorm.DB{}}
 	first := k.at(t, pool, 1)
 	ok(t, first.AutoMigrate(&KillDoc{}))

@@ -57,6 +57,7 @@ func newRacing(t *testing.T) *racing {
 	w := open(t, postgres)
 	r.pool = w.plain
 	r.pool.SetMaxOpenConns(20)
+	r.pool.SetMaxIdleConns(idleConns)
 	next, err := localkey.Generate(t.TempDir() + "/next")
 	ok(t, err)
 	slow := kmskeytest.NewCounter(next)

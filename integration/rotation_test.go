@@ -191,9 +191,10 @@ func rotateKind[T any](t *testing.T, kind string, model any, make func(i int) T,
 	if report.Rewrapped != rows {
 		t.Errorf("%+v", report)
 	}
+	only := r.only(t)
 	for i := range rows {
 		got := make(i)
-		ok(t, r.only(t).Take(&got).Error)
+		ok(t, only.Take(&got).Error)
 		if !holds(i, got) {
 			t.Fatalf("row %d: %+v", i, got)
 		}
