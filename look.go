@@ -30,6 +30,7 @@ type look struct {
 	raw           bool       // its text is the application's own
 	result        bool       // its rows are handed on
 	dest          *row.Model // the model that the rows are opened into; nil for none
+	reads         bool       // they are opened when all are read
 	joins         bool       // with joined relations, whose columns carry the relation's name
 	opens         scanning   // sealed columns in the result are opened on their way to whoever scans them
 
@@ -107,7 +108,7 @@ func (w *watching) look(stmt *gorm.Statement) *look {
 	switch l.opens = w.opens; w.opens {
 	case byGORM:
 		if r, reads := kept[reading](stmt.DB); reads {
-			l.opens, l.dest, l.joins = noRows, r.model, len(stmt.Joins) > 0
+			l.opens, l.reads, l.dest, l.joins = noRows, true, r.model, len(stmt.Joins) > 0
 			if r.model != nil && len(stmt.ColumnMapping) == 0 {
 				stmt.ColumnMapping = r.model.Plan.Own() // until afterQuery
 			}
@@ -181,6 +182,9 @@ func (p *Plugin) unwatch(db *gorm.DB) {
 	if l != nil {
 		stmt.ConnPool = l.ConnPool
 		db.Error = l.checked(stmt.SQL.String(), db.Error) // what came while rows were read
+		if _, reads := kept[reading](db); l.reads && !reads {
+			_ = db.AddError(errors.New("rowseal: the statement's clauses were replaced while it ran, and with them what opens its rows; add to them instead")) // by another callback
+		}
 		if l.projection != nil && l.opens == byGORM && !db.DryRun {
 			l.projection.settle(db)
 		}

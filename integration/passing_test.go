@@ -22,8 +22,10 @@ func within(t *testing.T, db *gorm.DB, name string, f func(*gorm.DB)) *gorm.DB {
 	cb := db.Callback()
 	intrude := func(tx *gorm.DB) {
 		if do, ok := tx.Statement.Context.Value(key{}).(func(*gorm.DB)); ok {
+			outer := tx.Statement.Context
 			tx.Statement.Context = context.Background()
 			do(tx)
+			tx.Statement.Context = outer
 		}
 	}
 	for _, err := range []error{
@@ -167,13 +169,19 @@ func TestAPoolThatIsKeptReachesNothing(t *testing.T) {
 	})
 }
 
-// A callback that loses the statement's clauses loses the connection in them: the write fails, and says so.
+// A callback that loses the statement's clauses loses what the plugin keeps there, be it the connection: the statement fails, and says so.
 func TestAStatementThatLostItsClausesFails(t *testing.T) {
 	c := openClosed(t, postgres)
 	ok(t, c.db.AutoMigrate(&Author{}))
-	err := within(t, c.db, "lose", func(tx *gorm.DB) { tx.Statement.Clauses = map[string]clause.Clause{} }).Create(&Author{Name: "a"}).Error
-	if err == nil || !strings.Contains(err.Error(), "clauses were replaced") {
-		t.Errorf("error %v", err)
+	ok(t, c.db.Create(&Chart{Code: "c", Name: name}).Error)
+	db := within(t, c.db, "lose", func(tx *gorm.DB) { tx.Statement.Clauses = map[string]clause.Clause{} })
+	for what, err := range map[string]error{
+		"a create of another model": db.Create(&Author{Name: "a"}).Error,
+		"a query":                   db.Find(&[]Chart{}).Error,
+	} {
+		if err == nil || !strings.Contains(err.Error(), "clauses were replaced") {
+			t.Errorf("%s: error %v", what, err)
+		}
 	}
 }
 
