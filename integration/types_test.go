@@ -280,3 +280,31 @@ func TestADefaultNeverReachesDDL(t *testing.T) {
 		}
 	})
 }
+
+// Float has fields for which -0.0 is a value of its own, which reflect takes for zero.
+type Float struct {
+	ID    uint64
+	Value float64                `gorm:"serializer:rowseal"`
+	Point struct{ X, Y float64 } `gorm:"serializer:rowseal" rowseal:"json"`
+	rowseal.RowKey
+}
+
+func TestNegativeZeroStaysIt(t *testing.T) {
+	w := open(t, sqliteGo, &Float{})
+	minus := math.Copysign(0, -1)
+	check := func(what string, id uint64) {
+		t.Helper()
+		if got := load[Float](t, w.db, id); !math.Signbit(got.Value) || !math.Signbit(got.Point.X) {
+			t.Errorf("%s: stored %v and %v", what, got.Value, got.Point)
+		}
+	}
+	created := Float{Value: minus}
+	created.Point.X = minus
+	ok(t, w.db.Create(&created).Error)
+	check("create", created.ID)
+	updated := Float{Value: 1}
+	updated.Point.X = 1
+	ok(t, w.db.Create(&updated).Error)
+	ok(t, w.db.Model(&updated).Select("Value", "Point").Updates(created).Error)
+	check("update", updated.ID)
+}

@@ -205,6 +205,7 @@ func (f *Field) adopt() {
 	c := f.Column
 	f.assign = c.Set
 	f.none = &Value{field: f, plain: reflect.Zero(c.FieldType).Interface()}
+	one := oneZero(c.FieldType)
 	c.NewValuePool = sealedTargets
 	c.ValueOf = func(ctx context.Context, v reflect.Value) (any, bool) {
 		target, ok := follow(v, f.path)
@@ -215,6 +216,8 @@ func (f *Field) adopt() {
 		switch {
 		case !target.IsZero():
 			return &Value{field: f, state: s, plain: target.Interface()}, false
+		case !one:
+			return &Value{field: f, state: s, plain: target.Interface()}, true
 		case s == nil:
 			return f.none, true
 		}
@@ -232,6 +235,23 @@ func (f *Field) adopt() {
 			return f.Assign(ctx, v, value)
 		}
 	}
+}
+
+// oneZero reports a type that has no other value that reflect takes for its zero value, as it takes -0.0 for 0.
+func oneZero(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Float32, reflect.Float64, reflect.Complex64, reflect.Complex128:
+		return false
+	case reflect.Array:
+		return oneZero(t.Elem())
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if !oneZero(t.Field(i).Type) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // Assign sets the Go field of v as GORM would, without the value in the error.
