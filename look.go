@@ -80,13 +80,15 @@ type watching struct {
 	plugin *Plugin
 	result bool
 	opens  scanning
+
+	passings passings
 }
 
 // watch puts the look between GORM and the connection, for one processor.
 func (p *Plugin) watch(result bool) func(*gorm.DB) { return p.watchRows(result, noRows) }
 
 func (p *Plugin) watchRows(result bool, opens scanning) func(*gorm.DB) {
-	w := &watching{p, result, opens}
+	w := &watching{plugin: p, result: result, opens: opens}
 	return func(db *gorm.DB) {
 		stmt := db.Statement
 		unmap(stmt)
@@ -146,9 +148,9 @@ func poolOf(stmt *gorm.Statement) gorm.ConnPool {
 	case lookingTx:
 		return pool.ConnPool
 	case *passing:
-		return pool.pool()
+		return pool.pool
 	case passingTx:
-		return pool.pool()
+		return pool.pool
 	}
 	return stmt.ConnPool
 }

@@ -1,58 +1,61 @@
-// passing.go owns the short way past the last look (look.go), for statements of which the plugin keeps nothing: those of an application's other models. They cost no allocation.
+// passing.go owns the short way past the last look (look.go), for statements of which the plugin keeps nothing: those of an application's other models. They cost next to no allocation.
 
 package rowseal
 
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"gorm.io/gorm"
-	"gorm.io/gorm/clause"
 )
 
-// passing is a statement as its own connection pool: it reads the text before it runs, and lets pass what is none of ours. Any other it makes a look of. It is no more than a pointer to what is
-// there anyway, and so has no room for the connection: that waits among the statement's clauses, of which GORM builds only those it knows by name.
-type passing gorm.Statement
+// passing is the connection pool of a statement that passes: it reads the text before it runs, and lets pass what is none of ours. Any other it makes a look of.
+//
+// It is one statement's, and keeps its pool for good: a session that another callback begins in mid-statement has it for its own, be it in another goroutine or when the statement is done.
+type passing struct {
+	pool gorm.ConnPool // where it goes
+	how  *watching
+	stmt atomic.Pointer[gorm.Statement] // nil when it is done, or has a look
+}
 
 // passingTx is the same inside a transaction.
 type passingTx struct{ *passing }
 
-const passingClause = "rowseal:passing"
+// passings makes them several in one allocation, and gives each once. They are few, since one that is still in use keeps the pools of its neighbours, with their contexts, where they are
+// transactions.
+type passings struct{ rooms sync.Pool }
 
-// onward is a connection pool as part of a clause, no more than a pointer either.
-type onward[P gorm.ConnPool] struct{ pool P }
+const passingRoom = 8
 
-func (b onward[P]) connPool() gorm.ConnPool { return b.pool }
-func (onward[P]) Build(clause.Builder)      {}
+type passingRooms struct {
+	all  [passingRoom]passing
+	next int
+}
 
-// Build makes a part of a clause of it.
-func (*watching) Build(clause.Builder) {}
+func (p *passings) get() *passing {
+	rooms, ok := p.rooms.Get().(*passingRooms)
+	if !ok {
+		rooms = new(passingRooms)
+	}
+	s := &rooms.all[rooms.next]
+	if rooms.next++; rooms.next < passingRoom {
+		p.rooms.Put(rooms)
+	}
+	return s
+}
 
 // pass lets a statement pass, if it may. What has a text of its own already is left to the look, and so are dry runs.
 func (w *watching) pass(stmt *gorm.Statement) bool {
-	if stmt.SQL.Len() > 0 || stmt.DB.DryRun || stmt.Clauses == nil || !bare(stmt) {
+	if stmt.SQL.Len() > 0 || stmt.DB.DryRun || !bare(stmt) {
 		return false
 	}
-	var to clause.Expression
-	switch pool := stmt.ConnPool.(type) {
-	case *sql.DB:
-		to = onward[*sql.DB]{pool}
-	case *sql.Tx:
-		to = onward[*sql.Tx]{pool}
-	case *sql.Conn:
-		to = onward[*sql.Conn]{pool}
-	case *gorm.PreparedStmtDB:
-		to = onward[*gorm.PreparedStmtDB]{pool}
-	case *gorm.PreparedStmtTX:
-		to = onward[*gorm.PreparedStmtTX]{pool}
-	default:
-		return false
-	}
-	stmt.Clauses[passingClause] = clause.Clause{BeforeExpression: w, Expression: to}
-	if s := (*passing)(stmt); inTransaction(stmt) {
+	s := w.passings.get()
+	s.pool, s.how = stmt.ConnPool, w
+	s.stmt.Store(stmt)
+	if inTransaction(stmt) {
 		stmt.ConnPool = passingTx{s}
 	} else {
 		stmt.ConnPool = s
@@ -69,111 +72,96 @@ func passes(stmt *gorm.Statement) *passing {
 	case passingTx:
 		s = pool.passing
 	}
-	if (*gorm.Statement)(s) != stmt {
+	if s == nil || s.stmt.Load() != stmt {
 		return nil // or the one in which this one was started
 	}
 	return s
 }
 
-// pool is where it goes.
-func (s *passing) pool() gorm.ConnPool {
-	if to, ok := s.Clauses[passingClause].Expression.(interface{ connPool() gorm.ConnPool }); ok {
-		return to.connPool()
-	}
-	return gone()
-}
-
 // done puts the connection back.
 func (s *passing) done() {
-	s.ConnPool = s.pool()
-	delete(s.Clauses, passingClause)
-}
-
-// watching is who has it pass; nil when that is over.
-func (s *passing) watching() *watching {
-	w, _ := s.Clauses[passingClause].BeforeExpression.(*watching)
-	return w
+	if stmt := s.stmt.Swap(nil); stmt != nil {
+		stmt.ConnPool = s.pool
+	}
 }
 
 // look makes a look of it.
 func (s *passing) look() {
-	w := s.watching()
+	stmt := s.stmt.Load()
 	s.done()
-	if w != nil {
-		w.look((*gorm.Statement)(s)).raw = false // whatever is written by now
-	}
+	s.how.look(stmt).raw = false // whatever is written by now
 }
 
 // to is where a text goes: behind a look, unless it is none of ours.
-func (s *passing) to(text string, args []any) gorm.ConnPool {
-	if w := s.watching(); w == nil || w.plugin.harmless(text, args) {
-		return s.pool()
+func (s *passing) to(text string, args []any) (gorm.ConnPool, error) {
+	stmt := s.stmt.Load()
+	switch {
+	case s.how.plugin.harmless(text, args):
+		return s.pool, nil
+	case stmt == nil:
+		return nil, errGone
 	}
 	s.look()
-	return s.ConnPool
+	return stmt.ConnPool, nil
 }
 
 func (s *passing) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	result, err := s.to(query, args).ExecContext(ctx, query, args...)
+	to, err := s.to(query, args)
+	if err != nil {
+		return nil, err
+	}
+	result, err := to.ExecContext(ctx, query, args...)
 	return result, s.checked(query, err)
 }
 
 func (s *passing) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	rows, err := s.to(query, args).QueryContext(ctx, query, args...)
+	to, err := s.to(query, args)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := to.QueryContext(ctx, query, args...)
 	return rows, s.checked(query, err)
 }
 
 func (s *passing) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	to := s.to(query, args)
+	to, err := s.to(query, args)
+	if err != nil {
+		return memory{err: err}.openRow(ctx)
+	}
 	found := to.QueryRowContext(ctx, query, args...)
 	if err := s.checked(query, found.Err()); err != found.Err() {
-		return lookingPool{&look{ConnPool: to, stmt: (*gorm.Statement)(s)}}.failing(ctx, err)
+		return memory{err: err}.openRow(ctx)
 	}
 	return found
 }
 
 func (s *passing) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
-	return s.pool().PrepareContext(ctx, query)
+	return s.pool.PrepareContext(ctx, query)
 }
 
 // BeginTx and GetDBConn are the look's.
 func (s *passing) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
-	return lookingPool{&look{ConnPool: s.pool()}}.BeginTx(ctx, opts)
+	return lookingPool{&look{ConnPool: s.pool}}.BeginTx(ctx, opts)
 }
 
 func (s *passing) GetDBConn() (*sql.DB, error) {
-	return lookingPool{&look{ConnPool: s.pool()}}.GetDBConn()
+	return lookingPool{&look{ConnPool: s.pool}}.GetDBConn()
 }
 
 // checked is the look's.
 func (s *passing) checked(text string, err error) error {
-	if w := s.watching(); w != nil && err != nil {
-		return (&look{plugin: w.plugin, stmt: (*gorm.Statement)(s)}).checked(text, err)
+	if err == nil {
+		return nil
 	}
-	return err
+	stmt := s.stmt.Load()
+	if stmt == nil {
+		stmt = &gorm.Statement{}
+	}
+	return (&look{plugin: s.how.plugin, stmt: stmt}).checked(text, err)
 }
 
-func (t passingTx) Commit() error {
-	if tx, ok := t.pool().(gorm.TxCommitter); ok {
-		return tx.Commit()
-	}
-	return errGone
-}
+func (t passingTx) Commit() error   { return t.pool.(gorm.TxCommitter).Commit() }
+func (t passingTx) Rollback() error { return t.pool.(gorm.TxCommitter).Rollback() }
 
-func (t passingTx) Rollback() error {
-	if tx, ok := t.pool().(gorm.TxCommitter); ok {
-		return tx.Rollback()
-	}
-	return errGone
-}
-
-// errGone meets who kept the pool of a statement for longer than it ran. A look would still serve them; this cannot know on which connection.
-var errGone = errors.New("rowseal: the connection pool of a statement that is done, or whose clauses were replaced while it ran; take that of a *gorm.DB")
-
-// gone is a pool that gives errGone.
-var gone = sync.OnceValue(func() *sql.DB { return sql.OpenDB(nowhere{}) })
-
-type nowhere struct{}
-
-func (nowhere) Connect(context.Context) (driver.Conn, error) { return nil, errGone }
-func (nowhere) Driver() driver.Driver                        { return nil }
+// errGone meets who kept the pool of a statement for longer than it ran, and brings it a text that wants a look.
+var errGone = errors.New("rowseal: a text on a table with sealed fields, on the connection pool of a statement that is done; run it on a *gorm.DB, as in db.Exec")

@@ -6,7 +6,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"gorm.io/gorm"
@@ -30,6 +32,7 @@ func within(t *testing.T, db *gorm.DB, name string, f func(*gorm.DB)) *gorm.DB {
 	}
 	for _, err := range []error{
 		cb.Create().After("rowseal:watch_create").Before("gorm:create").Register(name, intrude),
+		cb.Update().After("rowseal:watch_update").Before("gorm:update").Register(name, intrude),
 		cb.Query().After("rowseal:watch_query").Before("gorm:query").Register(name, intrude),
 		cb.Row().After("rowseal:watch_row").Before("gorm:row").Register(name, intrude),
 	} {
@@ -137,17 +140,17 @@ func TestCallbacksWithinOtherModelsStatements(t *testing.T) {
 	})
 }
 
-// A pool that is kept for longer than its statement reaches no other statement's connection.
+// A pool that is kept for longer than its statement reaches no other statement's connection, and no sealed table.
 func TestAPoolThatIsKeptReachesNothing(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
 		c := openClosed(t, kind)
 		ok(t, c.db.AutoMigrate(&Author{}))
 		var pool gorm.ConnPool
 		ok(t, within(t, c.db, "keep", func(tx *gorm.DB) { pool = tx.Statement.ConnPool }).Create(&Author{Name: "a"}).Error)
-		ctx, over := context.Background(), "is done"
+		ctx := context.Background()
 		check := func(what string, err error) {
 			t.Helper()
-			if err == nil || !strings.Contains(err.Error(), over) {
+			if !errors.Is(err, sql.ErrTxDone) {
 				t.Errorf("%s: error %v", what, err)
 			}
 		}
@@ -161,6 +164,16 @@ func TestAPoolThatIsKeptReachesNothing(t *testing.T) {
 		tx := pool.(gorm.TxCommitter)
 		check("commit", tx.Commit())
 		check("rollback", tx.Rollback())
+
+		ok(t, within(t, c.db, "keep another", func(tx *gorm.DB) { pool = tx.Statement.ConnPool }).Find(&[]Author{}).Error)
+		text := "UPDATE charts SET name = '" + name + "'"
+		_, err = pool.ExecContext(ctx, text)
+		_, queryErr := pool.QueryContext(ctx, text)
+		for _, err := range []error{err, queryErr, pool.QueryRowContext(ctx, text).Err()} {
+			if err == nil || !strings.Contains(err.Error(), "a statement that is done") {
+				t.Errorf("a text on a sealed table: error %v", err)
+			}
+		}
 		var n int64
 		ok(t, c.db.Model(&Author{}).Count(&n).Error)
 		if n != 1 {
@@ -169,20 +182,66 @@ func TestAPoolThatIsKeptReachesNothing(t *testing.T) {
 	})
 }
 
-// A callback that loses the statement's clauses loses what the plugin keeps there, be it the connection: the statement fails, and says so.
-func TestAStatementThatLostItsClausesFails(t *testing.T) {
-	c := openClosed(t, postgres)
-	ok(t, c.db.AutoMigrate(&Author{}))
-	ok(t, c.db.Create(&Chart{Code: "c", Name: name}).Error)
-	db := within(t, c.db, "lose", func(tx *gorm.DB) { tx.Statement.Clauses = map[string]clause.Clause{} })
-	for what, err := range map[string]error{
-		"a create of another model": db.Create(&Author{Name: "a"}).Error,
-		"a query":                   db.Find(&[]Chart{}).Error,
-	} {
-		if err == nil || !strings.Contains(err.Error(), "clauses were replaced") {
-			t.Errorf("%s: error %v", what, err)
+// A session that a callback begins in mid-statement is the callback's own: it may hand it to others, who work at the same time or later.
+func TestASessionThatBeganInMidStatementStays(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		c := openClosed(t, kind)
+		ok(t, c.db.AutoMigrate(&Author{}))
+		ok(t, c.db.Create(&Author{Name: "a"}).Error)
+		var beside sync.WaitGroup
+		var later []*gorm.DB
+		db := within(t, c.db, "begin", func(tx *gorm.DB) {
+			own := tx.Session(&gorm.Session{NewDB: true, Context: context.Background()})
+			later = append(later, own)
+			beside.Go(func() {
+				for range 20 {
+					if err := own.Take(&Author{}).Error; err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		})
+		for range 5 {
+			ok(t, db.Find(&[]Author{}).Error)
 		}
-	}
+		beside.Wait()
+		for _, own := range later {
+			var chart Chart
+			ok(t, own.Create(&Author{Name: "later"}).Error)
+			ok(t, own.Create(&Chart{Code: fmt.Sprintf("%p", own), Name: name}).Error)
+			ok(t, own.Last(&chart).Error)
+			if chart.Name != name {
+				t.Errorf("name %q", chart.Name)
+			}
+		}
+		ok(t, c.db.Transaction(func(tx *gorm.DB) error {
+			var own *gorm.DB
+			ok(t, within(t, tx, "begin in a transaction", func(tx *gorm.DB) {
+				own = tx.Session(&gorm.Session{NewDB: true, Context: context.Background()})
+			}).Find(&[]Author{}).Error)
+			return errors.Join(own.Create(&Author{Name: "later"}).Error, own.Model(&Author{}).Where("name = ?", "later").Update("name", "last").Error)
+		}))
+		var n int64
+		ok(t, c.db.Model(&Author{}).Where("name = ?", "last").Count(&n).Error)
+		if n != 6 {
+			t.Errorf("%d authors", n)
+		}
+	})
+}
+
+// A callback that loses the statement's clauses loses what the plugin keeps there: the statement fails, and says so. Of one on another model nothing is kept.
+func TestAStatementThatLostItsClausesFails(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		c := openClosed(t, kind)
+		ok(t, c.db.AutoMigrate(&Author{}))
+		ok(t, c.db.Create(&Chart{Code: "c", Name: name}).Error)
+		db := within(t, c.db, "lose", func(tx *gorm.DB) { tx.Statement.Clauses = map[string]clause.Clause{} })
+		if err := db.Find(&[]Chart{}).Error; err == nil || !strings.Contains(err.Error(), "clauses were replaced") {
+			t.Errorf("a query: error %v", err)
+		}
+		ok(t, db.Create(&Author{Name: "a"}).Error)
+	})
 }
 
 // A callback that panics leaves a statement that can be run again.
