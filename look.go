@@ -30,7 +30,7 @@ type look struct {
 	raw           bool       // its text is the application's own
 	result        bool       // its rows are handed on
 	dest          *row.Model // the model that the rows are opened into; nil for none
-	reads         bool       // they are opened when all are read
+	running       *running   // what the plugin's other callbacks keep among the statement's clauses; nil for nothing
 	joins         bool       // with joined relations, whose columns carry the relation's name
 	opens         scanning   // sealed columns in the result are opened on their way to whoever scans them
 
@@ -106,11 +106,11 @@ func (p *Plugin) watchRows(result bool, opens scanning) func(*gorm.DB) {
 
 // look makes it, for one statement.
 func (w *watching) look(stmt *gorm.Statement) *look {
-	l := &look{ConnPool: stmt.ConnPool, plugin: w.plugin, stmt: stmt, raw: stmt.SQL.Len() > 0, result: w.result}
+	l := &look{ConnPool: stmt.ConnPool, plugin: w.plugin, stmt: stmt, raw: stmt.SQL.Len() > 0, result: w.result, running: runningOf(stmt)}
 	switch l.opens = w.opens; w.opens {
 	case byGORM:
 		if r, reads := kept[reading](stmt.DB); reads {
-			l.opens, l.reads, l.dest, l.joins = noRows, true, r.model, len(stmt.Joins) > 0
+			l.opens, l.dest, l.joins = noRows, r.model, len(stmt.Joins) > 0
 			if r.model != nil && len(stmt.ColumnMapping) == 0 {
 				stmt.ColumnMapping = r.model.Plan.Own() // until afterQuery
 			}
@@ -184,8 +184,8 @@ func (p *Plugin) unwatch(db *gorm.DB) {
 	if l != nil {
 		stmt.ConnPool = l.ConnPool
 		db.Error = l.checked(stmt.SQL.String(), db.Error) // what came while rows were read
-		if _, reads := kept[reading](db); l.reads && !reads {
-			_ = db.AddError(errors.New("rowseal: the statement's clauses were replaced while it ran, and with them what opens its rows; add to them instead")) // by another callback
+		if db.Error == nil && l.lost() {
+			_ = db.AddError(errLost)
 		}
 		if l.projection != nil && l.opens == byGORM && !db.DryRun {
 			l.projection.settle(db)
@@ -315,7 +315,15 @@ const refusedText = "/* refused by rowseal */"
 // misplacedEq is in the text where GORM itself wrote an [Eq] out.
 const misplacedEq = "Eq\x00"
 
+// errLost stops a statement of which another callback threw away what its own callbacks keep: nobody would finish its rows' keys, or open them.
+var errLost = errors.New("rowseal: the statement's clauses were replaced while it ran, and with them what the plugin keeps there; add to them instead")
+
+func (l *look) lost() bool { return l.running != nil && runningOf(l.stmt) != l.running }
+
 func (l *look) verdict(text string, args []any) error {
+	if l.lost() {
+		return errLost
+	}
 	own, _ := l.own()
 	if own == nil && l.plugin.harmless(text, args) {
 		return nil
