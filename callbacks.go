@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"sync/atomic"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -55,7 +56,7 @@ func (p *Plugin) hook(db *gorm.DB) error {
 // running is what the callbacks of one statement keep for later ones. It stands among the statement's clauses, as GORM's own mark of a soft delete does, under a
 // name that nothing builds: settings would be for this, and cost each statement two allocations and a look-up in a map for many goroutines each time.
 type running struct {
-	stmt *gorm.Statement // whose it is: GORM copies clauses into sessions that begin in mid-statement
+	stmt atomic.Pointer[gorm.Statement] // whose it is, nil when that is over: GORM copies clauses into sessions that begin in mid-statement
 	kept []any
 	room [2]any // for kept, as most need it
 }
@@ -67,7 +68,7 @@ func (*running) Build(clause.Builder) {}
 
 func runningOf(stmt *gorm.Statement) *running {
 	r, ok := stmt.Clauses[runningClause].Expression.(*running)
-	if !ok || r.stmt != stmt {
+	if !ok || r.stmt.Load() != stmt {
 		return nil
 	}
 	return r
@@ -82,7 +83,7 @@ func keep[T any](db *gorm.DB, v *T) {
 		} else {
 			r = new(running)
 		}
-		*r = running{stmt: db.Statement}
+		r.stmt.Store(db.Statement)
 		r.kept = r.room[:0]
 		db.Statement.Clauses[runningClause] = clause.Clause{Expression: r}
 	}
@@ -110,17 +111,25 @@ func forget[T any](db *gorm.DB) {
 	}
 	r.kept = slices.DeleteFunc(r.kept, func(k any) bool { _, ok := k.(*T); return ok })
 	if len(r.kept) == 0 {
-		delete(db.Statement.Clauses, runningClause)
+		drop(db)
 	}
+}
+
+// drop forgets all that was kept: at the end, and at the beginning, since an end may have been left out by a panic. What was kept may be part of the statement's context, which others keep for longer,
+// and so lets go of the statement.
+func drop(db *gorm.DB) {
+	if r := runningOf(db.Statement); r != nil {
+		r.stmt.Store(nil)
+		clear(r.kept)
+		r.kept = nil
+	}
+	delete(db.Statement.Clauses, runningClause)
 }
 
 // bare reports a statement on none of our models that joins none either: nothing is kept in it.
 func bare(stmt *gorm.Statement) bool {
 	return row.PlanOf(stmt.Schema) == nil && !joinsAny(stmt, func(s *schema.Schema) bool { return row.PlanOf(s) != nil })
 }
-
-// begin drops what a statement that ran before has left, whose end was left out by a panic.
-func begin(db *gorm.DB) { delete(db.Statement.Clauses, runningClause) }
 
 // marked is a statement while GORM runs it.
 type marked struct {

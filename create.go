@@ -39,7 +39,7 @@ type creation struct {
 // prepareCreate runs before the transaction.
 func (p *Plugin) prepareCreate(db *gorm.DB) {
 	stmt := db.Statement
-	begin(db)
+	drop(db)
 	if db.Error != nil || stmt.Schema == nil {
 		return
 	}

@@ -29,7 +29,7 @@ type reading struct {
 
 func (p *Plugin) beforeQuery(db *gorm.DB) {
 	stmt := db.Statement
-	begin(db)
+	drop(db)
 	unmap(stmt)
 	if p.searchJoins(db); db.Error != nil {
 		return
@@ -181,7 +181,7 @@ func (p *Plugin) extendJoins(stmt *gorm.Statement) {
 
 // beforeRow stands before statements whose rows the application scans.
 func (p *Plugin) beforeRow(db *gorm.DB) {
-	begin(db)
+	drop(db)
 	p.searchJoins(db)
 }
 
@@ -258,6 +258,7 @@ func joinsAny(stmt *gorm.Statement, such func(*schema.Schema) bool) bool {
 }
 
 func (p *Plugin) afterQuery(db *gorm.DB) {
+	defer drop(db)
 	r, ok := kept[reading](db)
 	if !ok {
 		return
@@ -363,13 +364,14 @@ func (p *Plugin) eachTarget(stmt *gorm.Statement, do func(row.Target)) {
 
 // beforeDelete and afterDelete open what DELETE … RETURNING gives back.
 func (p *Plugin) beforeDelete(db *gorm.DB) {
-	begin(db)
+	drop(db)
 	if db.Error == nil && p.typed(db.Statement) != nil {
 		mark(db, true)
 	}
 }
 
 func (p *Plugin) afterDelete(db *gorm.DB) {
+	defer drop(db)
 	epoch := unmark(db)
 	if epoch == nil || db.Error != nil || db.DryRun {
 		return

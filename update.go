@@ -146,7 +146,7 @@ func (c *change) writesColumn(name string) bool {
 // beforeUpdate builds the SET itself, with GORM's own rules, and then sees to the sealed columns in it.
 func (p *Plugin) beforeUpdate(db *gorm.DB) {
 	stmt := db.Statement
-	begin(db)
+	drop(db)
 	if db.Error != nil || stmt.Schema == nil || stmt.SQL.Len() > 0 {
 		return
 	}
@@ -891,7 +891,8 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 	if !ok {
 		return
 	}
-	defer forget[change](db)
+	defer c.release()
+	defer drop(db)
 	if c.many != nil {
 		p.finish(db, c.many)
 	} else if db.Error == nil && !db.DryRun && db.RowsAffected == 0 {
@@ -934,6 +935,14 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 		return
 	}
 	_ = db.AddError(p.confirmReturned(db, c.model))
+}
+
+// release lets go of the rows: c is part of the statement's context, which others may keep for longer.
+func (c *change) release() {
+	c.value, c.before, c.stored, c.after = reflect.Value{}, reflect.Value{}, reflect.Value{}, reflect.Value{}
+	c.set, c.given, c.groups, c.many, c.where = nil, nil, nil, nil, nil
+	first := &c.first.regroup // but for its condition: a session that began in mid-statement has that
+	first.state, first.origin, first.pin, first.carried = nil, nil, nil, nil
 }
 
 // inRows reports that GORM put the new values into the rows in memory. Where it did not, a row keeps what was known of it: its zero

@@ -13,6 +13,8 @@ import (
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
+
+	"github.com/rowseal/rowseal"
 )
 
 // leftovers names the clauses of a statement that are the plugin's, and counts its conditions.
@@ -53,6 +55,32 @@ func TestUpdateLeavesTheStatementAsItCame(t *testing.T) {
 		ok(t, tx.Find(&got).Error)
 		if names, n := leftovers(tx); len(names) > 0 || n != 1 {
 			t.Errorf("a query left %q, and %d conditions", names, n)
+		}
+	})
+}
+
+func TestAStatementLeavesNothing(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		c := openClosed(t, kind)
+		ok(t, c.db.Create(&Chart{Ward: "w", Code: "c", Name: name, Phone: "1"}).Error)
+		ended, end := context.WithCancel(context.Background())
+		end()
+		var n int64
+		for what, tx := range map[string]*gorm.DB{
+			"found":                c.db.Where("phone", "1").Find(&[]Chart{}),
+			"nothing found":        c.db.Where("phone", "2").Find(&[]Chart{}),
+			"no row":               c.db.Where("phone", "2").Take(&Chart{}),
+			"counted":              c.db.Model(&Chart{}).Where("phone", "1").Count(&n),
+			"left sealed":          rowseal.Sealed(c.db).Where("phone", "1").Find(&[]Chart{}),
+			"into another struct":  c.db.Model(&Chart{}).Where("phone", "1").Find(&[]struct{ Ward string }{}),
+			"joined":               c.db.Joins("Chart", c.db.Where(&Chart{Phone: "1"})).Find(&[]Consult{}),
+			"a context that ended": c.db.WithContext(ended).Where("phone", "1").Find(&[]Chart{}),
+			"no row updated":       c.db.Model(&Chart{}).Clauses(clause.Returning{}).Where("phone", "2").Update("ward", "x"),
+			"no row deleted":       c.db.Clauses(clause.Returning{}).Where("phone", "2").Delete(&[]Chart{}),
+		} {
+			if names, _ := leftovers(tx); len(names) > 0 {
+				t.Errorf("%s: left %q (error %v)", what, names, tx.Error)
+			}
 		}
 	})
 }
@@ -170,5 +198,43 @@ func TestUpdateAndReadRowsHoldNoContext(t *testing.T) {
 			}
 			runtime.KeepAlive(kept)
 		}
+	})
+}
+
+// keeping keeps the context of a statement, as whoever builds a part of it may.
+type keeping struct{ kept *[]context.Context }
+
+func (k keeping) GormValue(ctx context.Context, _ *gorm.DB) clause.Expr {
+	*k.kept = append(*k.kept, ctx)
+	return clause.Expr{SQL: "?", Vars: []any{"7"}}
+}
+
+// What a statement was run with may stay in memory for long, and its rows must not.
+func TestAContextHoldsNoRows(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		w := open(t, kind, &Patient{})
+		ok(t, w.db.Create(&Patient{Name: "Ada", Ward: "7"}).Error)
+		var contexts []context.Context
+		for what, use := range map[string]func(p *Patient) error{
+			"a query": func(p *Patient) error { return w.db.Where("ward = ?", keeping{&contexts}).Take(p).Error },
+			"an update": func(p *Patient) error {
+				return errors.Join(w.db.Take(p).Error, w.db.Model(p).Where("ward = ?", keeping{&contexts}).Updates(Patient{Name: "Grace"}).Error)
+			},
+		} {
+			held := func() weak.Pointer[Patient] {
+				p := new(Patient)
+				ok(t, use(p))
+				return weak.Make(p)
+			}()
+			for range 10 {
+				if runtime.GC(); held.Value() == nil {
+					break
+				}
+			}
+			if held.Value() != nil {
+				t.Errorf("%s: its context holds its row", what)
+			}
+		}
+		runtime.KeepAlive(contexts)
 	})
 }

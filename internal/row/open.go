@@ -90,7 +90,9 @@ func (e *Epoch) Claimed() bool { return len(e.jobs) > 0 }
 // Open is [Epoch.Reveal] for rows that were claimed.
 func (e *Epoch) Open(ctx context.Context, limit int) error {
 	lost := e.End()
-	if err := run(ctx, limit, e.jobs, false); err != nil {
+	err := run(ctx, limit, e.jobs, false)
+	e.jobs, e.room = nil, [1]job{} // who keeps the statement's context keeps no rows
+	if err != nil {
 		return err
 	}
 	return lost
