@@ -324,7 +324,7 @@ func TestOtherModelsSeeNothing(t *testing.T) {
 	})
 }
 
-// TestOtherModelsAllocateNothingMore but for texts of the application's own: the look that reads them.
+// TestOtherModelsAllocateNothingMore but for texts of the application's own, the look that reads them, and for others one object for several statements.
 func TestOtherModelsAllocateNothingMore(t *testing.T) {
 	if raceDetector {
 		t.Skip("under the race detector a sync.Pool loses what is put back, by chance: GORM's allocations are different each time")
