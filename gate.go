@@ -70,6 +70,9 @@ func (p *Plugin) checkValues(c clause.Clause, stmt *gorm.Statement) (clause.Expr
 	if m == nil || !ok {
 		return nil, nil
 	}
+	if _, prepared := kept[creation](stmt.DB); !prepared && p.typed(stmt) != nil && !stmt.DB.DryRun {
+		return nil, errLost // by a hook, or by a callback before the last look's
+	}
 	names := make([]string, len(values.Columns))
 	sealed := false
 	for i, column := range values.Columns {

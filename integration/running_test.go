@@ -201,6 +201,26 @@ func TestUpdateAndReadRowsHoldNoContext(t *testing.T) {
 	})
 }
 
+// A hook that replaces the clauses of a create loses what the plugin keeps of its rows before the last look is there to see it.
+func TestACreateWhoseHookReplacesClausesFails(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		c := openClosed(t, kind)
+		h := Hooked{Ward: "7", Name: name}
+		err := withHook(c, "BeforeCreate", func(tx *gorm.DB, _ *Hooked) error {
+			tx.Statement.Clauses = map[string]clause.Clause{}
+			return nil
+		}).Create(&h).Error
+		if err == nil || !strings.Contains(err.Error(), "clauses were replaced") {
+			t.Errorf("error %v", err)
+		}
+		h.ID = 0
+		ok(t, c.db.Create(&h).Error)
+		if got := load[Hooked](t, c.db, h.ID); got.Name != name {
+			t.Errorf("stored %q", got.Name)
+		}
+	})
+}
+
 // keeping keeps the context of a statement, as whoever builds a part of it may.
 type keeping struct{ kept *[]context.Context }
 
