@@ -184,8 +184,13 @@ func (p *Plugin) unwatch(db *gorm.DB) {
 	if l != nil {
 		stmt.ConnPool = l.ConnPool
 		db.Error = l.checked(stmt.SQL.String(), db.Error) // what came while rows were read
-		if db.Error == nil && l.lost() {
-			_ = db.AddError(errLost)
+		if l.lost() {
+			if mark, left := stmt.Context.(*row.Epoch); left { // nobody else takes it away
+				stmt.Context = mark.Context
+			}
+			if db.Error == nil {
+				_ = db.AddError(errLost)
+			}
 		}
 		if l.projection != nil && l.opens == byGORM && !db.DryRun {
 			l.projection.settle(db)

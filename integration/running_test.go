@@ -221,6 +221,24 @@ func TestACreateWhoseHookReplacesClausesFails(t *testing.T) {
 	})
 }
 
+// Of a statement whose clauses were replaced the plugin's mark is gone too: what runs with its context is another.
+func TestAStatementThatLostItsClausesKeepsNoMark(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		c := openClosed(t, kind)
+		ok(t, c.db.Create(&Chart{Code: "c", Name: name}).Error)
+		db := c.withIntruder(func(tx *gorm.DB) { tx.Statement.Clauses = map[string]clause.Clause{} })
+		for what, tx := range map[string]*gorm.DB{
+			"a query":  db.Find(&[]Chart{}),
+			"a create": db.Create(&Chart{Code: "d", Name: name}),
+			"a delete": db.Where("id = ?", 1<<40).Delete(&Chart{}),
+		} {
+			if left := fmt.Sprintf("%T", tx.Statement.Context); tx.Error == nil || strings.Contains(left, "Epoch") {
+				t.Errorf("%s: error %v, and its context is a %s", what, tx.Error, left)
+			}
+		}
+	})
+}
+
 // keeping keeps the context of a statement, as whoever builds a part of it may.
 type keeping struct{ kept *[]context.Context }
 
