@@ -213,7 +213,7 @@ func (p *Plugin) indexKeys(stmt *gorm.Statement, m *row.Model) (row.IndexKeys, e
 		err = fmt.Errorf("rowseal: index key of model %s: %w", m.Plan.Schema.Name, err)
 	}
 	away := errors.Is(err, kmskey.ErrUnavailable) || errors.Is(err, kmskey.ErrThrottled)
-	if away && stmt.Context.Err() == nil {
+	if away && stmt.Context.Err() == nil && !isSubQuery(stmt.DB) { // which has a patience of its own
 		i.sawOutage(err)
 	}
 	switch {
