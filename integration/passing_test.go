@@ -107,14 +107,14 @@ func TestCallbacksWithinOtherModelsStatements(t *testing.T) {
 					return db.Connection(func(tx *gorm.DB) error { return tx.Find(&[]Book{}).Error })
 				},
 			} {
+				if isSQLite(kind) && strings.HasPrefix(how, "create") && what == "a prepared session" {
+					continue // no plugin could serve it: GORM prepares on a second connection, which waits for the first one's transaction
+				}
 				t.Run(what+" within "+how, func(t *testing.T) {
-					if isSQLite(kind) && strings.HasPrefix(how, "create") && what == "a prepared session" {
-						return // it takes a second connection, which waits for the first one's transaction
-					}
 					ran := false
 					ok(t, run(within(t, c.db, t.Name(), func(tx *gorm.DB) {
 						ran = true
-						_ = tx.AddError(f(tx))
+						_ = tx.AddError(f(tx)) // what run gives
 					})))
 					if !ran {
 						t.Error("the callback did not run")
@@ -124,7 +124,7 @@ func TestCallbacksWithinOtherModelsStatements(t *testing.T) {
 		}
 		err := within(t, c.db, "write", func(tx *gorm.DB) {
 			_, err := tx.Statement.ConnPool.ExecContext(context.Background(), "UPDATE charts SET name = '"+name+"'")
-			_ = tx.AddError(err)
+			_ = tx.AddError(err) // what Find gives
 		}).Find(&[]Book{}).Error
 		fails(t, err, rowseal.ErrPlaintext)
 		var stored []string

@@ -32,7 +32,7 @@ room() { # in KiB, in /dev/shm and in memory: the former may be as large as half
 }
 where=${TMPDIR:-/tmp}
 [ -n "${TMPDIR:-}" ] || [ ! -w /dev/shm ] || ! room 2097152 || where=/dev/shm
-dir=$(mktemp -d "$where/$KEEPER_NAME.XXXXXXXX")
+dir=$(mktemp -d "$where/$KEEPER_NAME.XXXXXXXX") # mktemp draws what takes the place of the Xs
 trap '{ eval "$KEEPER_STOP"; } >&2 2>/dev/null || :; rm -rf "$dir"' EXIT
 { eval "$KEEPER_START"; } >"$dir/out" 2>&1 </dev/null || { cat "$dir/out" "$dir/log" >&2 2>/dev/null; exit 1; }
 echo "$dir"
