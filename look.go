@@ -285,6 +285,19 @@ type lookingTx struct{ lookingPool }
 func (t lookingTx) Commit() error   { return t.ConnPool.(gorm.TxCommitter).Commit() }
 func (t lookingTx) Rollback() error { return t.ConnPool.(gorm.TxCommitter).Rollback() }
 
+// StmtContext makes it what GORM takes for a transaction when another callback begins a session that prepares its statements: that would run outside of it otherwise.
+func (t lookingTx) StmtContext(ctx context.Context, s *sql.Stmt) *sql.Stmt {
+	return preparedOn(ctx, t.ConnPool, s)
+}
+
+// preparedOn is a prepared statement on a transaction's connection. A pool that is no GORM's has prepared it there itself.
+func preparedOn(ctx context.Context, pool gorm.ConnPool, s *sql.Stmt) *sql.Stmt {
+	if tx, ok := pool.(gorm.Tx); ok {
+		return tx.StmtContext(ctx, s)
+	}
+	return s
+}
+
 // check is the verdict. On refusal it also empties the statement, which GORM logs even when it failed.
 func (l *look) check(text string, args []any) error {
 	l.pending, l.loads, l.projection, l.text, l.named = nil, nil, nil, text, false

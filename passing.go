@@ -163,5 +163,10 @@ func (s *passing) checked(text string, err error) error {
 func (t passingTx) Commit() error   { return t.pool.(gorm.TxCommitter).Commit() }
 func (t passingTx) Rollback() error { return t.pool.(gorm.TxCommitter).Rollback() }
 
+// StmtContext is the look's.
+func (t passingTx) StmtContext(ctx context.Context, s *sql.Stmt) *sql.Stmt {
+	return preparedOn(ctx, t.pool, s)
+}
+
 // errGone meets who kept the pool of a statement for longer than it ran, and brings it a text that wants a look.
 var errGone = errors.New("rowseal: a text on a table with sealed fields, on the connection pool of a statement that is done; run it on a *gorm.DB, as in db.Exec")
